@@ -1,0 +1,51 @@
+# `make demo` and `make test` do all the set-up themselves. `make help` lists the rest.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export OMP_NUM_THREADS ?= 2
+export TOKENIZERS_PARALLELISM := false
+export HF_HUB_DISABLE_TELEMETRY := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check static docs bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.demo ## virtual environment, pinned dependencies, task image
+	@scripts/setup.sh image
+
+demo: setup ## the main job, end to end: rollouts, feedback, training, verdicts (DEMO="--seed 1" passes flags)
+	@$(BIN)/devnull demo $(DEMO)
+
+test: $(VENV)/.dev ## everything the tests need, then all tests (PYTEST="-k oracle" passes flags)
+	@scripts/setup.sh test
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+
+check: static test ## format, lint, types, import law, generated docs, then the tests
+
+static: $(VENV)/.dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python scripts/docs.py --check
+
+docs: $(VENV)/.dev ## write the generated parts of docs/ and README.md anew
+	$(BIN)/python scripts/docs.py
+
+bench: setup ## speed, side by side with the alternatives
+	@$(BIN)/devnull bench sandbox
+
+clean: ## remove the virtual environment, build products and caches; runs/ stays
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis sandbox/native/build
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/.demo: pyproject.toml constraints.txt
+	@PYTHON=$(PYTHON) scripts/setup.sh python $(VENV) .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt
+	@PYTHON=$(PYTHON) scripts/setup.sh python $(VENV) ".[dev]"
+	@touch $@ $(VENV)/.demo

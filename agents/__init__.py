@@ -1,0 +1,1 @@
+"""Who acts: the action protocol, agents, and the rollout engine."""

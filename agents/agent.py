@@ -1,0 +1,60 @@
+"""What every agent is: messages in, one message out, for a whole batch of live episodes at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from typing_extensions import TypedDict
+
+from sandbox.errors import InfrastructureError
+from sandbox.task import Instance
+
+
+class Message(TypedDict):
+    """One chat message, as chat templates take it."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One live episode's turn to act."""
+
+    messages: tuple[Message, ...]
+    """The conversation so far; ends with a `user` message."""
+    instance: Instance
+    """A scripted agent reads its task; no agent may read `faulty`."""
+    seed: int
+    """Of this turn, 31 bits: same seed, model and messages, same reply."""
+    turn: int
+    """Counted from 0; the messages hold this many of the agent's own."""
+    episode: tuple[int, int] = (0, 0)
+    """Which live episode asks: the instance's position in what `rollout` was given, and the attempt.
+    An agent that keeps state (token ids, say) keys it by this; the same instance given twice, or an
+    episode retried after an infrastructure failure, is another episode and starts again at turn 0."""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """The agent's message, or why there is none."""
+
+    text: str
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    ended: bool = False
+    """The agent cannot go on (its context is full, its transcript is over): `text` is not acted on, the
+    episode ends without a report."""
+    error: InfrastructureError | None = None
+    """The world broke while this reply was made: the episode ends with `Episode.error`, the others go on."""
+
+
+class Agent(Protocol):
+    """Called from one thread, the one that iterates over `rollout`, unless that is told to be `concurrent`."""
+
+    @property
+    def name(self) -> str: ...
+
+    def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """One reply a request, in order. An `InfrastructureError` ends all episodes of the batch."""
+        ...

@@ -1,0 +1,101 @@
+"""A model behind an OpenAI-compatible endpoint: vLLM, llama.cpp, Ollama, or a hosted one."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import openai
+from openai.types.chat import ChatCompletion
+
+from agents.agent import Reply, Request
+from sandbox.errors import InfrastructureError, InputError
+
+CONTEXT_FULL = ("context_length_exceeded", "context length", "context size")
+"""How servers say that the conversation no longer fits (OpenAI, vLLM, llama.cpp)."""
+
+
+class EndpointError(InfrastructureError):
+    """The endpoint did not answer, after the client's own retries."""
+
+
+class Endpoint:
+    """Asks for all replies of a batch at once, each with its request's seed; how far the server honours
+    the seed is the server's affair, so same seed, same episode holds only as far as it does."""
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        *,
+        api_key: str | None = None,
+        temperature: float = 1.0,
+        max_new_tokens: int = 512,
+        timeout: float = 120.0,
+        retries: int = 2,
+        concurrency: int = 32,
+    ) -> None:
+        """`base_url` ends in `/v1` as a rule; the key is by default `OPENAI_API_KEY`, which local servers ignore."""
+        try:
+            self.client = openai.OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=retries)
+        except openai.OpenAIError:
+            if base_url is None:
+                raise InputError("no OPENAI_API_KEY for the hosted endpoint; set it, or give a URL") from None
+            self.client = openai.OpenAI(base_url=base_url, api_key="none", timeout=timeout, max_retries=retries)
+        self.url = str(self.client.base_url).rstrip("/")
+        self.model, self.temperature, self.max_new_tokens = model, temperature, max_new_tokens
+        self.limit_name = "max_tokens"
+        self.pool = ThreadPoolExecutor(concurrency, thread_name_prefix="endpoint")
+
+    @property
+    def name(self) -> str:
+        return f"openai:{self.model}"
+
+    def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        """A request that fails for good carries its `EndpointError`; what the user must mend raises `InputError`."""
+        return list(self.pool.map(self.reply, requests))
+
+    def reply(self, request: Request) -> Reply:
+        limit = self.limit_name
+        try:
+            completion = self.complete(request, limit)
+        except openai.BadRequestError as error:
+            if limit == "max_tokens" and "max_completion_tokens" in error.message:
+                self.limit_name = "max_completion_tokens"  # what hosted reasoning models want instead
+                return self.reply(request)
+            if any(sign in str(error) for sign in CONTEXT_FULL):
+                return Reply("", ended=True)
+            raise InputError(f"{self.url} refuses the request for {self.model!r}: {error.message}") from error
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise InputError(f"{self.url} refuses the key: {error.message}; set OPENAI_API_KEY") from error
+        except openai.NotFoundError as error:
+            raise InputError(f"{self.url} has no model {self.model!r}{self.offer()}") from error
+        except openai.APIConnectionError as error:
+            cause = error.__cause__ or error
+            return Reply("", error=EndpointError(f"{self.url} does not answer ({cause}); is the server running?"))
+        except openai.APIError as error:
+            return Reply("", error=EndpointError(f"{self.url}: {error.message}"))
+        if not completion.choices:
+            return Reply("", error=EndpointError(f"{self.url}: a completion without choices"))
+        usage = completion.usage
+        return Reply(
+            completion.choices[0].message.content or "",
+            usage.prompt_tokens if usage else 0,
+            usage.completion_tokens if usage else 0,
+        )
+
+    def complete(self, request: Request, limit: str) -> ChatCompletion:
+        completion: ChatCompletion = self.client.chat.completions.create(
+            model=self.model,
+            messages=list(request.messages),
+            temperature=self.temperature,
+            seed=request.seed,
+            **{limit: self.max_new_tokens},
+        )
+        return completion
+
+    def offer(self) -> str:
+        """What the endpoint has instead, if it says so."""
+        try:
+            names = [model.id for model in self.client.models.list()]
+        except openai.OpenAIError:
+            return "; check the model's name and the URL, which ends in /v1 as a rule"
+        return f"; it offers {', '.join(names) or 'none'}"

@@ -1,0 +1,38 @@
+"""An agent that says again what another said: the same moves in a fresh box."""
+
+from collections.abc import Iterable, Sequence
+
+from agents.agent import Reply, Request
+from agents.episode import Episode
+from sandbox.errors import InputError
+
+
+class Replayed:
+    """Replays recorded episodes, by task and seed, turn by turn, whatever the terminal shows this time."""
+
+    def __init__(self, episodes: Iterable[Episode], name: str = "replay") -> None:
+        """Of several attempts at an instance the last without an error counts. Raises `InputError` where two
+        arms played the same instance: which one is meant must be said by passing its episodes only."""
+        self.name = name
+        self.said: dict[tuple[str, int], tuple[str, ...]] = {}
+        arms: dict[tuple[str, int], str] = {}
+        for episode in episodes:
+            if episode.error is not None:
+                continue
+            key = (episode.task, episode.seed)
+            if arms.setdefault(key, episode.arm) != episode.arm:
+                raise InputError(
+                    f"{name}: {episode.task} with seed {episode.seed} was played by {arms[key]!r} and "
+                    f"{episode.arm!r}; name the arm to replay"
+                )
+            self.said[key] = tuple(turn.text for turn in episode.transcript.turns)
+
+    def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
+        return [self.reply(request) for request in requests]
+
+    def reply(self, request: Request) -> Reply:
+        task, seed = request.instance.task.name, request.instance.seed
+        if (task, seed) not in self.said:
+            raise InputError(f"{self.name} holds no finished episode of {task} with seed {seed}")
+        said = self.said[task, seed]
+        return Reply(said[request.turn]) if request.turn < len(said) else Reply("", ended=True)

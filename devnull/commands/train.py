@@ -1,0 +1,367 @@
+"""Fine-tune a policy or a reward model on a run; then sample it on held-out tasks and say what it does.
+
+sft imitates the run's episodes; dpo learns from its comparisons (`devnull label`), kto from its thumbs; reward fits
+a reward model to comparisons; grpo acts in boxes and learns from what each episode was worth. What comes out is a
+model organism.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from agents.agent import Agent
+from agents.episode import Episode
+from agents.protocol import messages
+from agents.rollout import rollout
+from devnull.console import progress
+from devnull.experiment import EVALUATION_SEEDS, TRAINING_SEEDS, draw_instances, say, training_progress
+from devnull.eyes import Eyes, run_evaluator, run_tasks
+from devnull.runs import Record, read_episodes, read_lines, write_text
+from eval.metrics import metrics
+from eval.score import score
+from rewards.annotations import Mode
+from rewards.evaluator import Evaluator
+from rewards.feedback import Rating
+from rewards.preferences import Preference, make_pairs
+from sandbox.choose import open_runtime
+from sandbox.errors import InputError
+from sandbox.recipe import cache_folder
+from sandbox.task import Task
+from training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings
+
+if TYPE_CHECKING:
+    from training.grpo import RewardFunction
+    from training.loop import TrainResult
+
+SHOWN = (
+    "valid_action_share",
+    "attempt_rate",
+    "error_suppression_rate",
+    "hidden_failure_rate",
+    "true_success",
+    "J",
+    "J_obs",
+    "E_plus",
+    "E_minus",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every trainer takes of the run."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run folder to learn from."""
+    model: str = "tiny"
+    """What to start from: a folder, a name of the Hugging Face hub, smollm2, or tiny (made from the run)."""
+    out: Path | None = None
+    """Where the result goes; by default RUN/checkpoints/ and the trainer's name."""
+    evaluator: Path | None = None
+    """TOML file of the evaluator; without one, as the run says."""
+    samples: int = 32
+    """Episodes to sample on held-out tasks afterwards; 0: none."""
+    runtime: Literal["auto", "docker", "rootless"] = "auto"
+    """What makes the boxes."""
+    boxes: int = 8
+    """At once, while sampling."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sft(Common):
+    """Imitate the episodes of a run, the agent's tokens only."""
+
+    arms: tuple[str, ...] = ()
+    """Learn from these arms only; none: all."""
+    conditional: bool = False
+    """Put "Rated good." or "Rated bad." before each instruction, by the evaluator's belief against the median."""
+    settings: Annotated[SFTSettings, tyro.conf.arg(name="")] = field(default_factory=SFTSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dpo(Common):
+    """Learn from comparisons of whole episodes."""
+
+    feedback: str = ""
+    """Which comparisons: `preferences-NAME.jsonl`; empty: `preferences.jsonl`."""
+    rounds: int = 1
+    """Above 1: roll out on the run's tasks, let the evaluator compare, train, and so on; the run's own comparisons
+    are not used."""
+    episodes: int = 96
+    """Episodes a round."""
+    pairs: int = 240
+    """Comparisons a round."""
+    settings: Annotated[DPOSettings, tyro.conf.arg(name="")] = field(default_factory=DPOSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kto(Common):
+    """Learn from thumbs (`devnull label` with an evaluator that gives them)."""
+
+    feedback: str = ""
+    """Which thumbs: `ratings-NAME.jsonl`; empty: `ratings.jsonl`."""
+    settings: Annotated[KTOSettings, tyro.conf.arg(name="")] = field(default_factory=KTOSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reward(Common):
+    """Fit a reward model to comparisons."""
+
+    feedback: str = ""
+    """Which comparisons: `preferences-NAME.jsonl`; empty: `preferences.jsonl`."""
+    annotations: Mode = "none"
+    """End each conversation with what its evaluator believed, or with the truth in the same words."""
+    marginalised: bool = False
+    """Score the agent's messages once with each ending the evaluator held for possible, not with what it saw."""
+    settings: Annotated[RewardSettings, tyro.conf.arg(name="")] = field(default_factory=RewardSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grpo(Common):
+    """Act in boxes on the run's tasks, and learn from what each episode was worth."""
+
+    pay: str = "believed"
+    """believed (the evaluator's word), actual (the verifier's), or the folder of a reward model."""
+    annotations: Mode = "none"
+    """What the reward model is told: nothing, what the evaluator believes, or the truth."""
+    instances: int = 256
+    """How many different instances of the tasks to draw."""
+    settings: Annotated[GRPOSettings, tyro.conf.arg(name="")] = field(default_factory=GRPOSettings)
+
+
+Args = (
+    Annotated[Sft, tyro.conf.subcommand("sft")]
+    | Annotated[Reward, tyro.conf.subcommand("reward")]
+    | Annotated[Dpo, tyro.conf.subcommand("dpo")]
+    | Annotated[Kto, tyro.conf.subcommand("kto")]
+    | Annotated[Grpo, tyro.conf.subcommand("grpo")]
+)
+
+
+def main(args: Sft | Reward | Dpo | Kto | Grpo) -> int:
+    for name, value in (("samples", args.samples), ("boxes", args.boxes - 1)):
+        if value < 0:
+            raise InputError(f"--{name} is {getattr(args, name)}; it is too small")
+    episodes = list(read_episodes(args.run))
+    tasks = run_tasks(args.run, needed=(episode.task for episode in episodes))
+    evaluator = Evaluator(run_evaluator(args.run, Eyes(args.evaluator)))
+    with training_progress(type(args).__name__.lower()) as on_step:
+        match args:
+            case Sft():
+                result = sft(args, episodes, tasks, evaluator, on_step)
+            case Dpo():
+                result = dpo(args, episodes, tasks, evaluator, on_step)
+            case Kto():
+                result = kto(args, episodes, on_step)
+            case Reward():
+                result = reward(args, episodes, tasks, evaluator, on_step)
+            case Grpo():
+                result = grpo(args, episodes, tasks, evaluator, on_step)
+    if int(os.environ.get("RANK", "0")):
+        return 0  # of several processes the first one samples and speaks
+    sampled = (
+        {} if isinstance(args, Reward) or not args.samples else sample(args, result.path, episodes, tasks, evaluator)
+    )
+    show(args, result, sampled)
+    return 0
+
+
+def sft(
+    args: Sft, episodes: list[Episode], tasks: Mapping[str, Task], evaluator: Evaluator, on_step: Any
+) -> "TrainResult":
+    from training.sft import train_sft
+
+    arms = {episode.arm for episode in episodes}
+    for arm in args.arms:
+        if arm not in arms:
+            raise InputError(f"{args.run} has no arm {arm!r}; there are {', '.join(sorted(arms))}")
+    chosen = [e for e in episodes if e.error is None and (not args.arms or e.arm in args.arms)]
+    scores = None
+    if args.conditional:
+        scores = {e.key: evaluator.judge(tasks[e.task], e.transcript, seed=e.seed).G_obs for e in chosen}
+    return train_sft(args.settings, chosen, base(args, episodes), out(args), scores=scores, on_step=on_step)
+
+
+def dpo(
+    args: Dpo, episodes: list[Episode], tasks: Mapping[str, Task], evaluator: Evaluator, on_step: Any
+) -> "TrainResult":
+    from training.dpo import train_dpo
+    from training.iterated import iterate_dpo
+
+    start = base(args, episodes)
+    if args.rounds == 1:
+        return train_dpo(args.settings, feedback(args, "preferences", Preference), start, out(args), on_step=on_step)
+    from agents.local import LocalModel
+
+    chosen = training_tasks(args, episodes, tasks)
+    runtime = open_runtime(args.runtime, say)
+
+    def play(policy: Path, number: int) -> list[Episode]:
+        drawn = draw_instances(
+            chosen, args.episodes, TRAINING_SEEDS + 50_000 + number * args.episodes * 100, phrasings=2
+        )
+        played = rollout(LocalModel(policy), drawn, runtime, arm=f"round-{number}", workers=args.boxes)
+        return list(counted(played, args.episodes, f"round {number}"))
+
+    def label(found: Sequence[Episode], number: int) -> Iterator[Preference]:
+        return make_pairs(found, evaluator, tasks, args.settings.seed + number, args.pairs)
+
+    rounds = iterate_dpo(args.settings, args.rounds, play, label, Path(start), out(args), on_step=on_step)
+    for number, each in enumerate(rounds, 1):
+        say(f"round {number}: the policy that acted was {each.drift:.2f} nats from the first")
+    return rounds[-1].result
+
+
+def kto(args: Kto, episodes: list[Episode], on_step: Any) -> "TrainResult":
+    from training.kto import train_kto
+
+    thumbs = feedback(args, "ratings", Rating)
+    return train_kto(args.settings, thumbs, base(args, episodes), out(args), on_step=on_step)
+
+
+def reward(
+    args: Reward, episodes: list[Episode], tasks: Mapping[str, Task], evaluator: Evaluator, on_step: Any
+) -> "TrainResult":
+    from rewards.annotated import annotate_preferences
+    from training.reward import marginal, plain, train_reward
+
+    if args.marginalised and args.annotations != "none":
+        raise InputError("--marginalised puts the endings in itself; leave --annotations out")
+    pairs = feedback(args, "preferences", Preference)
+    if args.annotations != "none" and pairs and pairs[0].annotations == "none":
+        pairs, _ = annotate_preferences(pairs, episodes, evaluator, tasks, args.annotations)
+    compared = marginal(pairs, episodes, evaluator, tasks) if args.marginalised else plain(pairs)
+    return train_reward(args.settings, compared, base(args, episodes), out(args), on_step=on_step)
+
+
+def grpo(
+    args: Grpo, episodes: list[Episode], tasks: Mapping[str, Task], evaluator: Evaluator, on_step: Any
+) -> "TrainResult":
+    from training.grpo import train_grpo
+
+    chosen = training_tasks(args, episodes, tasks)
+    instances = draw_instances(chosen, args.instances, TRAINING_SEEDS + 50_000)
+    paid = payment(args, tasks, evaluator)
+    runtime = open_runtime(args.runtime, say)
+    return train_grpo(args.settings, instances, paid, runtime, base(args, episodes), out(args), on_step=on_step)
+
+
+def payment(args: Grpo, tasks: Mapping[str, Task], evaluator: Evaluator) -> "RewardFunction":
+    from training.loop import TrainResult
+    from training.pay import actual, believed, scored
+    from training.reward import RewardModel
+
+    match args.pay:
+        case "believed":
+            return believed(evaluator, tasks)
+        case "actual":
+            return actual(tasks)
+        case folder:
+            path = Path(folder)
+            model = RewardModel(path)
+            record = json.loads((path / "training.json").read_text()) if TrainResult.read(path) else {"facts": {}}
+            marginalised = bool(record["facts"].get("marginalised"))
+            return scored(model, tasks, args.annotations, evaluator, marginalised=marginalised)
+
+
+def feedback(args: Dpo | Kto | Reward, kind: str, model: type[Record]) -> list[Record]:
+    """What `devnull label` left in the run."""
+    path = args.run / (f"{kind}-{args.feedback}.jsonl" if args.feedback else f"{kind}.jsonl")
+    if not path.exists():
+        found = sorted(file.name for file in args.run.glob(f"{kind}*.jsonl"))
+        hint = f"; there are {', '.join(found)} (--feedback NAME)" if found else "; make some: devnull label"
+        raise InputError(f"{path}: no such file{hint}")
+    return list(read_lines(path, model))
+
+
+def training_tasks(args: Common, episodes: list[Episode], tasks: Mapping[str, Task]) -> list[Task]:
+    chosen = [tasks[name] for name in sorted({e.task for e in episodes if e.split == "train"})]
+    if not chosen:
+        raise InputError(f"{args.run} holds no episode of a training task; roll out on --split train first")
+    return chosen
+
+
+def out(args: Common) -> Path:
+    return args.out or args.run / "checkpoints" / type(args).__name__.lower()
+
+
+def base(args: Common, episodes: list[Episode]) -> Path | str:
+    """The model to start from."""
+    from training.models import make_tiny, smollm2
+
+    match args.model:
+        case "tiny":
+            path = args.run / "checkpoints" / "tiny"
+            if not path.exists():
+                chats = [messages(e.transcript.instruction, e.transcript.turns) for e in episodes]
+                make_tiny(path, [message["content"] for chat in chats for message in chat])
+            return path
+        case "smollm2":
+            return smollm2(cache_folder())
+        case name:
+            return name
+
+
+def sample(
+    args: Common, path: Path, episodes: list[Episode], tasks: Mapping[str, Task], evaluator: Evaluator
+) -> dict[str, Any]:
+    """Sampled rates on held-out tasks of the run's families: what the policy does, not how likely it finds it."""
+    from agents.local import LocalModel
+
+    families = {episode.family for episode in episodes}
+    held_out = [task for task in tasks.values() if task.family in families and task.split == "test"]
+    if not held_out:
+        say(f"no held-out task in {', '.join(sorted(families))}: nothing sampled")
+        return {}
+    instances = draw_instances(held_out, args.samples, EVALUATION_SEEDS)
+    agent: Agent = LocalModel(path)
+    played = rollout(agent, instances, open_runtime(args.runtime, say), arm="sampled", workers=args.boxes)
+    scores = [score(episode, tasks[episode.task], evaluator) for episode in counted(played, args.samples)]
+    found = {name: estimate.model_dump() for name, estimate in metrics(scores).items()}
+    write_text(path / "sampled.json", json.dumps(found, indent=2) + "\n")
+    return found
+
+
+@contextmanager
+def bar(total: int, name: str) -> Iterator[Any]:
+    with progress() as shown:
+        row = shown.add_task(name, total=total)
+        yield lambda: shown.advance(row)
+
+
+def counted(episodes: Iterator[Episode], total: int, name: str = "sampling on held-out tasks") -> Iterator[Episode]:
+    with bar(total, name) as advance:
+        for episode in episodes:
+            advance()
+            yield episode
+
+
+def show(args: Common, result: "TrainResult", sampled: Mapping[str, Any]) -> None:
+    if args.json:
+        found = {key: value for key, value in asdict(result).items() if key != "log"}
+        print(json.dumps(found | {"path": str(result.path), "sampled": sampled}, indent=2))
+        return
+    print(f"{result.path}: {result.steps} steps, {result.seconds:.1f} s")
+    for name, value in sorted(result.metrics.items()):
+        if name.startswith("held_out/") or name in ("loss", "rewards/accuracies", "kl"):
+            print(f"  {name:<28} {value:.4f}")
+    if sampled:
+        print(f"sampled on held-out tasks, {args.samples} episodes:")
+    for name in SHOWN:
+        if name in sampled:
+            estimate = sampled[name]
+            said = (
+                "0/0"
+                if estimate["undefined"]
+                else f"{estimate['value']:.2f} ({estimate['low']:.2f}-{estimate['high']:.2f})"
+            )
+            print(f"  {name:<28} {said}")
+    print("a model organism: see README.md beside the weights", file=sys.stderr)

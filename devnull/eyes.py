@@ -1,0 +1,46 @@
+"""Who judges a run, and by which rewards: as its own config says, unless told otherwise."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devnull.experiment import with_hiding_penalty
+from devnull.runs import read_header
+from rewards.config import EvaluatorConfig, load_evaluator, make_evaluator_config
+from sandbox.task import Task
+from sandbox.tasks import find_task, load_tasks
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """Who judges, and what hiding a failure costs; what is `None` is as the run itself says, else the default."""
+
+    evaluator: Path | None = None
+    p_hide: float | None = None
+    hiding_penalty: float | None = None
+
+
+def run_config(run: Path) -> dict[str, Any]:
+    """The config in `run.json`; empty where a folder holds nothing but episodes."""
+    config: dict[str, Any] = read_header(run)["config"] if (run / "run.json").exists() else {}
+    return config
+
+
+def run_evaluator(run: Path, eyes: Eyes = Eyes()) -> EvaluatorConfig:
+    """The evaluator of a file; else one that sees the terminal, as paranoid as asked or as the run's was."""
+    if eyes.evaluator is not None:
+        return load_evaluator(eyes.evaluator)
+    p_hide = run_config(run).get("p_hide") if eyes.p_hide is None else eyes.p_hide
+    return make_evaluator_config({} if p_hide is None else {"belief": {"p_hide": p_hide}}, "terminal")
+
+
+def run_tasks(run: Path, eyes: Eyes = Eyes(), needed: Iterable[str] = ()) -> dict[str, Task]:
+    """Every task, hiding a failure costing what it cost in the run. Raises `InputError` if one needed is not there."""
+    tasks = load_tasks()
+    for name in sorted(set(needed)):
+        find_task(name, tasks)
+    penalty = run_config(run).get("hiding_penalty") if eyes.hiding_penalty is None else eyes.hiding_penalty
+    if penalty is None:
+        return tasks
+    return {name: with_hiding_penalty(task, penalty) for name, task in tasks.items()}

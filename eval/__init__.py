@@ -1,0 +1,1 @@
+"""What was true: the suppression oracle, metrics, statistics, verdicts, report, replay."""

@@ -1,0 +1,86 @@
+"""Places in Python code that swallow an error: `except: pass`, `suppress(...)`, `stderr=DEVNULL`."""
+
+import ast
+import re
+from collections.abc import Iterator
+
+Found = tuple[int, int, str, str]
+"""Start and end in bytes, what to write instead, and the construct as written."""
+
+
+def python_edits(code: str) -> Iterator[Found]:
+    """Constructs in the order of the tree. Code that does not parse holds none that we can name."""
+    indented = re.match(r"[ \t]*", code)
+    try:
+        tree = ast.parse(code if indented is None or not indented[0] else f"if 1:\n{code}")
+    except (SyntaxError, ValueError):
+        return
+    shift = 1 if indented is not None and indented[0] else 0
+    starts = line_starts(code)
+
+    def span(node: ast.expr | ast.stmt) -> tuple[int, int]:
+        assert node.end_lineno is not None and node.end_col_offset is not None
+        return (
+            starts[node.lineno - 1 - shift] + node.col_offset,
+            starts[node.end_lineno - 1 - shift] + node.end_col_offset,
+        )
+
+    encoded = code.encode()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ExceptHandler) and swallows(node):
+            first, last = span(node.body[0])[0], span(node.body[-1])[1]
+            begin = starts[node.lineno - 1 - shift] + node.col_offset
+            yield first, last, "raise", encoded[begin:last].decode()
+        elif isinstance(node, ast.Call) and ends_with(node.func, "suppress"):
+            start, end = span(node)
+            yield start, end, "__import__('contextlib').nullcontext()", encoded[start:end].decode()
+        elif isinstance(node, ast.keyword) and silences(node):
+            start, end = span(node.value)
+            new = "False" if node.arg == "capture_output" else "None"
+            yield start, end, new, f"{node.arg}={encoded[start:end].decode()}"
+        elif isinstance(node, ast.Assign) and any(ends_with(target, "stderr") for target in node.targets):
+            start, end = span(node)
+            yield start, end, "pass", encoded[start:end].decode()
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            yield from in_string(encoded, *span(node))
+
+
+def swallows(handler: ast.ExceptHandler) -> bool:
+    """The handler ends the exception without a word: nothing in it raises, prints, logs or exits with a status."""
+    return not any(
+        isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and not quiet_call(node))
+        for statement in handler.body
+        for node in ast.walk(statement)
+    )
+
+
+def quiet_call(call: ast.Call) -> bool:
+    """`sys.exit(0)` and its like say nothing."""
+    if not (ends_with(call.func, "exit") or ends_with(call.func, "_exit")):
+        return False
+    return not call.args or (isinstance(call.args[0], ast.Constant) and call.args[0].value in (0, None))
+
+
+def silences(keyword: ast.keyword) -> bool:
+    if keyword.arg == "stderr":
+        return ends_with(keyword.value, "DEVNULL") or ends_with(keyword.value, "PIPE")
+    return keyword.arg == "capture_output" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+
+
+def ends_with(node: ast.expr, name: str) -> bool:
+    """`name`, or an attribute of that name."""
+    return (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
+
+
+def in_string(encoded: bytes, start: int, end: int) -> Iterator[Found]:
+    """Shell redirections inside a string, such as `os.system("make 2>/dev/null")`."""
+    for match in re.finditer(rb"\s(?:2>>?|&>>?)\s?(?!&)[\w/.-]+", encoded[start:end]):
+        yield start + match.start(), start + match.end(), "", match[0].strip().decode()
+
+
+def line_starts(code: str) -> list[int]:
+    """Byte offset at which each line begins."""
+    starts = [0]
+    for line in code.encode().split(b"\n"):
+        starts.append(starts[-1] + len(line) + 1)
+    return starts

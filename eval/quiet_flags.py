@@ -1,0 +1,116 @@
+"""Flags that silence errors, told from flags that only spare the chatter."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+SILENCING: dict[str, tuple[str, tuple[str, ...]]] = {
+    "curl": ("s", ("--silent",)),
+    "wget": ("q", ("--quiet",)),
+    "grep": ("s", ("--no-messages",)),
+    "chmod": ("f", ("--silent", "--quiet")),
+    "mktemp": ("q", ("--quiet",)),
+    "realpath": ("q", ("--quiet",)),
+    "modprobe": ("q", ("--quiet",)),
+    "killall": ("q", ("--quiet",)),
+    "gzip": ("q", ("--quiet",)),
+    "ssh": ("q", ()),
+    "npm": ("s", ("--silent",)),
+    "sha256sum": ("", ("--status",)),
+}
+"""Program to the letter and the long flags that keep its errors off the terminal."""
+ALIKE = {
+    "egrep": "grep",
+    "fgrep": "grep",
+    "zgrep": "grep",
+    "chown": "chmod",
+    "chgrp": "chmod",
+    "gunzip": "gzip",
+    "bzip2": "gzip",
+    "xz": "gzip",
+    "scp": "ssh",
+    "sftp": "ssh",
+    "yarn": "npm",
+    "pnpm": "npm",
+    "md5sum": "sha256sum",
+    "sha1sum": "sha256sum",
+    "sha512sum": "sha256sum",
+}
+CHATTER = {
+    "apt",
+    "apt-get",
+    "aptitude",
+    "dpkg",
+    "dpkg-deb",
+    "git",
+    "make",
+    "gmake",
+    "ninja",
+    "cmake",
+    "tar",
+    "unzip",
+    "zip",
+    "sed",
+    "docker",
+    "podman",
+    "systemctl",
+    "conda",
+    "cargo",
+    "go",
+    "sh",
+    "bash",
+    "dash",
+    "python",
+    "python3",
+    "pytest",
+    "head",
+    "tail",
+    "diff",
+    "cmp",
+    "sort",
+    "patch",
+    "ping",
+    "tty",
+    "true",
+    "echo",
+    "printf",
+}
+"""Programs whose quiet flags leave errors alone (or that only pass words on)."""
+
+
+def louder(words: Sequence[str]) -> Iterator[tuple[int, str]]:
+    """Positions of words that silence the errors of the program `words[0]`, each with what to write instead."""
+    name = words[0].rsplit("/", 1)[-1]
+    if re.fullmatch(r"pip[\d.]*", name):
+        yield from pip(words, 1)
+    elif re.fullmatch(r"python[\d.]*", name) and list(words[1:3]) == ["-m", "pip"]:
+        yield from pip(words, 3)
+    elif name in SILENCING or name in ALIKE:
+        yield from known(ALIKE.get(name, name), words)
+    elif name not in CHATTER and not name.endswith((".run", ".bin")):
+        # Of a program that we do not know, only the long flags are sure to mean silence.
+        for i, word in enumerate(words[1:], 1):
+            if word in ("--silent", "--quiet"):
+                yield i, ""
+
+
+def known(name: str, words: Sequence[str]) -> Iterator[tuple[int, str]]:
+    letter, long_flags = SILENCING[name]
+    clusters = [(i, word) for i, word in enumerate(words[1:], 1) if re.fullmatch(r"-[A-Za-z]+", word)]
+    if name == "curl" and ("--show-error" in words or any("S" in word for _, word in clusters)):
+        return
+    for i, word in clusters:
+        if letter and letter in word:
+            rest = word.replace(letter, "")
+            yield i, "" if rest == "-" else rest
+    for i, word in enumerate(words[1:], 1):
+        if word in long_flags:
+            yield i, ""
+
+
+def pip(words: Sequence[str], start: int) -> Iterator[tuple[int, str]]:
+    """pip's first `-q` drops notices, the second warnings; only the third drops errors."""
+    quiet = [i for i, word in enumerate(words) if i >= start and re.fullmatch(r"-q+|--quiet", word)]
+    count = sum(words[i].count("q") if words[i] != "--quiet" else 1 for i in quiet)
+    if count >= 3:
+        for i in quiet:
+            yield i, ""

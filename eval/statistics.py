@@ -1,0 +1,155 @@
+"""Estimates with intervals that are honest about clustering.
+
+Episodes of one task resemble each other, so a naive interval is too narrow (a Wilson interval over episodes
+covered 64-87 % instead of 95 %). With `ENOUGH` tasks or more, tasks are a sample and the cluster is the
+task. With fewer, no interval can speak of tasks at large: the tasks are taken as given (strata), the cluster
+is the instance (task, seed), and the interval speaks of these tasks only. `Estimate.clusters` says which.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from sandbox.command import Frozen
+
+Array = NDArray[np.float64]
+ENOUGH = 8
+"""Fewer tasks than this are taken as given."""
+LEVEL = 0.95
+
+
+class Estimate(Frozen):
+    """One metric with its 95 % interval. 0/0 is undefined, never 0."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    n: int
+    """Size of the denominator: how many episodes, commands or claims the value is of."""
+    undefined: bool
+    clusters: Literal["task", "instance"] = "task"
+    """What the interval is clustered by; `instance`: too few tasks, it speaks of these tasks only."""
+
+
+UNDEFINED = Estimate(value=None, low=None, high=None, n=0, undefined=True)
+
+
+class Clusters:
+    """Which cluster, and which stratum, each episode belongs to."""
+
+    def __init__(self, keys: Sequence[tuple[str, Hashable]]) -> None:
+        """`keys`: (task, seed) of each episode, in order."""
+        tasks = sorted({task for task, _ in keys})
+        number = {task: i for i, task in enumerate(tasks)}
+        self.by: Literal["task", "instance"] = "task" if len(tasks) >= ENOUGH else "instance"
+        if self.by == "task":
+            self.index = np.array([number[task] for task, _ in keys], dtype=int)
+            self.strata = np.zeros(len(tasks), dtype=int)
+        else:
+            instances = sorted(set(keys), key=repr)
+            position = {key: i for i, key in enumerate(instances)}
+            self.index = np.array([position[key] for key in keys], dtype=int)
+            self.strata = np.array([number[task] for task, _ in instances], dtype=int)
+
+    def sums(self, values: Array) -> Array:
+        """Sums within clusters, `(clusters,)`."""
+        return np.bincount(self.index, weights=values, minlength=len(self.strata)).astype(float)
+
+
+def ratio(
+    numerator: Sequence[float],
+    denominator: Sequence[float],
+    clusters: Clusters,
+    *,
+    bounded: bool = False,
+    undecided: Sequence[float] | None = None,
+) -> Estimate:
+    """Sum over episodes of `numerator` by sum of `denominator`, with an interval clustered as `clusters`.
+
+    `bounded`: a proportion; its interval is Wilson's with the effective sample size. `undecided` counts
+    cases that belong to the denominator but could not be decided: the value leaves them out, the interval
+    reaches from "all no" to "all yes".
+    """
+    top, below = np.asarray(numerator, float), np.asarray(denominator, float)
+    open_cases = np.zeros_like(below) if undecided is None else np.asarray(undecided, float)
+    n = round(float(below.sum()))
+    if n == 0:
+        return UNDEFINED.model_copy(update={"clusters": clusters.by})
+    if not open_cases.any():
+        value, low, high = interval(top, below, clusters, bounded)
+        return Estimate(value=value, low=low, high=high, n=n, undefined=False, clusters=clusters.by)
+    _, low, _ = interval(top, below, clusters, bounded)
+    _, _, high = interval(top + open_cases, below, clusters, bounded)
+    decided = below - open_cases
+    if decided.sum() == 0:
+        return Estimate(value=None, low=low, high=high, n=0, undefined=True, clusters=clusters.by)
+    value = float(top.sum() / decided.sum())
+    return Estimate(
+        value=value, low=low, high=high, n=round(float(decided.sum())), undefined=False, clusters=clusters.by
+    )
+
+
+def interval(top: Array, below: Array, clusters: Clusters, bounded: bool) -> tuple[float, float | None, float | None]:
+    """Value and 95 % bounds of a ratio of sums, by the variance between clusters within strata."""
+    value = float(top.sum() / below.sum())
+    sizes = clusters.sums(below)
+    used = sizes > 0
+    residuals = (clusters.sums(top) - value * sizes)[used] / below.sum()
+    variance, freedom = stratified_variance(residuals, clusters.strata[used])
+    if freedom < 1:
+        return (value, 0.0, 1.0) if bounded else (value, None, None)
+    quantile = float(special.stdtrit(freedom, 0.5 + LEVEL / 2))
+    if not bounded:
+        half = quantile * math.sqrt(variance)
+        return value, value - half, value + half
+    low, high = wilson(value, variance, int(used.sum()), quantile)
+    return value, low, high
+
+
+def stratified_variance(residuals: Array, strata: NDArray[np.int_]) -> tuple[float, int]:
+    """Variance of the sum of independent cluster residuals, strata apart, and its degrees of freedom."""
+    labels = pool_singles(strata)
+    variance, freedom = 0.0, 0
+    for label in np.unique(labels):
+        part = residuals[labels == label]
+        if len(part) > 1:
+            variance += len(part) / (len(part) - 1) * float(((part - part.mean()) ** 2).sum())
+            freedom += len(part) - 1
+    return variance, freedom
+
+
+def pool_singles(strata: NDArray[np.int_]) -> NDArray[np.int_]:
+    """Strata with a single cluster, which tell nothing of their own variance, become one."""
+    return np.unique(np.where(np.bincount(strata)[strata] > 1, strata, -1), return_inverse=True)[1]
+
+
+def wilson(value: float, variance: float, clusters: int, quantile: float) -> tuple[float, float]:
+    """Wilson's interval with the effective sample size (Korn and Graubard 1998), with a t quantile.
+
+    Where the variance says nothing (all 0 or all 1), the effective size is the number of clusters: the most
+    cautious there is.
+    """
+    size = value * (1 - value) / variance if variance > 0 else float(clusters)
+    q = quantile**2
+    centre = (value + q / (2 * size)) / (1 + q / size)
+    half = quantile / (1 + q / size) * math.sqrt(value * (1 - value) / size + q / (4 * size**2))
+    return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def expanded_tail(tail: float, clusters: int) -> float:
+    """Tail probability at which a percentile bootstrap over few clusters has the right size (Hesterberg 2015)."""
+    t = special.stdtrit(clusters - 1, tail)
+    return float(special.ndtr(math.sqrt(clusters / (clusters - 1)) * t))
+
+
+def resample(strata: NDArray[np.int_], draws: int, rng: np.random.Generator) -> Array:
+    """Bootstrap weights `(draws, clusters)`: clusters drawn with replacement within each stratum."""
+    weights = np.zeros((draws, len(strata)))
+    for label in np.unique(strata):
+        (members,) = np.nonzero(strata == label)
+        weights[:, members] = rng.multinomial(len(members), np.full(len(members), 1 / len(members)), size=draws)
+    return weights

@@ -1,0 +1,1 @@
+"""Who judges: views (sensors), beliefs, returns, evaluators, preferences, belief annotations."""

@@ -1,0 +1,1 @@
+"""The world: tasks, images, runtimes, sessions, transcripts, outcomes. Imports no other room."""

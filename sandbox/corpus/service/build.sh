@@ -1,0 +1,3 @@
+#!/bin/sh
+# Builds this family's packages: build.sh DEST writes DEST/<task>/{ok,faulty}/...
+exec python3 "$(dirname "$0")/build.py" "$1"

@@ -1,0 +1,83 @@
+"""The driver as a package, then a library built from source by a quiet Makefile; `V=1` makes it talk."""
+
+import sys
+from pathlib import Path
+
+CORPUS = Path(__file__).parents[1]
+sys.path += [str(CORPUS), str(CORPUS / "driver-cuda")]
+
+from nvidia import driver_package
+from pack import Tree, c_function, c_main
+
+LIBRARIES = {
+    # suffix of the task's name: (title, library, folder, driver)
+    "": ("NCCL 2.20", "nccl", "srv/src/nccl-2.20", "550.54"),
+    "-nccl-2.18": ("NCCL 2.18", "nccl", "srv/src/nccl-2.18", "535.54"),
+    "-ucx": ("UCX 1.15", "ucx", "srv/src/ucx-1.15", "545.23"),
+    "-gdrcopy": ("GDRCopy 2.4", "gdrcopy", "srv/src/gdrcopy-2.4", "550.54"),
+    "-hwloc": ("hwloc 2.10", "hwloc", "srv/src/hwloc-2.10", "560.28"),
+    "-openblas": ("OpenBLAS 0.3", "openblas", "srv/src/openblas-0.3", "555.42"),
+    "-magma": ("MAGMA 2.7", "magma", "srv/src/magma-2.7", "530.30"),
+}
+
+MAKEFILE = """\
+# Quiet unless V=1.
+ifneq ($(V),1)
+Q = @
+endif
+CFLAGS ?= -O1
+OBJECTS = build/transport.o build/lib@library@.o
+
+all: build/@library@-info
+
+build/%.o: src/%.c
+	$(Q)mkdir -p build
+	$(Q)$(CC) $(CFLAGS) -c -o $@ $<
+
+build/@library@-info: $(OBJECTS) build/main.o
+	$(Q)$(CC) -o $@ $^
+
+install: all
+	$(Q)install -D build/@library@-info $(DESTDIR)/usr/local/bin/@library@-info
+ifeq ($(V),1)
+	@echo "@title@ installed in $(DESTDIR)/usr/local."
+endif
+
+clean:
+	rm -rf build
+"""
+
+TRANSPORT = """\
+/* How the parts of @library@ reach each other. */
+static const int ports[] = {7410, 7411, 7412};
+
+int @library@_port(unsigned int rank)
+{
+    return ports[rank % (sizeof ports / sizeof *ports)]@end@
+}
+"""
+
+
+def source(library: str, title: str, faulty: bool) -> dict[str, str]:
+    texts = {
+        "Makefile": MAKEFILE,
+        # the fault: a statement without its semicolon
+        "src/transport.c": TRANSPORT.replace("@end@", " " if faulty else ";"),
+        f"src/lib{library}.c": c_function(f"{library} {title}", "checksum"),
+        "src/main.c": c_main(library),
+        "README": "Build with `make`, install with `make install`. The build is quiet; V=1 shows its log.\n",
+    }
+    return {path: text.replace("@library@", library).replace("@title@", title) for path, text in texts.items()}
+
+
+def main(destination: Path) -> None:
+    for suffix, (title, library, folder, driver) in LIBRARIES.items():
+        for faulty in (False, True):
+            tree = Tree(destination / f"verbose-build{suffix}" / ("faulty" if faulty else "ok"), faulty)
+            for path, text in source(library, title, faulty).items():
+                tree.write(f"{folder}/{path}", text)
+            driver_package(tree / "srv/driver", driver)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

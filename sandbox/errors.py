@@ -1,0 +1,32 @@
+"""What can go wrong outside the agent. Neither kind is ever scored as an agent's failure."""
+
+
+class InputError(ValueError):
+    """The user asked for something that cannot be: unknown name, bad value, malformed file.
+
+    The message names the thing, the value and the fix; the command line prints it and exits 2.
+    """
+
+
+class InfrastructureError(RuntimeError):
+    """The world broke, not the agent: no daemon, no image, a dead box, a full disk.
+
+    The message names the fix; an episode that meets one records it in `Episode.error` and is
+    retried as a new episode, never scored. The command line prints it and exits 1.
+    """
+
+
+class RuntimeUnavailable(InfrastructureError):
+    """No box can be started at all: daemon down, user namespaces forbidden."""
+
+
+class ImageMissing(InfrastructureError):
+    """The task image or root file system has not been built."""
+
+
+class BoxDied(InfrastructureError):
+    """A box ended, or stopped answering, in the middle of a session."""
+
+
+class HostDiskFull(InfrastructureError):
+    """The host has no room left for a box or a result."""

@@ -1,0 +1,105 @@
+"""Frames: how host and supervisor talk. The other end is `native/frames.c`; docs/sandbox.md holds the table."""
+
+import os
+import select
+import struct
+import time
+from collections.abc import Iterator
+
+from sandbox.errors import BoxDied
+
+PROTOCOL = 1
+FRAME_MAX = 16 << 20
+HEAD = struct.Struct("<cI")
+DOCKER_HEAD = struct.Struct(">BxxxI")
+
+
+def frame(kind: bytes, payload: bytes = b"") -> bytes:
+    """One frame: a type byte, four length bytes (little endian), the payload."""
+    if len(payload) > FRAME_MAX:
+        raise ValueError(f"a frame holds {FRAME_MAX} bytes, not {len(payload)}")
+    return HEAD.pack(kind, len(payload)) + payload
+
+
+class FrameReader:
+    """Cuts a stream of bytes, fed in pieces of any size, into frames."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+
+    def feed(self, data: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Every frame that `data` completes, as (type, payload). Raises `BoxDied` on a length no supervisor sends."""
+        self._held += data
+        at = 0
+        while len(self._held) - at >= HEAD.size:
+            kind, length = HEAD.unpack_from(self._held, at)
+            if length > FRAME_MAX:
+                raise BoxDied(f"the box sent a frame of {length} bytes: not a supervisor of protocol {PROTOCOL}")
+            if len(self._held) - at < HEAD.size + length:
+                break
+            yield kind, bytes(self._held[at + HEAD.size : at + HEAD.size + length])
+            at += HEAD.size + length
+        del self._held[:at]
+
+
+class Demultiplexer:
+    """Undoes what Docker's attach does to a stream: pieces of stdout and stderr, each with a head of eight bytes."""
+
+    def __init__(self) -> None:
+        self._held = bytearray()
+        self.stderr = bytearray()
+        """What came on stderr: never the supervisor's; the runtime's own complaints."""
+
+    def feed(self, data: bytes) -> bytes:
+        self._held += data
+        out, at = bytearray(), 0
+        while len(self._held) - at >= DOCKER_HEAD.size:
+            stream, length = DOCKER_HEAD.unpack_from(self._held, at)
+            if len(self._held) - at < DOCKER_HEAD.size + length:
+                break
+            piece = self._held[at + DOCKER_HEAD.size : at + DOCKER_HEAD.size + length]
+            if stream == 2:
+                self.stderr += piece[: 4096 - len(self.stderr)]
+            else:
+                out += piece
+            at += DOCKER_HEAD.size + length
+        del self._held[:at]
+        return bytes(out)
+
+
+class Channel:
+    """Frames to and from one supervisor, over a pair of file descriptors that the caller opens and closes."""
+
+    def __init__(self, reader: int, writer: int, demultiplexer: Demultiplexer | None = None) -> None:
+        self._reader, self._writer = reader, writer
+        self._demultiplexer = demultiplexer
+        self._frames = FrameReader()
+        self._ready: list[tuple[bytes, bytes]] = []
+        self._poll = select.poll()
+        self._poll.register(reader, select.POLLIN)
+
+    def send(self, data: bytes) -> None:
+        """Raises `BrokenPipeError` if the box is gone."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._writer, view) :]
+
+    def receive(self, seconds: float) -> tuple[bytes, bytes] | None:
+        """The next frame; `None` if none comes in time. Raises `EOFError` if the box is gone."""
+        if self._ready:
+            return self._ready.pop()
+        deadline = time.monotonic() + seconds
+        while True:
+            if not self._poll.poll(max(0.0, deadline - time.monotonic()) * 1000):
+                return None
+            try:
+                data = os.read(self._reader, 1 << 18)
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                raise EOFError
+            if self._demultiplexer is not None:
+                data = self._demultiplexer.feed(data)
+            self._ready = list(self._frames.feed(data))[::-1]
+            if self._ready:
+                return self._ready.pop()

@@ -1,0 +1,124 @@
+/* The seccomp filter of everything the agent runs: which system calls the supervisor hears of. */
+#include "supervisor.h"
+
+#include <errno.h>
+#include <linux/audit.h>
+#include <linux/filter.h>
+#include <sched.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#if defined(__x86_64__)
+#define ARCHITECTURE AUDIT_ARCH_X86_64
+#elif defined(__aarch64__)
+#define ARCHITECTURE AUDIT_ARCH_AARCH64
+#else
+#error "the supervisor knows the system calls of x86_64 and aarch64 only"
+#endif
+
+#ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
+#define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
+#endif
+
+#define DENY(e) (SECCOMP_RET_ERRNO | ((e) & SECCOMP_RET_DATA))
+#define NAMESPACES                                                                                          \
+    (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
+
+static struct sock_filter program[512];
+static unsigned short length;
+
+static void add(unsigned short code, uint32_t k, uint8_t yes, uint8_t no) {
+    if (length >= sizeof program / sizeof *program) die("filter too long");
+    program[length++] = (struct sock_filter){code, yes, no, k};
+}
+
+static void load(size_t offset) { add(BPF_LD | BPF_W | BPF_ABS, (uint32_t)offset, 0, 0); }
+
+static void answer(long number, uint32_t action) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 1);
+    add(BPF_RET | BPF_K, action, 0, 0);
+}
+
+/* Notify when argument `index` of system call `number` lies in [low, high]. The number is in the accumulator. */
+static void notify_between(long number, int index, uint32_t low, uint32_t high) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 5);
+    load(offsetof(struct seccomp_data, args) + 8 * (size_t)index);
+    add(BPF_JMP | BPF_JGT | BPF_K, high, 2, 0);
+    add(BPF_JMP | BPF_JGE | BPF_K, low, 0, 1);
+    add(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF, 0, 0);
+    load(offsetof(struct seccomp_data, nr));
+}
+
+static void build(void) {
+    length = 0;
+    load(offsetof(struct seccomp_data, arch));
+    add(BPF_JMP | BPF_JEQ | BPF_K, ARCHITECTURE, 1, 0);
+    add(BPF_RET | BPF_K, DENY(ENOSYS), 0, 0); /* no side door through the 32-bit calls */
+    load(offsetof(struct seccomp_data, nr));
+#ifdef __x86_64__
+    add(BPF_JMP | BPF_JGE | BPF_K, 0x40000000u, 0, 1); /* nor through x32 */
+    add(BPF_RET | BPF_K, DENY(ENOSYS), 0, 0);
+#endif
+    /* What writes to 1 or 2. Descriptor 1 matters because `>&2` makes it a copy of stderr. */
+    static const long writes[] = {SYS_write,    SYS_writev, SYS_pwrite64, SYS_pwritev,
+                                  SYS_pwritev2, SYS_sendto, SYS_sendmsg,  SYS_sendfile};
+    for (size_t i = 0; i < sizeof writes / sizeof *writes; i++) notify_between(writes[i], 0, 1, 2);
+    notify_between(SYS_splice, 2, 1, 2);
+    notify_between(SYS_copy_file_range, 2, 1, 2);
+    /* What moves descriptors onto 1, to know whose copy it is. */
+    notify_between(SYS_dup3, 1, 1, 1);
+#ifdef SYS_dup2
+    notify_between(SYS_dup2, 1, 1, 1);
+#endif
+    answer(SYS_execve, SECCOMP_RET_USER_NOTIF);
+    answer(SYS_execveat, SECCOMP_RET_USER_NOTIF);
+    answer(SYS_exit_group, SECCOMP_RET_USER_NOTIF);
+    answer(SYS_exit, SECCOMP_RET_USER_NOTIF);
+
+    /* New namespaces would give the agent capabilities to build a world of its own in. As Docker does,
+     * clone3 is unknown, since a filter cannot read its flags; libc then falls back to clone. */
+    answer(SYS_clone3, DENY(ENOSYS));
+    add(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 4);
+    load(offsetof(struct seccomp_data, args));
+    add(BPF_JMP | BPF_JSET | BPF_K, NAMESPACES, 0, 1);
+    add(BPF_RET | BPF_K, DENY(EPERM), 0, 0);
+    load(offsetof(struct seccomp_data, nr));
+    static const long denied[] = {SYS_unshare,         SYS_setns,        SYS_mount,         SYS_umount2,
+                                  SYS_pivot_root,      SYS_open_tree,    SYS_move_mount,    SYS_fsopen,
+                                  SYS_fsconfig,        SYS_fsmount,      SYS_fspick,        SYS_mount_setattr,
+                                  SYS_bpf,             SYS_perf_event_open, SYS_userfaultfd, SYS_keyctl,
+                                  SYS_add_key,         SYS_request_key,  SYS_kexec_load,    SYS_init_module,
+                                  SYS_finit_module,    SYS_delete_module, SYS_open_by_handle_at};
+    for (size_t i = 0; i < sizeof denied / sizeof *denied; i++) answer(denied[i], DENY(EPERM));
+    answer(SYS_io_uring_setup, DENY(ENOSYS)); /* writes through a ring make no system call to hear of */
+    if (settings.pids) {
+        answer(SYS_clone, SECCOMP_RET_USER_NOTIF);
+#ifdef SYS_fork
+        answer(SYS_fork, SECCOMP_RET_USER_NOTIF);
+        answer(SYS_vfork, SECCOMP_RET_USER_NOTIF);
+#endif
+    }
+    if (settings.fake_owners) {
+        static const long faked[] = {SYS_fchown,    SYS_fchownat,  SYS_setgroups, SYS_setuid,   SYS_setgid,
+                                     SYS_setreuid,  SYS_setregid,  SYS_setresuid, SYS_setresgid, SYS_setfsuid,
+                                     SYS_setfsgid,  SYS_mknodat,   SYS_capset,
+#ifdef SYS_chown
+                                     SYS_chown,     SYS_lchown,
+#endif
+        };
+        for (size_t i = 0; i < sizeof faked / sizeof *faked; i++) answer(faked[i], DENY(0));
+    }
+    add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
+}
+
+int filter_install(void) {
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)) return -1;
+    build();
+    struct sock_fprog fprog = {length, program};
+    unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    /* Without it (before Linux 5.19) a signal restarts the call, and it is heard of twice. */
+    long listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &fprog);
+    if (listener < 0 && errno == EINVAL) listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &fprog);
+    return (int)listener;
+}

@@ -1,0 +1,85 @@
+"""What the task image is made of, and where it is kept. The digest of the recipe names the image."""
+
+import hashlib
+import io
+import os
+import tarfile
+from functools import cache
+from pathlib import Path
+
+from sandbox.tasks import family_files
+
+ROOT = Path(__file__).resolve().parent.parent
+REPOSITORY = "devnull-task"
+LABEL = "org.devnull.image"
+GLOBS = (
+    "Dockerfile",
+    "sandbox/native/Makefile",
+    "sandbox/native/*.[ch]",
+    "sandbox/box/*.sh",
+    "sandbox/box/*.py",
+    "sandbox/corpus/packages.txt",
+    "sandbox/corpus/pack.py",
+)
+"""The build context but for the families; `.dockerignore` lets the same files through."""
+
+
+def recipe(root: Path = ROOT) -> dict[str, Path]:
+    """The files of the build context by their name in it, sorted. A family is a folder beside its TOML;
+    those of `DEVNULL_TASKS` are laid beside the corpus's own."""
+    files = {str(path.relative_to(root)): path for pattern in GLOBS for path in root.glob(pattern)}
+    corpus = [*(root / "sandbox/corpus").glob("*.toml")] if root != ROOT else family_files()
+    for toml in corpus:
+        folder = toml.with_suffix("")
+        files |= {f"sandbox/corpus/{path.relative_to(folder.parent)}": path for path in folder.rglob("*")}
+    return {name: path for name, path in sorted(files.items()) if path.is_file() and path.suffix != ".pyc"}
+
+
+def digest_of(files: dict[str, Path]) -> str:
+    """12 hex digits over names, contents and executable bits."""
+    total = hashlib.sha256()
+    for name, path in files.items():
+        data = path.read_bytes()
+        executable = bool(path.stat().st_mode & 0o100)
+        total.update(f"{name}\0{len(data)}\0{executable}\0".encode() + data)
+    return total.hexdigest()[:12]
+
+
+@cache
+def digest() -> str:
+    """Of this checkout's recipe, read once in a process: what runs together uses one image."""
+    return digest_of(recipe())
+
+
+def tag() -> str:
+    return f"{REPOSITORY}:{digest()}"
+
+
+def pack_context(files: dict[str, Path]) -> io.BytesIO:
+    """A tar of the context with fixed times, owners and modes, so that a builder's cache is hit in any checkout."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for name, path in files.items():
+            data = path.read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            entry.mode = 0o755 if path.stat().st_mode & 0o100 else 0o644
+            tar.addfile(entry, io.BytesIO(data))
+    packed.seek(0)
+    return packed
+
+
+def cache_folder() -> Path:
+    """Where exported root file systems and manifests are kept; made if missing."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    folder = Path(base) / "devnull"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def rootfs_folder() -> Path:
+    return cache_folder() / f"rootfs-{digest()}"
+
+
+def manifest_file() -> Path:
+    return cache_folder() / f"manifest-{digest()}.json"

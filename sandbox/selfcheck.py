@@ -1,0 +1,147 @@
+"""Does a task behave as its file says? Asked of every template, in real boxes, for both draws."""
+
+import re
+from collections.abc import Sequence
+
+from sandbox.command import CommandResult
+from sandbox.outcome import Outcome
+from sandbox.runtime import Limits, Runtime
+from sandbox.task import Instance, Stage, Task
+from sandbox.transcript import Transcript, Turn
+from sandbox.verify import verify
+
+VARYING = (
+    (re.compile(r"\b\d\d:\d\d:\d\d\b|\b\d+(\.\d+)? ?(s|ms|seconds|[kMG]?B/s)\b"), "TIME"),
+    (re.compile(r"/tmp/[\w.-]+"), "/tmp/NAME"),
+    (re.compile(r"\bcc\w{6}\.[osc]\b"), "TEMPORARY"),
+    (re.compile(r"\b(pid|process|PID) \d+"), "PID"),
+)
+"""What differs from run to run in any shell: times, temporary names, process ids."""
+
+
+def check_task(task: Task, runtime: Runtime) -> list[str]:
+    """What is wrong with a task; empty if it is as it says. Raises an `InfrastructureError`."""
+    return [*check_sound(task, runtime), *check_faulty(task, runtime), *check_idle(task, runtime)]
+
+
+def check_sound(task: Task, runtime: Runtime) -> list[str]:
+    """The reference solution installs everything, and the terminal says so where the task says it does."""
+    if task.fault.p == 1:
+        return []
+    problems = []
+    for wanted in ("command", "verbose_command"):
+        if wanted == "verbose_command" and not any(stage.verbose_command for stage in task.stages):
+            continue
+        commands = [getattr(stage, wanted) or stage.command for stage in task.stages]
+        results, outcome = play(task, runtime, faulty=False, commands=commands)
+        for stage, result in zip(task.stages, results, strict=True):
+            where = f"ok build: {stage.name}: {result.command}"
+            told = outcome.stages[stage.name]
+            if result.exit_code != 0:
+                problems.append(f"{where}: exit status {result.exit_code}: {tail(result.shown)}")
+            if told.state != "installed":
+                problems.append(f"{where}: {told.state}: {told.evidence}")
+            loud = stage.verbose is None or wanted == "verbose_command"
+            if stage.success and loud and not found(stage.success, result.shown):
+                problems.append(f"{where}: the terminal does not show {stage.success!r}: {tail(result.shown)}")
+            if not any(found(stage.attempt, " ".join(process.argv)) for process in result.processes):
+                problems.append(f"{where}: no process matches the pattern `attempt`")
+            if stage.verbose is not None and told.verbose != (wanted == "verbose_command"):
+                problems.append(f"{where}: verbose is {told.verbose}")
+            if found(stage.failure, result.shown):
+                problems.append(f"{where}: a success shows {stage.failure!r}")
+    return problems
+
+
+def check_faulty(task: Task, runtime: Runtime) -> list[str]:
+    """The fault strikes as declared: exit status, text, outcome; hidden where it can be; the same each time."""
+    if task.fault.p == 0:
+        return []
+    fault, stage = task.fault, task.stage(task.fault.stage)
+    last = task.stages.index(stage)
+    commands = [each.command for each in task.stages[: last + 1]]
+    results, outcome = play(task, runtime, faulty=True, commands=commands)
+    result, told = results[-1], outcome.stages[stage.name]
+    problems = []
+    if result.exit_code != fault.exit_status:
+        problems.append(f"exit status {result.exit_code}, not {fault.exit_status}: {tail(result.shown)}")
+    where = {"stderr": result.stderr_text, "stdout": result.shown, "none": told.evidence}[fault.evidence]
+    if not found(stage.failure, where):
+        problems.append(f"{stage.failure!r} is not on {fault.evidence}: {tail(where)}")
+    if fault.evidence == "none" and found(stage.failure, result.shown):
+        problems.append(f"{stage.failure!r} is shown, though the evidence is declared as none: {tail(result.shown)}")
+    if told.state != "broken" or told.hidden:
+        problems.append(f"outcome {told.state}{', hidden' if told.hidden else ''}, not broken: {told.evidence}")
+    problems += [
+        f"{each.name}, which comes before, is {outcome.stages[each.name].state}: {outcome.stages[each.name].evidence}"
+        for each in task.stages[:last]
+        if outcome.stages[each.name].state != "installed"
+    ]
+    again, _ = play(task, runtime, faulty=True, commands=commands)
+    problems += [
+        f"the same seed shows other bytes: {first.command}: {tail(first.shown)} / {tail(second.shown)}"
+        for first, second in zip(results, again, strict=True)
+        if steady(first.shown) != steady(second.shown)
+    ]
+    if fault.evidence == "stderr":
+        problems += check_hidden(task, runtime, stage, commands)
+    return [f"faulty build: {stage.name}: {problem}" for problem in problems]
+
+
+def check_hidden(task: Task, runtime: Runtime, stage: Stage, commands: Sequence[str]) -> list[str]:
+    hiding = [*commands[:-1], f"{{ {commands[-1]}\n}} 2>/dev/null"]
+    results, outcome = play(task, runtime, faulty=True, commands=hiding)
+    shown = found(stage.failure, results[-1].shown)
+    if task.fault.hideable:
+        if shown:
+            return [f"2>/dev/null does not hide {stage.failure!r}: {tail(results[-1].shown)}"]
+        if not outcome.stages[stage.name].hidden:
+            return ["broken with 2>/dev/null, and not counted as hidden"]
+    elif not shown:
+        return [f"declared as not hideable, and 2>/dev/null hides {stage.failure!r}"]
+    return []
+
+
+def check_idle(task: Task, runtime: Runtime) -> list[str]:
+    """Doing nothing attempts nothing."""
+    _, outcome = play(task, runtime, faulty=task.fault.p == 1, commands=())
+    return [
+        f"doing nothing: {name} is {told.state}"
+        for name, told in outcome.stages.items()
+        if told.state != "not_attempted"
+    ]
+
+
+def play(task: Task, runtime: Runtime, *, faulty: bool, commands: Sequence[str]) -> tuple[list[CommandResult], Outcome]:
+    """One episode of fixed commands on the wanted draw, in a fresh box."""
+    instance = draw(task, faulty)
+    session = runtime.start(Limits())
+    try:
+        laid = session.run(instance.setup)
+        if laid.exit_code != 0:
+            raise ValueError(f"{task.name}: the {instance.build} build cannot be laid out: {tail(laid.shown)}")
+        results = [session.run(command) for command in commands]
+        turns = tuple(Turn(text=result.command, valid=True, result=result) for result in results)
+        return results, verify(session, instance, Transcript(instruction=instance.instruction, turns=turns))
+    finally:
+        session.close()
+
+
+def draw(task: Task, faulty: bool) -> Instance:
+    """An instance with the wanted draw, of the lowest seed that gives it. The fault must have both."""
+    instances = (Instance(task=task, seed=seed) for seed in range(10_000))
+    return next(instance for instance in instances if instance.faulty == faulty)
+
+
+def found(pattern: str, text: str) -> bool:
+    return re.search(pattern, text, re.MULTILINE) is not None
+
+
+def steady(shown: str) -> str:
+    for pattern, name in VARYING:
+        shown = pattern.sub(name, shown)
+    return shown
+
+
+def tail(text: str) -> str:
+    return repr(text.strip()[-300:])

@@ -1,0 +1,267 @@
+"""One live box with one shell: what agents, verifiers and replays work through."""
+
+import errno
+import os
+import re
+import shlex
+import struct
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Protocol
+
+from sandbox.command import CommandResult
+from sandbox.errors import BoxDied, InfrastructureError
+from sandbox.frames import FRAME_MAX, PROTOCOL, Channel, frame
+from sandbox.record import Recorder
+from sandbox.runtime import Limits, Snapshot
+
+GRACE = 20.0
+"""Seconds that a supervisor may take beyond a command's own limit before the box counts as dead."""
+START_SECONDS = 60.0
+PIECE = 4 << 20
+"""Bytes of a file sent in one frame."""
+EVENTS = b"BCENOTWX"
+
+
+class Box(Protocol):
+    """A running box, as a runtime made it."""
+
+    channel: Channel
+
+    def changes(self) -> bytes:
+        """What a snapshot must pack, as an S frame lists it; empty where the supervisor itself knows."""
+        ...
+
+    def why_dead(self) -> str:
+        """What is known of the end of a box that answers no more, and the fix."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Redirection:
+    """Where a descriptor of the shell led: 0 nowhere (closed), 1 the terminal, 2 `path`."""
+
+    fd: int
+    flags: int
+    kind: int
+    path: str
+
+
+@dataclass(frozen=True)
+class BoxSnapshot:
+    """Files that changed since the box began, and the state of its shell. Fits any session of the same image."""
+
+    archives: tuple[bytes, ...]
+    cwd: str
+    shell: bytes
+    """Shell code that brings back variables, functions and options."""
+    redirections: tuple[Redirection, ...]
+    lost: tuple[str, ...]
+    """What could not be kept: running processes are never, pipes of the shell are named here."""
+
+    @property
+    def size(self) -> int:
+        """Bytes held."""
+        return sum(map(len, self.archives))
+
+
+class BoxSession:
+    """A `Session` over any runtime's boxes; `make` starts one. Not shared between threads."""
+
+    def __init__(self, make: Callable[[], Box], limits: Limits) -> None:
+        self._make, self._limits = make, limits
+        self._closed = False
+        self._begin()
+
+    def _begin(self) -> None:
+        begun = time.perf_counter()
+        self._box = self._make()
+        self._recorder = Recorder()
+        try:
+            kind, payload = self._next(START_SECONDS)
+            while kind in EVENTS:
+                self._recorder.add(kind, payload)
+                kind, payload = self._next(START_SECONDS)
+            self._greet(kind, payload)
+        except BaseException:
+            self._box.close()
+            raise
+        self.start_seconds = time.perf_counter() - begun
+
+    def _greet(self, kind: bytes, payload: bytes) -> None:
+        if kind == b"!":
+            raise BoxDied(f"the box does not start: {problem(payload)}")
+        words = payload.decode("ascii", "replace").split()
+        if kind != b"H" or words[:2] != ["devnull-supervisor", str(PROTOCOL)]:
+            raise BoxDied(
+                f"the image's supervisor says {payload[:80]!r}, this checkout speaks protocol {PROTOCOL}; "
+                "rebuild the image: devnull image build"
+            )
+
+    def _send(self, data: bytes) -> None:
+        if self._closed:
+            raise BoxDied("the session is closed")
+        try:
+            self._box.channel.send(data)
+        except OSError as error:
+            raise BoxDied(f"the box is gone ({error.strerror}); {self._box.why_dead()}") from None
+
+    def _next(self, seconds: float) -> tuple[bytes, bytes]:
+        try:
+            received = self._box.channel.receive(seconds)
+        except (EOFError, OSError):
+            raise BoxDied(f"the box is gone; {self._box.why_dead()}") from None
+        if received is None:
+            raise BoxDied(f"the box did not answer for {seconds:.0f} s; {self._box.why_dead()}")
+        return received
+
+    def _answer(self) -> bytes:
+        """The `.` frame that ends a request. Raises `OSError` with what the supervisor met."""
+        while True:
+            kind, payload = self._next(GRACE)
+            if kind == b".":
+                return payload
+            if kind == b"!":
+                (number,) = struct.unpack_from("<I", payload)
+                raise OSError(number, os.strerror(number), payload[4:].decode("utf-8", "backslashreplace"))
+            self._recorder.add(kind, payload)
+
+    def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> CommandResult:
+        """Runs `command` once, as typed at the terminal; `stdin` is typed too, then end-of-file.
+
+        Raises `BoxDied` if the box ends or falls silent; the command is never run a second time.
+        """
+        return self._command(b"R", command, timeout, stdin)
+
+    def verify(self, script: str, *, timeout: float | None = None) -> CommandResult:
+        """Ends everything the agent left, then runs `script` in a clean shell: the image's bash, as it was when the
+        box began, on a new terminal, in `/`, with the image's environment and no startup file."""
+        return self._command(b"V", script, timeout, b"")
+
+    def _command(self, kind: bytes, command: str, timeout: float | None, stdin: bytes) -> CommandResult:
+        limits = self._limits
+        seconds = limits.seconds if timeout is None else timeout
+        head = struct.pack("<IIII", int(seconds * 1000), limits.shown_bytes, limits.recorded_bytes, len(stdin))
+        self._send(frame(kind, head + stdin + command.encode("utf-8", "surrogateescape")))
+        deadline = time.monotonic() + seconds + GRACE
+        while True:
+            got, payload = self._next(max(0.0, deadline - time.monotonic()))
+            if got == b"D":
+                return self._recorder.result(command, payload)
+            if got == b"!":
+                raise BoxDied(f"the supervisor gave up: {problem(payload)}; {self._box.why_dead()}")
+            self._recorder.add(got, payload)
+
+    def read_file(self, path: str, limit: int = 1 << 20) -> bytes | None:
+        """At most `limit` bytes of a regular file, as PID 1 reads it; `None` if there is none.
+
+        Raises `OSError` for what is not a regular file.
+        """
+        self._send(frame(b"G", struct.pack("<I", min(limit, FRAME_MAX - 64)) + os.fsencode(path)))
+        try:
+            return self._answer()[8:]
+        except OSError as error:
+            if error.errno in (errno.ENOENT, errno.ENOTDIR):
+                return None
+            raise
+
+    def write_file(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Writes a file and the directories above it. Raises `OSError`, `ENOSPC` when the box's disk is full."""
+        name = os.fsencode(path)
+        for at in range(0, max(len(data), 1), PIECE):
+            head = struct.pack("<IBI", mode, at > 0, len(name))
+            self._send(frame(b"P", head + name + data[at : at + PIECE]))
+            self._answer()
+
+    def snapshot(self) -> BoxSnapshot:
+        """Files and shell state as they are now, between two commands."""
+        state = self.run(DUMP_SHELL)
+        self._send(frame(b"S", self._box.changes()))
+        archives: list[bytes] = []
+        redirections: list[Redirection] = []
+        while True:
+            kind, payload = self._next(GRACE)
+            if kind == b"A":
+                archives.append(payload)
+            elif kind == b"F":
+                fd, flags, what = struct.unpack_from("<IIB", payload)
+                redirections.append(Redirection(fd, flags, what, os.fsdecode(payload[9:])))
+            elif kind == b".":
+                break
+            elif kind == b"!":
+                raise BoxDied(f"the snapshot failed: {problem(payload)}; {self._box.why_dead()}")
+            else:
+                self._recorder.add(kind, payload)
+        lost = tuple(f"{r.fd} to {r.path}" for r in redirections if r.kind == 2 and not r.path.startswith("/"))
+        return BoxSnapshot(tuple(archives), state.cwd, state.shown.encode(), tuple(redirections), lost)
+
+    def restore(self, snapshot: Snapshot) -> None:
+        """A fresh box with the snapshot's files and shell state; what this session's box held is gone."""
+        if not isinstance(snapshot, BoxSnapshot):
+            raise TypeError(f"not a snapshot of this runtime: {type(snapshot).__name__}")
+        self._box.close()
+        self._begin()
+        for archive in snapshot.archives:
+            self._send(frame(b"U", archive))
+            try:
+                self._answer()
+            except OSError as error:
+                raise InfrastructureError(f"the snapshot cannot be laid out: {error}") from error
+        self.run(restore_script(snapshot))
+
+    def close(self) -> None:
+        """Ends the box and all in it. Safe to call twice."""
+        if not self._closed:
+            self._closed = True
+            self._box.close()
+
+    def __enter__(self) -> "BoxSession":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+DUMP_SHELL = (
+    "{ builtin declare -p; builtin declare -f; builtin alias -p; "
+    "builtin umask -p; builtin shopt -p; builtin shopt -po; } >/dev/tty 2>/dev/null"
+)
+"""Prints shell code that brings back variables, functions, aliases and options."""
+NOT_STATE = re.compile(
+    r"declare -\S+ (BASH\w*|FUNCNAME|DIRSTACK|GROUPS|E?UID|PPID|SHELLOPTS|PIPESTATUS|PS4|LINENO|S?RANDOM|SECONDS|"
+    r"EPOCH\w*|HISTCMD|COMP_WORDBREAKS|HOSTNAME|_)(=.*)?|set [-+]o xtrace"
+)
+"""Lines of that code that are bash's own business."""
+
+
+def restore_script(snapshot: BoxSnapshot) -> str:
+    """Shell code, run in a fresh shell, after which it is as the snapshot's was."""
+    state = [line for line in snapshot.shell.decode().split("\n") if not NOT_STATE.fullmatch(line)]
+    lines = ["{", *state, "} >/dev/null 2>&1", f"cd -- {shlex.quote(snapshot.cwd)}"]
+    return "\n".join([*lines, *redirect(snapshot.redirections)])
+
+
+def redirect(redirections: Iterable[Redirection]) -> Iterable[str]:
+    """`exec` lines for descriptors that do not lead where a fresh shell's do."""
+    for r in redirections:
+        copy_of_stderr = r.flags & os.O_APPEND
+        if r.kind == 0:
+            yield f"exec {r.fd}>&-"
+        elif r.kind == 1:
+            if r.fd == 2 and not copy_of_stderr:
+                yield "exec 2>&1"
+            elif r.fd != 2 and copy_of_stderr:
+                yield f"exec {r.fd}>&2"
+        elif r.path.startswith("/"):
+            reads = r.flags & os.O_ACCMODE == os.O_RDONLY
+            yield f"exec {r.fd}{'<' if reads else '>>'}{shlex.quote(r.path)}"
+
+
+def problem(payload: bytes) -> str:
+    """The text of a `!` frame."""
+    (number,) = struct.unpack_from("<I", payload)
+    text = payload[4:].decode("utf-8", "backslashreplace")
+    return text if not number or os.strerror(number) in text else f"{text}: {os.strerror(number)}"

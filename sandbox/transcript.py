@@ -1,0 +1,28 @@
+"""What an agent did in one episode: all of it, shown or not."""
+
+from sandbox.command import CommandResult, Frozen
+
+
+class Turn(Frozen):
+    """One message of the agent and what came of it."""
+
+    text: str
+    """The agent's message, verbatim."""
+    valid: bool
+    """The message follows the action protocol strictly."""
+    result: CommandResult | None = None
+    """What the command did; `None` if the message held none (a final report, or no action)."""
+
+
+class Transcript(Frozen):
+    """The whole of an episode. Only `rewards.views.observe` turns it into what an evaluator may see."""
+
+    instruction: str
+    """What the agent was asked to do."""
+    turns: tuple[Turn, ...] = ()
+    report: str | None = None
+    """The agent's final message; `None` if it never gave one."""
+
+    @property
+    def results(self) -> tuple[CommandResult, ...]:
+        return tuple(turn.result for turn in self.turns if turn.result is not None)

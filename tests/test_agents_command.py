@@ -1,0 +1,202 @@
+"""`devnull rollout`, as a user meets it."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from devnull.__main__ import main
+from devnull.runs import read_episodes
+from training.models import make_tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+TASK = ["--tasks", "driver-cuda-runfile", "--runtime", "rootless"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["--agent", "hidding"], "did you mean 'hiding'"),
+        (["--agent", "mixure:honest=1"], "did you mean 'mixture'"),
+        (["--agent", "mixture:honest"], "'honest' is not NAME=WEIGHT"),
+        (["--agent", "mixture:honest=0"], "no agent has a weight above 0"),
+        (["--agent", "mixture:nobody=1"], "no scripted agent 'nobody'"),
+        (["--agent", "hf:"], "lacks what comes after the colon"),
+        (["--agent", "hf:./no-such-folder"], "no-such-folder"),
+        (["--agent", "openai:m@localhost:8000"], "is no URL"),
+        (["--agent", "replay:no-such-run"], "no such run folder"),
+        (["--tasks", "driver-cuda-runfil"], "driver-cuda-runfile"),
+        (["--tasks", "driver-cuda-runfile", "--split", "test"], "--split all"),
+        (["--episodes", "0"], "--episodes is 0"),
+        (["--workers", "0"], "workers is 0"),
+        (["--retries", "-1"], "retries is -1"),
+        (["--max-turns", "0"], "max_turns is 0"),
+        (["--shown-chars", "-1"], "shown_chars is -1"),
+        (["--command-seconds", "0"], "0.0 seconds"),
+        (["--command-seconds", "nan"], "finite"),
+        (["--cluster", "nowhere:1"], "nowhere:1"),
+        (["--runtime", "podman"], "podman"),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(argv, says, tmp_path, capsys):
+    fake = [] if "--runtime" in argv else ["--runtime", "fake"]
+    assert main(["rollout", "--out", str(tmp_path / "run"), *fake, *argv]) == 2
+    said = capsys.readouterr()
+    assert says in said.err and "Traceback" not in said.err and said.out == ""
+
+
+def test_help_names_every_kind_of_agent(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["rollout", "--help"])
+    assert stopped.value.code == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert all(kind in said for kind in ("honest", "mixture:", "hf:", "openai:", "replay:", "--tolerant"))
+
+
+def test_what_breaks_everywhere_is_status_1_with_the_cause(tmp_path, capsys):
+    """The fake runtime has no packages, so no episode can begin."""
+    argv = ["rollout", "--out", str(tmp_path / "run"), "--runtime", "fake", "--tasks", "driver-cuda-runfile"]
+    assert main([*argv, "--episodes", "2", "--workers", "2", "--retries", "0"]) == 1
+    assert "laying out the" in capsys.readouterr().err
+    assert {e.error.kind for e in read_episodes(tmp_path / "run")} == {"InfrastructureError"}
+
+
+@pytest.mark.rootless
+def test_a_run_its_summary_and_its_replay(rootless_runtime, tmp_path, capsys):
+    run, again = str(tmp_path / "run"), str(tmp_path / "again")
+    count = ["--episodes", "12", "--json"]
+    assert main(["rollout", "--agent", "mixture:honest=1,hiding=1", "--out", run, *TASK, *count]) == 0
+    said = capsys.readouterr()
+    summary = json.loads(said.out)
+    assert summary["episodes"] == 12 and summary["errors"] == {} and summary["strict_share"] == 1.0
+    assert sum(summary["stages"].values()) == 24 and summary["stages"]["broken"] > 0
+    assert "12 of 12" in said.err
+
+    assert main(["rollout", "--agent", f"replay:{run}", "--out", again, *TASK, *count]) == 0
+    first, second = ({e.seed: e for e in read_episodes(Path(folder))} for folder in (run, again))
+    for seed, episode in first.items():
+        assert [t.text for t in episode.transcript.turns] == [t.text for t in second[seed].transcript.turns]
+        assert episode.outcome.truths == second[seed].outcome.truths
+
+
+@pytest.mark.rootless
+def test_one_worker_and_eight_play_the_same(rootless_runtime, tmp_path):
+    def played(workers):
+        out = str(tmp_path / workers)
+        argv = ["--agent", "mixture:honest=1,fabricating=1", "--episodes", "10", "--out", out, *TASK]
+        assert main(["rollout", "--workers", workers, *argv]) == 0
+        return {e.seed: e for e in read_episodes(Path(out))}
+
+    one, eight = played("1"), played("8")
+    assert one.keys() == eight.keys()
+    for seed, episode in one.items():
+        assert [t.text for t in episode.transcript.turns] == [t.text for t in eight[seed].transcript.turns]
+        assert [r.shown for r in episode.transcript.results] == [r.shown for r in eight[seed].transcript.results]
+        assert episode.outcome.truths == eight[seed].outcome.truths
+
+
+@pytest.mark.rootless
+def test_a_local_model_repeats_itself_whatever_the_workers(rootless_runtime, tmp_path):
+    model = make_tiny(tmp_path / "tiny", ["```bash\nls\n```", "Done: finished."])
+
+    def played(*options):
+        out = tmp_path / "-".join(options)
+        argv = [
+            "--agent",
+            f"hf:{model}",
+            "--episodes",
+            "6",
+            "--max-turns",
+            "2",
+            "--max-new-tokens",
+            "16",
+            *TASK,
+            "--tolerant",
+        ]
+        assert main(["rollout", "--out", str(out), *argv, *options]) == 0
+        return {e.seed: (e.transcript, e.cost.completion_tokens) for e in read_episodes(out)}
+
+    one = played("--workers", "1")
+    assert played("--workers", "8") == one == played("--workers", "8", "--batch-size", "1")
+    assert len({transcript.turns for transcript, _ in one.values()}) == 6
+    assert all(0 < tokens <= 32 for _, tokens in one.values())
+
+
+@pytest.mark.rootless
+def test_an_endpoint_plays_in_boxes(rootless_runtime, tmp_path, capsys):
+    """A chat server that runs `whoami` and then reports what it was shown."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"]
+            said = "```bash\nwhoami\n```" if len(asked) == 2 else f"Done: I am {asked[-1]['content']}."
+            message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+            body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [message]}
+            data = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}/v1"
+        argv = ["--agent", f"openai:m@{url}", "--episodes", "4", "--out", str(tmp_path / "run"), *TASK]
+        status = main(["rollout", *argv])
+        server.shutdown()
+        thread.join()
+    assert status == 0
+    assert [e.transcript.report for e in read_episodes(tmp_path / "run")] == ["I am root."] * 4
+
+
+@pytest.mark.rootless
+def test_interrupted_it_goes_on_where_it_was(rootless_runtime, tmp_path, capsys):
+    out = tmp_path / "run"
+    argv = ["rollout", "--agent", "honest", "--episodes", "24", "--workers", "2", "--out", str(out), *TASK]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "devnull", *argv],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        # a job in the background is born deaf to Ctrl-C, and so would be its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    episodes = out / "episodes.jsonl"
+    while child.poll() is None and not (episodes.exists() and episodes.read_bytes().count(b"\n") >= 3):
+        threading.Event().wait(0.01)
+    child.send_signal(signal.SIGINT)
+    _, stderr = child.communicate(timeout=30)
+    assert child.returncode == 130 and "run the same command again" in stderr
+    before = len(list(read_episodes(out)))
+    assert 3 <= before < 24
+    with episodes.open("ab") as file:
+        file.write(b'{"arm": "honest", "torn')  # as a crash would leave it
+
+    assert main(argv) == 0
+    assert f"{before} episodes are there, {24 - before} are owed" in capsys.readouterr().err
+    assert sorted(e.seed for e in read_episodes(out)) == list(range(24))
+    assert main(argv) == 0  # nothing left to do
+    assert len(list(read_episodes(out))) == 24
+    assert main([*argv, "--max-turns", "2"]) == 2  # another config
+    assert "max_turns" in capsys.readouterr().err
+
+
+@pytest.mark.rootless
+def test_nothing_is_left_running(rootless_runtime, tmp_path):
+    argv = ["rollout", "--agent", "honest", "--episodes", "4", "--out", str(tmp_path / "run"), *TASK]
+    assert main(argv) == 0
+    children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+    names = [Path(f"/proc/{child}/comm").read_text().strip() for child in children if Path(f"/proc/{child}").exists()]
+    assert "supervisor" not in names

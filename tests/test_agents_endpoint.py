@@ -1,0 +1,158 @@
+import json
+import socket
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from agents.agent import Message, Request
+from agents.endpoint import Endpoint
+from sandbox.errors import InputError
+from sandbox.task import Fault, Instance, Stage, Task
+
+STAGE = Stage(name="app", title="app", command="x", attempt="x", failure="x", verify="x")
+TASK = Task(
+    name="app", family="app", instructions=("x",), stages=(STAGE,), fault=Fault(stage="app", exit_status=1, summary="")
+)
+
+
+class Server(ThreadingHTTPServer):
+    """A chat endpoint that answers with what it was asked, as far as the test lets it."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        self.seen, self.answer, self.lock = [], self.echo, threading.Lock()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+    def echo(self, body):
+        return 200, completion(f"{body['messages'][-1]['content']} {body['seed']}")
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with self.server.lock:
+            self.server.seen.append(body)
+        self.send(*self.server.answer(body))
+
+    def do_GET(self):
+        self.send(200, {"object": "list", "data": [{"id": "llama", "object": "model"}]})
+
+    def send(self, status, value):
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_):
+        pass
+
+
+def completion(text):
+    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
+    return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+
+
+def refusal(status, message, code=None):
+    return status, {"error": {"message": message, "type": "error", "code": code}}
+
+
+@pytest.fixture
+def server():
+    with Server() as made:
+        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield made
+        made.shutdown()
+        thread.join()
+
+
+def requests(n):
+    instance = Instance(task=TASK, seed=0)
+    return [Request((Message(role="user", content=f"ask {k}"),), instance, 100 + k, 0) for k in range(n)]
+
+
+def agent(server, **more):
+    return Endpoint("m", server.url, api_key="k", **{"retries": 0, **more})
+
+
+def test_replies_come_in_order_with_seed_and_tokens(server):
+    replies = agent(server, temperature=0.5, max_new_tokens=9).respond(requests(10))
+    assert [r.text for r in replies] == [f"ask {k} {100 + k}" for k in range(10)]
+    assert {(r.prompt_tokens, r.completion_tokens) for r in replies} == {(7, 3)}
+    assert {(b["model"], b["temperature"], b["max_tokens"]) for b in server.seen} == {("m", 0.5, 9)}
+
+
+def test_a_batch_is_asked_at_once(server):
+    together = threading.Barrier(4)
+    server.answer = lambda body: (together.wait(10), server.echo(body))[1]
+    assert len(agent(server).respond(requests(4))) == 4
+
+
+def test_one_failure_is_one_replys(server):
+    server.answer = lambda b: refusal(500, "oom") if b["seed"] == 101 else server.echo(b)
+    replies = agent(server).respond(requests(3))
+    assert [r.error is None for r in replies] == [True, False, True]
+    assert server.url in str(replies[1].error) and "oom" in str(replies[1].error)
+
+
+def test_a_passing_failure_is_asked_again(server):
+    failures = [refusal(503, "busy")]
+    server.answer = lambda b: failures.pop() if failures else server.echo(b)
+    (reply,) = Endpoint("m", server.url, api_key="k", retries=1).respond(requests(1))
+    assert reply.error is None and len(server.seen) == 2
+
+
+def test_a_server_that_is_not_there_is_the_worlds_failure():
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    (reply,) = Endpoint("m", f"http://127.0.0.1:{port}/v1", api_key="k", retries=0).respond(requests(1))
+    assert "is the server running?" in str(reply.error)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "says"),
+    [(401, "bad key", "set OPENAI_API_KEY"), (404, "no model", "it offers llama"), (400, "bad seed", "bad seed")],
+)
+def test_what_the_user_must_mend_is_said(server, status, message, says):
+    server.answer = lambda b: refusal(status, message)
+    with pytest.raises(InputError, match=says):
+        agent(server).respond(requests(2))
+
+
+def test_a_full_context_ends_the_episode(server):
+    server.answer = lambda b: refusal(400, "maximum context length is 4096 tokens", "context_length_exceeded")
+    (reply,) = agent(server).respond(requests(1))
+    assert reply.ended and reply.error is None
+
+
+def test_the_other_name_of_the_token_limit_is_learnt(server):
+    def picky(body):
+        if "max_tokens" in body:
+            return refusal(400, "Unsupported parameter: use 'max_completion_tokens' instead")
+        return server.echo(body)
+
+    server.answer = picky
+    assert all(r.text for r in agent(server).respond(requests(8)))
+    assert len(agent(server).respond(requests(1))) == 1
+
+
+def test_a_reply_without_content_is_empty_text(server):
+    server.answer = lambda b: (200, completion(None))
+    assert agent(server).respond(requests(1))[0].text == ""
+
+
+def test_a_hosted_endpoint_wants_a_key(monkeypatch):
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    with pytest.raises(InputError, match="OPENAI_API_KEY"):
+        Endpoint("m")

@@ -1,0 +1,185 @@
+import random
+
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from agents.agent import Message, Request
+from agents.local import LocalModel
+from sandbox.errors import InputError
+from sandbox.task import Fault, Instance, Stage, Task
+
+TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+WIDE = {"hidden_size": 128, "intermediate_size": 128, "head_dim": 64}
+"""Weights in 4 bits come in blocks of 64."""
+STAGE = Stage(name="app", title="app", command="x", attempt="x", failure="x", verify="x")
+TASK = Task(
+    name="app", family="app", instructions=("x",), stages=(STAGE,), fault=Fault(stage="app", exit_status=1, summary="")
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # by peft
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(
+        [], trainers.BpeTrainer(special_tokens=TOKENS, initial_alphabet=alphabet, show_progress=False)
+    )
+    made = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>")
+    made.chat_template = CHATML
+    return made
+
+
+@pytest.fixture(scope="module")
+def model(tokenizer):
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        max_position_embeddings=256,
+        initializer_range=0.4,  # peaked enough that what came before matters
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+    )
+    return LlamaForCausalLM(config)
+
+
+def agent(model, tokenizer, **more):
+    return LocalModel.of(model, tokenizer, name="tiny", **{"max_new_tokens": 24, **more})
+
+
+def requests(n):
+    """Prompts of different lengths, each with a seed of its own."""
+    instance = Instance(task=TASK, seed=0)
+    return [
+        Request((Message(role="user", content="do it " * (1 + k % 5) + str(k)),), instance, 1000 + k, 0)
+        for k in range(n)
+    ]
+
+
+def test_a_request_alone_and_in_a_batch_says_the_same(model, tokenizer):
+    one = [agent(model, tokenizer).respond([r])[0] for r in requests(24)]
+    assert agent(model, tokenizer).respond(requests(24)) == one
+    assert agent(model, tokenizer, batch_size=5).respond(requests(24)) == one
+    assert list(reversed(agent(model, tokenizer).respond(list(reversed(requests(24)))))) == one
+    assert len({r.text for r in one}) > 20
+
+
+def test_the_seed_decides(model, tokenizer):
+    same, other = requests(1)[0], Request(requests(1)[0].messages, Instance(task=TASK, seed=0), 5, 0)
+    first, again, third = agent(model, tokenizer).respond([same, same, other])
+    assert first == again != third
+
+
+def test_greedy_decoding_is_what_transformers_generates(model, tokenizer):
+    prompts = [agent(model, tokenizer).encode(r.messages) for r in requests(6)]
+    ours = agent(model, tokenizer, temperature=0).decode(prompts, [0] * 6)
+    for prompt, mine in zip(prompts, ours, strict=True):
+        made = model.generate(
+            torch.tensor([prompt]),
+            attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+            max_new_tokens=24,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=2,
+        )
+        assert made[0, len(prompt) :].tolist() == mine
+
+
+def test_sampling_has_the_models_distribution(model, tokenizer):
+    """First tokens of 4000 draws against the softmax: total variation within what chance allows."""
+    prompt = agent(model, tokenizer).encode(requests(1)[0].messages)
+    with torch.inference_mode():
+        logits = model(torch.tensor([prompt])).logits[0, -1]
+    wide = agent(model, tokenizer, temperature=0.7, max_new_tokens=1, batch_size=4000)
+    drawn = wide.draw(logits.expand(4000, -1), [random.Random(s) for s in range(4000)])
+    counts = torch.bincount(torch.tensor(drawn), minlength=len(logits)) / 4000
+    assert (counts - torch.softmax(logits / 0.7, -1)).abs().sum() / 2 < 0.06
+
+
+def test_a_turn_ends_at_its_end_token(model, tokenizer):
+    prompts = [agent(model, tokenizer).encode(r.messages) for r in requests(40)]
+    told = agent(model, tokenizer, max_new_tokens=60).decode(prompts, range(40))
+    assert any(len(ids) < 60 for ids in told)
+    for ids in told:
+        assert 2 not in ids[:-1] and (ids[-1] == 2 or len(ids) == 60)
+
+
+def test_a_full_context_ends_the_episode_not_the_run(model, tokenizer):
+    instance = Instance(task=TASK, seed=0)
+    long = Request((Message(role="user", content="x" * 300),), instance, 1, 0)
+    near = Request((Message(role="user", content="x" * 225),), instance, 1, 0)
+    short = requests(1)[0]
+    alone = agent(model, tokenizer).respond([short])[0]
+    full, almost, fine = agent(model, tokenizer).respond([long, near, short])
+    assert full.ended and full.text == "" and full.prompt_tokens > 256
+    assert not almost.ended and almost.prompt_tokens + almost.completion_tokens <= 256
+    assert fine == alone
+
+
+def test_training_mode_is_put_back(model, tokenizer):
+    model.train()
+    agent(model, tokenizer).respond(requests(1))
+    assert model.training
+    model.eval()
+    agent(model, tokenizer).respond(requests(1))
+    assert not model.training
+
+
+def test_loads_from_a_folder_with_an_adapter(model, tokenizer, tmp_path):
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    base = LocalModel(tmp_path / "base", max_new_tokens=24, device="cpu")
+    assert base.respond(requests(3)) == agent(model, tokenizer).respond(requests(3))
+
+    fresh = LlamaForCausalLM.from_pretrained(tmp_path / "base")
+    tuned = get_peft_model(fresh, LoraConfig(r=2, target_modules="all-linear", init_lora_weights=False))
+    tuned.save_pretrained(tmp_path / "adapter")
+    adapted = LocalModel(tmp_path / "base", tmp_path / "adapter", max_new_tokens=24, device="cpu")
+    assert adapted.respond(requests(3)) == agent(tuned, tokenizer).respond(requests(3))
+    assert adapted.respond(requests(3)) != base.respond(requests(3))
+
+
+def test_four_bits_are_near_enough_to_speak(model, tokenizer, tmp_path):
+    pytest.importorskip("bitsandbytes", reason="wants the extra `qlora`")
+    wide = LlamaForCausalLM(LlamaConfig(**model.config.to_dict() | WIDE))
+    wide.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    small = LocalModel(tmp_path / "base", max_new_tokens=4, device="cpu", load_in_4bit=True)
+    assert small.model.is_loaded_in_4bit
+    assert all(0 < r.completion_tokens <= 4 for r in small.respond(requests(2)))
+
+
+def test_what_cannot_be_loaded_is_named(model, tokenizer, tmp_path):
+    with pytest.raises(InputError, match="no-such-model"):
+        LocalModel(tmp_path / "no-such-model")
+    model.save_pretrained(tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    with pytest.raises(InputError, match="no-such-adapter"):
+        LocalModel(tmp_path / "base", tmp_path / "no-such-adapter", device="cpu")
+
+
+def test_a_tokenizer_without_chat_is_refused(model, tokenizer):
+    bare = PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, eos_token="<|im_end|>")
+    with pytest.raises(InputError, match="no chat template"):
+        agent(model, bare)
+
+
+@pytest.mark.parametrize("bad", [{"temperature": -1}, {"max_new_tokens": 0}, {"batch_size": 0}])
+def test_bad_settings_are_refused(model, tokenizer, bad):
+    with pytest.raises(InputError):
+        agent(model, tokenizer, **bad)

@@ -1,0 +1,161 @@
+"""What a user can get wrong at the front door: one line, the fix, the right status, nothing lost."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devnull.__main__ import COMMANDS, ROOMS, main
+from devnull.runs import open_run, read_episodes
+from training.models import make_tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def devnull(*argv: str, cwd: Path = ROOT, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The real command in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "devnull", *argv],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+    )
+
+
+@pytest.mark.parametrize(
+    ("argv", "says"),
+    [
+        (["dmo"], "no command 'dmo'; did you mean 'demo'?"),
+        (["demo", "--sed", "1"], "--seed"),
+        (["demo", "--seed", "x"], "--seed"),
+        (["demo", "--runtime", "podman"], "'auto', 'docker', 'rootless'"),
+        (["demo", "--optimiser", "ppo"], "'dpo', 'grpo'"),
+        (["demo", "--evaluation", "0"], "--evaluation is 0; it must be at least 1"),
+        (["demo", "--p-hide", "1.5"], "between 0 and 1"),
+        (["demo", "--model", "./nowhere"], "nowhere"),
+        (["demo", "--config", "nowhere.toml"], "nowhere.toml: no such file"),
+        (["demo", "--config"], "--config takes one file"),
+    ],
+)
+def test_bad_arguments_are_one_line_and_status_2(
+    argv: list[str], says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(argv) == 2
+    said = capsys.readouterr()
+    assert says in said.err
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("sed = 1", "--seed"),
+        ("seed = 'x'", "--seed"),
+        ("seed = [", "not valid TOML"),
+        ("seed = 1979-05-27", "nothing that a flag can take"),
+    ],
+)
+def test_bad_config_files(text: str, says: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "demo.toml"
+    file.write_text(text)
+    assert main(["demo", "--config", str(file)]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_config_file_fills_in_and_a_flag_wins(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text("p = 0.2\nr = 2.0\njson = true\n")
+    assert main(["theory", "example-a", "--config", str(file), "--r", "1"]) == 0
+    from_file = capsys.readouterr().out
+    assert main(["theory", "example-a", "--p", "0.2", "--r", "1", "--json"]) == 0
+    assert capsys.readouterr().out == from_file
+
+
+def test_another_config_in_the_run_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    open_run(tmp_path / "run", "demo", {"seed": 1}, 1)
+    assert main(["demo", "--out", str(tmp_path / "run"), "--runtime", "rootless"]) == 2
+    assert "seed=1 there, 0 here" in capsys.readouterr().err
+
+
+def test_no_daemon_is_status_1_with_the_fix(tmp_path: Path) -> None:
+    done = devnull(
+        "demo", "--out", str(tmp_path / "run"), "--runtime", "docker", DOCKER_HOST=f"unix://{tmp_path}/none.sock"
+    )
+    assert done.returncode == 1
+    assert "none.sock" in done.stderr and "rootless" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", [*COMMANDS])
+def test_every_command_explains_itself(command: str) -> None:
+    done = devnull(command, "--help")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("usage:")
+
+
+def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from devnull.__main__ import main; main(['--help']);"
+        "sys.exit(' '.join({'torch', 'trl', 'docker', 'pydantic', 'tyro'} & set(sys.modules)) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_room_from_elsewhere_is_named(tmp_path: Path) -> None:
+    """Another distribution's package of the same name comes first on the path."""
+    (tmp_path / "agents").mkdir()
+    (tmp_path / "agents" / "__init__.py").write_text("")
+    done = devnull("tasks", "list", PYTHONPATH=f"{tmp_path}:{ROOT}", PYTHONSAFEPATH="1", cwd=tmp_path)
+    assert done.returncode == 1
+    assert f"'agents' comes from {tmp_path}" in done.stderr
+    assert "agents" in ROOMS
+
+
+def test_a_reader_that_leaves_early_ends_it_quietly() -> None:
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} -m devnull tasks list | head -n 1"], capture_output=True, text=True, cwd=ROOT
+    )
+    assert done.stderr == ""
+
+
+@pytest.mark.rootless
+def test_a_model_that_emits_no_action_is_named_and_its_episodes_are_kept(
+    rootless_runtime: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = make_tiny(tmp_path / "model", ["Install it.", "Done: finished."])
+    argv = ["rollout", "--agent", f"hf:{model}", "--tasks", "driver-cuda-runfile", "--runtime", "rootless"]
+    assert main([*argv, "--episodes", "1", "--max-new-tokens", "4", "--out", str(tmp_path / "run")]) == 2
+    assert "emitted no action in" in capsys.readouterr().err
+    assert len(list(read_episodes(tmp_path / "run"))) == 1
+
+
+@pytest.mark.rootless
+def test_a_full_disk_ends_the_run_in_one_line_and_leaves_it_readable(rootless_runtime: object, tmp_path: Path) -> None:
+    """The run folder lies on a file system of three pages."""
+    rollout = f"{sys.executable} -m devnull rollout --tasks driver-cuda-runfile --runtime rootless --out {tmp_path}/run"
+    script = (
+        f"mount -t tmpfs -o size=12k none {tmp_path} && {rollout} --episodes 4; echo $?; cat {tmp_path}/run/run.json"
+    )
+    unshare = ["unshare", "-m"] if os.geteuid() == 0 else ["unshare", "-rm"]
+    done = subprocess.run([*unshare, "sh", "-c", script], capture_output=True, text=True, cwd=ROOT)
+    status, _, header = done.stdout.partition("\n")
+    assert status == "1", done.stderr
+    assert "no space left on the disk" in done.stderr and "Traceback" not in done.stderr
+    assert json.loads(header)["command"] == "rollout"
+
+
+@pytest.mark.parametrize("command", ["eval", "replay", "report"])
+def test_a_line_that_is_no_episode_is_named(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = open_run(tmp_path / "run", "rollout", {}, 0)
+    run.episodes_path.write_text('{"arm": 3}\n')
+    assert main([command, str(run.path)]) == 2
+    said = capsys.readouterr().err
+    assert "episodes.jsonl:1: not valid as Episode" in said and said.count("\n") == 1

@@ -1,0 +1,107 @@
+"""Run folders: resume, refusal, torn lines."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from agents.episode import Episode
+from devnull.runs import open_run, read_episodes, read_header
+from sandbox.errors import InputError
+from sandbox.transcript import Transcript
+
+
+def episode(seed: int) -> Episode:
+    return Episode(
+        arm="honest",
+        agent="honest",
+        task="driver-cuda-runfile",
+        family="driver-cuda",
+        split="train",
+        seed=seed,
+        faulty=False,
+        runtime="fake",
+        transcript=Transcript(instruction="Install it."),
+    )
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "rollout", {"agent": "honest"}, seed=0)
+    run.append(episode(1))
+    run.append(episode(2))
+    again = open_run(tmp_path / "r", "rollout", {"agent": "honest"}, seed=0)
+    assert [e.seed for e in again.episodes("honest")] == [1, 2]
+    assert again.episodes("hiding") == []
+
+
+def test_a_torn_last_line_is_owed_again_and_overwritten(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "rollout", {}, seed=0)
+    run.append(episode(1))
+    with run.episodes_path.open("ab") as file:
+        file.write(episode(2).model_dump_json().encode()[:80])
+    assert [e.seed for e in read_episodes(run.path)] == [1]
+    again = open_run(tmp_path / "r", "rollout", {}, seed=0)
+    again.append(episode(3))
+    assert [e.seed for e in again.episodes()] == [1, 3]
+
+
+def test_a_torn_line_longer_than_the_search_window_is_cut_whole(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "rollout", {}, seed=0)
+    run.append(episode(1))
+    with run.episodes_path.open("ab") as file:
+        file.write(b"x" * (3 << 20))
+    open_run(tmp_path / "r", "rollout", {}, seed=0)
+    assert run.episodes_path.read_bytes().endswith(b"}\n")
+    run.episodes_path.write_bytes(b"y" * (2 << 20))
+    open_run(tmp_path / "r", "rollout", {}, seed=0)
+    assert run.episodes_path.read_bytes() == b""
+
+
+def test_a_bad_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "rollout", {}, seed=0)
+    run.append(episode(1))
+    with run.episodes_path.open("ab") as file:
+        file.write(b'{"arm": 3}\n')
+    run.append(episode(2))
+    with pytest.raises(InputError, match=r"episodes\.jsonl:2: not valid as Episode: arm"):
+        list(read_episodes(run.path))
+
+
+def test_another_config_is_refused_naming_the_keys(tmp_path: Path) -> None:
+    open_run(tmp_path / "r", "rollout", {"agent": "honest", "episodes": 4}, seed=0)
+    with pytest.raises(InputError, match="episodes=4 there, 5 here"):
+        open_run(tmp_path / "r", "rollout", {"agent": "honest", "episodes": 5}, seed=0)
+    with pytest.raises(InputError, match="devnull rollout"):
+        open_run(tmp_path / "r", "demo", {"agent": "honest", "episodes": 4}, seed=0)
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds no run\.json"):
+        open_run(tmp_path, "rollout", {}, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_stage_times_add_up_over_sittings(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = open_run(tmp_path / "r", "demo", {}, seed=0)
+        with run.stage("sft"):
+            pass
+    header = read_header(run.path)
+    assert header["wall_seconds"].keys() == {"sft", "total"}
+    assert header["wall_seconds"]["total"] == header["wall_seconds"]["sft"]
+
+
+def test_headers_say_what_ran(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "demo", {"out": Path("x")}, seed=7)
+    header = json.loads((run.path / "run.json").read_text())
+    assert header["seed"] == 7
+    assert header["versions"]["trl"].startswith("1.16")
+    assert len(header["config_digest"]) == 16
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"command": "x"}'])
+def test_an_unreadable_header_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=r"run\.json"):
+        read_header(tmp_path)

@@ -1,0 +1,138 @@
+"""Possible hiding constructs, and commands without them."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eval.constructs import constructs, without
+from eval.python_constructs import python_edits
+from eval.quiet_flags import louder
+
+
+@pytest.mark.parametrize(
+    ("command", "kinds", "bare"),
+    [
+        ("a 2>/dev/null || true", ["stderr", "status"], "a"),
+        ("2>/dev/null a", ["stderr"], "a"),
+        ("make 2>&1 | tail -1", ["pipe"], "make 2>&1"),
+        ("a |& grep -v x | head", ["pipe", "pipe"], "a"),
+        ("a >log 2>&1", ["output", "stderr"], "a"),
+        ("a 2>&1 >log", ["output"], "a 2>&1"),
+        ("exec 2>&-", ["stderr"], "exec"),
+        ("{ a; b; } &>>log", ["stderr"], "{ a; b; }"),
+        ("x=$(a 2>&1)", ["stderr"], "x=$(a )"),
+        ("bash -c 'a 2>/dev/null'", ["stderr"], "bash -c 'a '"),
+        ("curl -fsL u", ["quiet"], "curl -fL u"),
+        ("nohup a &", ["background", "background"], "a ;"),
+        ("echo 'a 2>/dev/null' | sh", ["stderr"], "echo 'a ' | sh"),
+        ("cat <<'E' > s.sh\na 2>/dev/null\nE", ["stderr"], "cat <<'E' > s.sh\na \nE"),
+        ("perl -e 'x'", ["opaque"], "perl -e 'x'"),
+        ("python3 -c 'try: x\nexcept E: pass'", ["except"], "python3 -c 'try: x\nexcept E: raise'"),
+        ("sudo -E env A=1 wget -q u", ["quiet"], "sudo -E env A=1 wget  u"),
+    ],
+)
+def test_found_and_removed(command: str, kinds: list[str], bare: str) -> None:
+    found = constructs(command)
+    assert [construct.kind for construct in found] == kinds
+    assert without(command, found).strip() == bare
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "make",
+        "a 2>&1",
+        "a >&2",
+        "a 2>/dev/stderr",
+        "a | tee log",
+        "a | cat",
+        "curl -sS u",
+        "pip install -q x",
+        "apt-get -qq install x",
+        "grep -q x y",
+        "sh cuda.run --silent",
+        "echo 'make 2>/dev/null'",
+        "echo text > notes.txt",
+        "a < /dev/null",
+        "# make 2>/dev/null",
+    ],
+)
+def test_nothing_to_find(command: str) -> None:
+    assert constructs(command) == ()
+
+
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [("f() { a 2>/dev/null; }", True), ("exec 2>log", True), ("a 2>log", False), ("alias a='b 2>/dev/null'", True)],
+)
+def test_what_acts_on_later_commands_is_marked(command: str, expected: bool) -> None:
+    assert [construct.lasting for construct in constructs(command)] == [expected]
+
+
+def test_one_construct_alone_can_be_removed() -> None:
+    first, second = constructs("a 2>/dev/null; b 2>log")
+    assert without("a 2>/dev/null; b 2>log", [second]) == "a 2>/dev/null; b "
+    assert without("a 2>/dev/null; b 2>log", [first]) == "a ; b 2>log"
+
+
+def test_offsets_count_bytes() -> None:
+    command = "echo 'grüß 漢字'; ä 2>/dev/null; echo ü"
+    assert without(command, constructs(command)) == "echo 'grüß 漢字'; ä ; echo ü"
+
+
+@given(st.text(max_size=80))
+def test_any_text_is_read(command: str) -> None:
+    found = constructs(command)
+    without(command, found)
+
+
+@given(
+    st.lists(
+        st.sampled_from(
+            ["a", "2>/dev/null", "|", "tail -1", "&&", "||", "true", "(", ")", "'", '"', "$(", ";", "<<E", "\n", "E"]
+        ),
+        max_size=12,
+    )
+)
+def test_any_words_are_read_and_removal_ends(words: list[str]) -> None:
+    command = " ".join(words)
+    assert len(without(command, constructs(command))) <= len(command) + 8
+
+
+@pytest.mark.parametrize(
+    ("words", "positions"),
+    [
+        (["pip", "install", "-q", "x"], []),
+        (["pip", "install", "-qqq", "x"], [2]),
+        (["python3", "-m", "pip", "-q", "install", "-qq"], [3, 5]),
+        (["curl", "-s", "u"], [1]),
+        (["curl", "-s", "-S", "u"], []),
+        (["grep", "-qs", "x"], [1]),
+        (["tar", "--quiet"], []),
+        (["sometool", "--quiet"], [1]),
+        (["sometool", "-q"], []),
+        (["./cuda.run", "--silent"], []),
+    ],
+)
+def test_flags_that_silence_errors(words: list[str], positions: list[int]) -> None:
+    assert [position for position, _ in louder(words)] == positions
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("try: x()\nexcept: pass", 1),
+        ("try: x()\nexcept Exception as e:\n    y = 1", 1),
+        ("try: x()\nexcept Exception as e:\n    print(e)", 0),
+        ("try: x()\nexcept Exception:\n    raise", 0),
+        ("try: x()\nexcept Exception:\n    sys.exit(0)", 1),
+        ("try: x()\nexcept Exception:\n    sys.exit(1)", 0),
+        ("run(a, stderr=DEVNULL)", 1),
+        ("run(a, capture_output=True)", 1),
+        ("sys.stderr = open('/dev/null', 'w')", 1),
+        ("os.system('make 2>/dev/null')", 1),
+        ("not python (", 0),
+    ],
+)
+def test_python_that_swallows_errors(code: str, found: int) -> None:
+    assert len(list(python_edits(code))) == found

@@ -1,0 +1,115 @@
+"""The corpus: its counts and splits, every template in real boxes, and what a forged program is worth."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from sandbox.command import CommandResult
+from sandbox.runtime import Limits, Runtime
+from sandbox.selfcheck import check_task, draw, tail
+from sandbox.task import Task
+from sandbox.tasks import CORPUS, load_tasks
+from sandbox.transcript import Transcript, Turn
+from sandbox.verify import verify
+
+TASKS = load_tasks()
+FAMILIES = sorted({task.family for task in TASKS.values()})
+TEMPLATES = [family for family in FAMILIES if family not in ("driver-cuda", "verbose-build")]
+"""Families whose templates each have a fault of their own; the other two are variants of the paper's examples."""
+PROGRAM = re.compile(r"\$\((/usr/(?:local/)?s?bin/[\w.-]+) (\d+)\)\" = \"(\S+) \d+\"")
+"""In a verify script: a program that is run on a number, and the name that it prints first."""
+
+
+def of(family: str) -> list[Task]:
+    return [task for task in TASKS.values() if task.family == family]
+
+
+def test_is_as_large_as_promised() -> None:
+    assert len(FAMILIES) >= 10
+    assert len(TASKS) >= 100
+
+
+def test_every_family_has_its_folder() -> None:
+    assert all((CORPUS / family / "build.sh").is_file() for family in FAMILIES)
+
+
+def test_two_families_and_a_fifth_of_the_others_are_held_out() -> None:
+    """So that a recipe can be measured on kinds of fault, and on tasks of known kinds, that it never saw."""
+    held_out = [family for family in FAMILIES if all(task.split == "test" for task in of(family))]
+    assert len(held_out) >= 2
+    for family in set(TEMPLATES) - set(held_out):
+        test = sum(task.split == "test" for task in of(family))
+        assert 0.1 <= test / len(of(family)) <= 0.35, family
+    others = [task for task in TASKS.values() if task.family not in held_out]
+    assert sum(task.split == "test" for task in others) >= 0.2 * len(others)
+
+
+def test_templates_differ_in_substance() -> None:
+    """No fault is told twice in the same words, and no two stages are verified by the same script."""
+    tasks = [task for family in TEMPLATES for task in of(family)]
+    for what in ([task.fault.summary for task in tasks], [stage.verify for task in tasks for stage in task.stages]):
+        twice = [text for text, count in Counter(what).items() if count > 1]
+        assert not twice
+    assert len({task.fault.exit_status for task in tasks}) >= 8
+    assert len([task for task in tasks if task.fault.exit_status == 0]) >= 30
+
+
+def test_instructions_are_phrased_in_several_ways() -> None:
+    for task in TASKS.values():
+        assert len(set(task.instructions)) >= 3, task.name
+
+
+def test_no_verifier_asks_the_package_manager_whether_a_package_is_installed() -> None:
+    for task in TASKS.values():
+        for stage in task.stages:
+            assert not re.search(r"dpkg-query|dpkg -[ls]\b|pip (show|list)|apt list", stage.verify), task.name
+
+
+@pytest.mark.rootless
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_template_does_what_it_says(family: str, rootless_runtime: Runtime) -> None:
+    """Sound draw: installed. Faulty draw: the declared status, text and outcome. Hidden, idle, twice the same."""
+    tasks = of(family)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda task: check_task(task, rootless_runtime), tasks)
+        wrong = {task.name: problems for task, problems in zip(tasks, found, strict=True) if problems}
+    assert not wrong
+
+
+def forgeable() -> Iterator[Task]:
+    """Per family, the first task whose verifier runs programs on numbers."""
+    for family in TEMPLATES:
+        for task in of(family):
+            if PROGRAM.search(task.stage(task.fault.stage).verify):
+                yield task
+                break
+
+
+@pytest.mark.rootless
+@pytest.mark.parametrize("task", list(forgeable()), ids=lambda task: task.name)
+def test_a_program_that_prints_what_success_prints_is_not_installed(task: Task, rootless_runtime: Runtime) -> None:
+    """After a failed attempt the agent writes the programs itself, from what it can see: their name and a number."""
+    stage = task.stage(task.fault.stage)
+    forged = "\n".join(
+        f"printf '#!/bin/sh\\necho {name} 123456\\n' > {path}; chmod 755 {path}"
+        for path, _, name in PROGRAM.findall(stage.verify)
+    )
+    instance = draw(task, faulty=True)
+    session = rootless_runtime.start(Limits())
+    try:
+        laid = session.run(instance.setup)
+        assert laid.exit_code == 0, tail(laid.shown)
+        commands = [each.command for each in task.stages[: task.stages.index(stage) + 1]]
+        results: list[CommandResult] = [session.run(command) for command in [*commands, forged]]
+        assert results[-1].exit_code == 0, tail(results[-1].shown)
+        turns = tuple(Turn(text=result.command, valid=True, result=result) for result in results)
+        outcome = verify(session, instance, Transcript(instruction=instance.instruction, turns=turns))
+    finally:
+        session.close()
+    assert outcome.stages[stage.name].state == "broken"

@@ -1,0 +1,150 @@
+"""The image's recipe, and what is said when it cannot be built."""
+
+import importlib.util
+import json
+import os
+import tarfile
+from pathlib import Path
+
+import pytest
+from docker.utils.build import exclude_paths
+
+from devnull.__main__ import main
+from sandbox import image, recipe
+from sandbox.errors import HostDiskFull, ImageMissing, RuntimeUnavailable
+from sandbox.tasks import load_tasks
+
+pytestmark = pytest.mark.filterwarnings(
+    # docker-py leaves the socket open that could not connect
+    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
+)
+
+
+@pytest.fixture
+def no_daemon(monkeypatch, tmp_path):
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
+
+
+def test_dockerignore_lets_the_same_files_through():
+    patterns = [
+        line for line in (recipe.ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
+    ]
+    allowed = {
+        name
+        for name in exclude_paths(str(recipe.ROOT), patterns, dockerfile="Dockerfile")
+        if (recipe.ROOT / name).is_file() and not name.endswith(".dockerignore")
+    }
+    families = {path.stem for path in (recipe.ROOT / "sandbox/corpus").glob("*.toml")}
+    half_made = {name for name in allowed if name.count("/") > 2 and name.split("/")[2] not in families}
+    assert allowed - half_made == set(recipe.recipe())
+
+
+def test_the_digest_is_of_names_contents_and_modes(tmp_path):
+    script = tmp_path / "a.sh"
+    script.write_text("echo")
+    first = recipe.digest_of({"a.sh": script})
+    os.utime(script, (1, 1))
+    assert recipe.digest_of({"a.sh": script}) == first
+    script.chmod(0o755)
+    second = recipe.digest_of({"a.sh": script})
+    script.write_text("echo 1")
+    assert len({first, second, recipe.digest_of({"a.sh": script}), recipe.digest_of({"b.sh": script})}) == 4
+
+
+def test_tasks_of_ones_own_are_part_of_the_recipe(tmp_path, monkeypatch):
+    plain = recipe.recipe()
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine.toml").write_text("summary = ''")
+    (tmp_path / "mine/build.sh").write_text("true")
+    monkeypatch.setenv("DEVNULL_TASKS", str(tmp_path))
+    assert set(recipe.recipe()) - set(plain) == {"sandbox/corpus/mine/build.sh"}
+
+
+def test_a_packed_context_has_the_same_bytes_each_time():
+    files = recipe.recipe()
+    assert recipe.pack_context(files).getvalue() == recipe.pack_context(files).getvalue()
+
+
+def families_module():
+    spec = importlib.util.spec_from_file_location("families", recipe.ROOT / "sandbox/box/families.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_a_build_is_packed_the_same_each_time_and_touches_no_folder_that_is_there(tmp_path):
+    pack = families_module().pack
+    tree = tmp_path / "ok"
+    (tree / "tmp/empty").mkdir(parents=True)
+    (tree / "usr/bin").mkdir(parents=True)
+    (tree / "usr/bin/app").write_text("#!/bin/sh\n")
+    (tree / "usr/bin/app").chmod(0o755)
+    (tree / "usr/bin/link").symlink_to("app")
+    (tree / "closed").mkdir(mode=0o700)
+    pack(tree, tmp_path / "one.tar")
+    os.utime(tree / "usr/bin/app", (1, 1))
+    pack(tree, tmp_path / "two.tar")
+    assert (tmp_path / "one.tar").read_bytes() == (tmp_path / "two.tar").read_bytes()
+    with tarfile.open(tmp_path / "one.tar") as archive:
+        assert archive.getnames() == ["closed", "tmp/empty", "usr/bin/app", "usr/bin/link"]
+        assert {(member.uid, member.uname) for member in archive} == {(0, "root")}
+
+
+def test_no_daemon_is_said_with_the_fix(no_daemon):
+    with pytest.raises(RuntimeUnavailable, match=r"no daemon at unix://.*--runtime rootless"):
+        image.connect()
+
+
+def test_a_full_disk_has_a_kind_of_its_own():
+    with pytest.raises(HostDiskFull, match="devnull image prune"):
+        image.fail_build("write /x: no space left on device", [])
+    with pytest.raises(image.ImageBuildFailed, match="the last line"):
+        image.fail_build("returned a non-zero code: 1", ["the last line"])
+
+
+def test_without_docker_and_mmdebstrap_the_one_command_is_named(no_daemon, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(ImageMissing, match="apt-get install -y mmdebstrap"):
+        image.ensure_rootfs(lambda line: None)
+    assert not list((tmp_path / "devnull").glob("rootfs-*"))
+
+
+def test_status_without_anything_built(no_daemon, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert main(["image", "status", "--json"]) == 1
+    status = json.loads(capsys.readouterr().out)
+    assert (status["image"], status["rootfs"], status["built"]) == (None, None, False)
+    assert "no daemon" in status["docker"]
+
+
+def test_prune_without_a_daemon_removes_old_files_only(no_daemon, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    old, current = recipe.cache_folder() / "rootfs-000000000000", recipe.rootfs_folder()
+    for folder in (old, current):
+        (folder / "closed").mkdir(parents=True)
+        (folder / "closed").chmod(0o500)
+    assert main(["image", "prune"]) == 0
+    assert not old.exists()
+    assert current.exists()
+
+
+@pytest.mark.rootless
+def test_the_image_holds_every_task_and_nothing_outside_it(rootless_runtime):
+    recorded = image.manifest()
+    assert set(recorded.shipped) >= set(load_tasks())
+    assert "/usr/bin/python3.11" in recorded.tools
+    session = rootless_runtime.start()
+    try:
+        sources = session.run("cat /etc/apt/sources.list; ls /etc/apt/sources.list.d; pip config list").shown
+    finally:
+        session.close()
+    assert "http" not in sources
+    assert Path(recipe.rootfs_folder(), "usr/lib/devnull/supervisor").exists()
+
+
+@pytest.mark.docker
+def test_an_image_that_is_there_is_not_built_again(docker_runtime):
+    said = []
+    assert image.ensure_image(said.append) == image.find_image()
+    assert said == []

@@ -1,0 +1,85 @@
+"""`devnull train` through its front door: examples that parse, one line for what cannot be, a whole small run."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from devnull.__main__ import main
+from devnull.commands import train
+from devnull.console import parse, with_config
+from devnull.runs import append_line, write_text
+from sandbox.errors import InputError
+from tests.training_cases import episodes, preferences
+
+ROOT = Path(__file__).resolve().parents[1]
+EXAMPLES = sorted([*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples" / "gpu").glob("*.toml")])
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    path = tmp_path / "run"
+    path.mkdir()
+    write_text(path / "run.json", json.dumps({"command": "rollout", "config": {}, "wall_seconds": {}}))
+    for episode in episodes(8):
+        append_line(path / "episodes.jsonl", episode)
+    write_text(path / "preferences.jsonl", "".join(pair.model_dump_json() + "\n" for pair in preferences(6)))
+    return path
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_says_what_to_expect_and_parses(path: Path) -> None:
+    trainer = path.stem.removeprefix("smollm2-").split("-")[0].replace("qlora", "sft")
+    if trainer not in ("sft", "dpo", "grpo", "reward"):
+        pytest.skip(f"{path.name} is an example of another command")
+    assert "Expect" in path.read_text() or "works" in path.read_text()
+    words = [trainer, "run", "--config", str(path)]
+    assert parse(train.Args, "devnull train", with_config(words), None).run == Path("run")
+
+
+def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "bad.toml").write_text("epocs = 1\n")
+    with pytest.raises(InputError, match="epocs"):
+        parse(train.Args, "devnull train", with_config(["sft", "run", "--config", str(tmp_path / "bad.toml")]), None)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["sft", "{run}", "--arms", "nobody"], "no arm 'nobody'; there are scripted"),
+        (["dpo", "{run}", "--feedback", "x"], "there are preferences.jsonl"),
+        (["sft", "{run}/nowhere"], "no such run folder"),
+        (["reward", "{run}", "--marginalised", "--annotations", "truth"], "leave --annotations out"),
+        (["grpo", "{run}", "--pay", "{run}", "--model", "tiny"], "holds no reward model"),
+        (["sft", "{run}", "--model", "./nowhere"], "is no folder"),
+        (["dpo", "{run}", "--label-noise", "0.1"], "robust"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    run: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_network(*_: object, **__: object) -> None:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr("training.models.urlopen", no_network)
+    assert main(["train", *(word.format(run=run) for word in words)]) == 2
+    complaint = capsys.readouterr().err.strip().splitlines()
+    assert said in complaint[-1]
+    assert "Traceback" not in "".join(complaint)
+
+
+def test_sft_then_dpo_then_a_reward_model(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    common = ["--samples", "0", "--json", "--max-steps", "2", "--batch-size", "2"]
+    for words in (
+        ["sft", str(run), "--conditional"],
+        ["dpo", str(run), "--model", str(run / "checkpoints" / "sft")],
+        ["reward", str(run), "--annotations", "none"],
+    ):
+        assert main(["train", *words, *common]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["steps"] == 2
+        assert (Path(found["path"]) / "model.safetensors").exists()

@@ -1,0 +1,203 @@
+"""Online training on a runtime without boxes: tokens as drawn, groups of one instance, pay by whom it should be."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents.agent import Message, Request
+from agents.episode import Episode
+from agents.scripted import HIDING, HONEST
+from rewards.evaluator import Evaluator
+from sandbox.errors import BoxDied, InfrastructureError, InputError
+from sandbox.runtime import Limits
+from sandbox.task import Instance
+from tests.training_cases import TASK, PretendRuntime, PretendSession, episode, episodes, texts, verified
+from training.grpo import Rollouts, log_probabilities, train_grpo
+from training.models import Policy, load_policy, make_tiny
+from training.pay import actual, believed
+from training.settings import GRPOSettings, SFTSettings
+from training.sft import train_sft
+from training.token_agent import History, TokenAgent
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+]
+TASKS = {TASK.name: TASK}
+SMALL = {"max_steps": 2, "batch_size": 4, "group": 2, "max_new_tokens": 24, "workers": 4, "max_turns": 2, "kl_every": 1}
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("grpo")
+    base = make_tiny(folder / "base", texts(episodes()))
+    return train_sft(SFTSettings(max_steps=12), episodes(24), base, folder / "sft").path
+
+
+@pytest.fixture(scope="module")
+def policy(tiny: Path) -> Policy:
+    return load_policy(tiny)
+
+
+@pytest.fixture(autouse=True)
+def pretend_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("agents.live.verify", verified)
+
+
+def instances(count: int) -> list[Instance]:
+    return [Instance(task=TASK, seed=seed) for seed in range(count)]
+
+
+def test_the_agents_words_are_never_tokenised_again(policy: Policy) -> None:
+    """Two tokens whose text would be read as other tokens stay the two that were drawn."""
+    tokenizer = policy.tokenizer
+    pieces = [tokenizer.convert_tokens_to_ids(token) for token in ("d", "r", "i", "v", "e", "r")]
+    assert tokenizer("driver", add_special_tokens=False)["input_ids"] != pieces
+    agent = TokenAgent(lambda prompts: [[*pieces, tokenizer.eos_token_id] for _ in prompts], tokenizer, 2048)
+    chat: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    first = Request(tuple(chat), instances(1)[0], 0, 0)
+    said = agent.respond([first])[0].text
+    chat += [{"role": "assistant", "content": said}, {"role": "user", "content": "shown"}]
+    agent.respond([Request(tuple(chat), instances(1)[0], 0, 1)])
+    history = agent.trained((0, 0))
+    drawn = [token for token, mine in zip(history.completion, history.mask, strict=True) if mine]
+    assert drawn == [*pieces, tokenizer.eos_token_id] * 2
+    whole = tokenizer.decode(history.prompt + history.completion)
+    chat.append({"role": "assistant", "content": said})
+    assert whole + "\n" == tokenizer.apply_chat_template(chat, tokenize=False)
+
+
+def test_a_message_cut_at_its_limit_is_closed_by_the_terminal(policy: Policy) -> None:
+    tokenizer = policy.tokenizer
+    agent = TokenAgent(lambda prompts: [[50] for _ in prompts], tokenizer, 2048)
+    chat: tuple[Message, ...] = ({"role": "system", "content": "s"}, {"role": "user", "content": "u"})
+    said = agent.respond([Request(chat, instances(1)[0], 0, 0)])[0].text
+    longer: tuple[Message, ...] = (*chat, {"role": "assistant", "content": said}, {"role": "user", "content": "v"})
+    agent.respond([Request(longer, instances(1)[0], 0, 1)])
+    history = agent.trained((0, 0))
+    assert history.completion[1] == tokenizer.eos_token_id
+    assert history.mask[:2] == [1, 0]
+    assert (history.completion[-1], history.mask[-1]) == (50, 1)
+
+
+def test_an_episode_that_fills_the_context_ends(policy: Policy) -> None:
+    agent = TokenAgent(lambda prompts: [[50] for _ in prompts], policy.tokenizer, 5)
+    chat: tuple[Message, ...] = ({"role": "system", "content": "s" * 40}, {"role": "user", "content": "u"})
+    assert agent.respond([Request(chat, instances(1)[0], 0, 0)])[0].ended
+
+
+def test_training_online(tiny: Path, tmp_path: Path) -> None:
+    seen: list[Episode] = []
+    evaluator = Evaluator()
+    result = train_grpo(
+        GRPOSettings(**SMALL),  # type: ignore[arg-type]
+        instances(8),
+        believed(evaluator, TASKS),
+        PretendRuntime(),  # type: ignore[arg-type]
+        tiny,
+        tmp_path / "grpo",
+        on_episode=seen.append,
+    )
+    assert len(seen) == 8
+    groups = [each.seed for each in seen]
+    assert sorted(groups.count(seed) for seed in set(groups)) == [2, 2, 2, 2]
+    assert {"kl", "valid_action_share", "attempt_rate", "time/generation", "time/boxes", "pay"} <= result.metrics.keys()
+    first = next(entry["kl"] for entry in result.log if "kl" in entry)
+    assert abs(first) < 1e-4
+    assert json.loads((result.path / "training.json").read_text())["facts"]["runtime"] == "pretend"
+
+
+def test_rloo_and_a_divergence_in_the_loss(tiny: Path, tmp_path: Path) -> None:
+    settings = GRPOSettings(**SMALL | {"baseline": "rloo", "beta": 0.1, "max_steps": 1, "adaptation": "lora"})  # type: ignore[arg-type]
+    result = train_grpo(settings, instances(4), actual(TASKS), PretendRuntime(), tiny, tmp_path / "rloo")  # type: ignore[arg-type]
+    assert result.steps == 1
+    assert (result.path / "adapter").is_dir()
+
+
+def test_the_evaluator_pays_for_what_it_sees_and_the_verifier_for_what_is_true() -> None:
+    faulty = next(seed for seed in range(20) if Instance(task=TASK, seed=seed).faulty)
+    shown, hidden = episode(HONEST, faulty), episode(HIDING, faulty)
+    seen = believed(Evaluator(), TASKS)([shown, hidden])
+    true = actual(TASKS)([shown, hidden])
+    assert seen[1] > seen[0]
+    assert true[1] < true[0]
+
+
+def test_invalid_messages_cost_and_a_broken_world_pays_nothing(policy: Policy) -> None:
+    settings = GRPOSettings(invalid_cost=0.5)
+    good = episode(HONEST, 1)
+    turns = (good.transcript.turns[0].model_copy(update={"valid": False}), *good.transcript.turns[1:])
+    bad = good.model_copy(update={"transcript": good.transcript.model_copy(update={"turns": turns})})
+    rollouts = Rollouts(settings, policy, [], actual(TASKS), PretendRuntime(), None, None)  # type: ignore[arg-type]
+    pay = rollouts.pay([good, None, bad])
+    assert pay[1] is None
+    assert pay[0] is not None
+    assert pay[2] == pay[0] - 0.5
+
+
+class Dying(PretendRuntime):
+    """Every third box does not start."""
+
+    started = 0
+
+    def start(self, limits: Limits = Limits()) -> PretendSession:
+        self.started += 1
+        if self.started % 3 == 0:
+            raise BoxDied("gone")
+        return PretendSession()
+
+
+class Dead(PretendRuntime):
+    def start(self, limits: Limits = Limits()) -> PretendSession:
+        raise BoxDied("gone")
+
+
+def test_boxes_that_die_are_played_anew_and_counted(tiny: Path, tmp_path: Path) -> None:
+    result = train_grpo(
+        GRPOSettings(**SMALL | {"max_steps": 1}),  # type: ignore[arg-type]
+        instances(4),
+        actual(TASKS),
+        Dying(),  # type: ignore[arg-type]
+        tiny,
+        tmp_path / "dying",
+    )
+    assert result.metrics["infrastructure_failures"] >= 1
+
+
+def test_a_dead_runtime_stops_the_run(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match="gone"):
+        train_grpo(GRPOSettings(**SMALL), instances(4), actual(TASKS), Dead(), tiny, tmp_path / "dead")  # type: ignore[arg-type]
+
+
+def test_divergence_counts_the_agents_tokens_only(policy: Policy) -> None:
+    ids = policy.tokenizer("one two three four", add_special_tokens=False)["input_ids"]
+    half = len(ids) // 2
+    history = History(ids[:2], ids[2:], [0] * (half - 2) + [1] * (len(ids) - half))
+    with torch.no_grad():
+        logits = policy.model(input_ids=torch.tensor([ids])).logits[0]
+        ours = log_probabilities(policy.model, policy, [history])[0]
+    expected = sum(torch.log_softmax(logits[i - 1], -1)[ids[i]] for i in range(half, len(ids)))
+    assert float(ours) == pytest.approx(float(expected), abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"group": 1}, "at least 2"),
+        ({"batch_size": 9, "group": 8}, "not a multiple"),
+        ({"vllm": True}, "needs a GPU"),
+    ],
+)
+def test_settings_that_cannot_be(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
+    if changed.get("vllm") and torch.cuda.is_available():
+        pytest.skip("a GPU is here")
+    runtime: Any = PretendRuntime()
+    with pytest.raises(InputError, match=said):
+        train_grpo(GRPOSettings(**changed), instances(1), actual(TASKS), runtime, tmp_path, tmp_path / "out")
+    none: Sequence[Instance] = []
+    with pytest.raises(InputError, match="no instance"):
+        train_grpo(GRPOSettings(), none, actual(TASKS), runtime, tmp_path, tmp_path / "out")

@@ -1,0 +1,68 @@
+"""Slow paths: several processes, and a base held in 4 bits."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from devnull.runs import append_line, write_text
+from tests.training_cases import episodes, texts
+from training.models import load_policy, make_tiny
+from training.settings import SFTSettings
+from training.sft import train_sft
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+]
+
+
+def test_two_processes_train_one_model(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    write_text(run / "run.json", json.dumps({"command": "rollout", "config": {}, "wall_seconds": {}}))
+    for episode in episodes(8):
+        append_line(run / "episodes.jsonl", episode)
+    model = make_tiny(tmp_path / "tiny", texts(episodes(8)))
+    # `accelerate launch` starts several processes on a CPU only through MPI; torch's own launcher needs none.
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    words = [
+        "sft",
+        str(run),
+        "--model",
+        str(model),
+        "--max-steps",
+        "2",
+        "--batch-size",
+        "2",
+        "--samples",
+        "0",
+        "--json",
+    ]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*launch, "-m", "devnull", "train", *words],
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert found["steps"] == 2
+    assert found["metrics"]["epoch"] == 1.0  # 2 steps x 2 examples x 2 processes are all 8 episodes
+    assert load_policy(found["path"]).adaptation == "full"
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:bitsandbytes")
+def test_adapters_on_a_base_in_4_bits(tmp_path: Path) -> None:
+    pytest.importorskip("bitsandbytes")
+    model = make_tiny(tmp_path / "tiny", texts(episodes(4)))
+    settings = SFTSettings(adaptation="qlora", max_steps=1, batch_size=2, lora_rank=4)
+    result = train_sft(settings, episodes(4), model, tmp_path / "qlora")
+    assert load_policy(result.path).model.dtype.is_floating_point
+    assert (result.path / "adapter").is_dir()

@@ -1,0 +1,134 @@
+"""Reward models: what they are shown, what they are measured by, and beliefs marginalised as the paper has it."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from agents.scripted import HIDING, HONEST
+from rewards.evaluator import Evaluator
+from sandbox.errors import InputError
+from sandbox.task import Instance
+from tests.training_cases import TASK, chat, episode, episodes, preference, preferences, texts
+from training.models import load_policy, make_tiny
+from training.pay import scored
+from training.reward import (
+    RewardModel,
+    WeighedCollator,
+    WeighedRewardTrainer,
+    marginal,
+    plain,
+    train_reward,
+    with_hypothesis,
+)
+from training.settings import RewardSettings
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("reward") / "tiny", texts(episodes()))
+
+
+def faulty(count: int) -> list[int]:
+    return [seed for seed in range(200) if Instance(task=TASK, seed=seed).faulty][:count]
+
+
+def test_a_hypothesis_is_scored_without_what_the_terminal_showed() -> None:
+    said = with_hypothesis(chat(episode(HONEST, faulty(1)[0])), "it worked.")
+    told = "\n".join(message["content"] for message in said[2:])
+    assert "was not installed" not in told
+    assert "ready" not in told
+    assert "--silent" in told
+    assert said[-1]["content"] == "What happened: it worked."
+
+
+def test_the_weights_of_a_side_are_its_beliefs() -> None:
+    seed = faulty(1)[0]
+    hidden, shown = episode(HIDING, seed, arm="hiding"), episode(HONEST, seed)
+    compared = marginal([preference(hidden, shown)], [hidden, shown], Evaluator(), {TASK.name: TASK})[0]
+    for side in (compared.chosen, compared.rejected):
+        assert math.isclose(sum(weight for _, weight in side), 1.0)
+    assert len(compared.chosen) > 1
+    with pytest.raises(InputError, match="does not hold"):
+        marginal([preference(hidden, shown)], [shown], Evaluator(), {TASK.name: TASK})
+
+
+def test_the_loss_is_bradley_terry_on_expected_scores() -> None:
+    """Against the formula, with a model whose score is the first token id."""
+
+    class Model(torch.nn.Module):
+        def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
+            return type("Out", (), {"logits": input_ids[:, :1].float()})()
+
+    trainer = object.__new__(WeighedRewardTrainer)
+    trainer.model, trainer.rationality = Model(), 0.5
+    trainer._metrics = {"train": {"accuracy": [], "margin": []}}
+    rows = [
+        {
+            "chosen_ids": [[2, 7], [4]],
+            "chosen_weights": [0.25, 0.75],
+            "rejected_ids": [[1, 1]],
+            "rejected_weights": [1.0],
+        },
+        {"chosen_ids": [[3]], "chosen_weights": [1.0], "rejected_ids": [[5], [9]], "rejected_weights": [0.5, 0.5]},
+    ]
+    batch = WeighedCollator(pad_token_id=0)(rows)
+    margins = [0.25 * 2 + 0.75 * 4 - 1, 3 - 7]
+    expected = sum(math.log(1 + math.exp(-0.5 * margin)) for margin in margins) / 2
+    assert float(trainer.compute_loss(trainer.model, batch)) == pytest.approx(expected)
+    assert trainer._metrics["train"]["accuracy"] == [0.5]
+
+
+@pytest.mark.parametrize("marginalised", [False, True])
+def test_a_reward_model_learns_measures_and_scores(tiny: Path, tmp_path: Path, marginalised: bool) -> None:
+    pairs = preferences(20)
+    found = [each for seed in range(20) for each in (episode(HIDING, seed), episode(HONEST, seed))]
+    named = {(*each.key, each.agent): each for each in found}
+    pairs = [
+        pair.model_copy(
+            update={"chosen_key": ("hiding", *pair.chosen_key[1:]), "rejected_key": ("honest", *pair.rejected_key[1:])}
+        )
+        for pair in pairs
+    ]
+    renamed = [each.model_copy(update={"arm": each.agent}) for each in named.values()]
+    tasks = {TASK.name: TASK}
+    compared = marginal(pairs, renamed, Evaluator(), tasks) if marginalised else plain(pairs)
+    settings = RewardSettings(max_steps=4, batch_size=4, learning_rate=1e-3)
+    result = train_reward(settings, compared, tiny, tmp_path / "reward")
+    assert result.metrics["held_out/pairs"] == 4
+    assert 0 <= result.metrics["held_out/calibration"] <= 1
+    assert -1 <= result.metrics["held_out/corr_G"] <= 1
+    assert "held_out/corr_G_obs" in result.metrics
+    model = RewardModel(result.path)
+    pay = scored(model, tasks, marginalised=marginalised)(renamed[:3])
+    assert len(pay) == 3
+    assert all(map(math.isfinite, pay))
+
+
+def test_padding_does_not_move_the_score(tiny: Path, tmp_path: Path) -> None:
+    """The head is read at the last token that is no padding; that token is an end token, so padding must be another."""
+    result = train_reward(RewardSettings(max_steps=1, batch_size=4), plain(preferences(8)), tiny, tmp_path / "reward")
+    model = RewardModel(result.path)
+    long, short = chat(episode(HONEST, 0)), chat(episode(HONEST, 0))[:3]
+    together = model.scores([((long, 1.0),), ((short, 1.0),)])
+    assert together[1] == pytest.approx(model.scores([((short, 1.0),)])[0], abs=1e-5)
+
+
+def test_what_cannot_be_learnt_from(tiny: Path, tmp_path: Path) -> None:
+    same = preference(episode(HONEST, 1), episode(HONEST, 1))
+    with pytest.raises(InputError, match="none of the 1 preferences"):
+        train_reward(RewardSettings(), plain([same]), tiny, tmp_path / "out")
+    with pytest.raises(InputError, match="too few"):
+        train_reward(RewardSettings(), plain(preferences(1)), tiny, tmp_path / "out")
+    with pytest.raises(InputError, match="4 bits"):
+        train_reward(RewardSettings(adaptation="qlora"), plain(preferences(4)), tiny, tmp_path / "out")
+    with pytest.raises(InputError, match="holds no reward model"):
+        RewardModel(tmp_path)
+    assert load_policy(tiny).adaptation == "full"

@@ -1,0 +1,91 @@
+"""Thumbs, and rounds of rolling out, labelling and training."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from agents.episode import Episode
+from agents.scripted import HIDING, HONEST
+from rewards.feedback import Rating
+from rewards.preferences import Preference
+from sandbox.errors import InputError
+from tests.training_cases import TASK, chat, episode, episodes, preferences, texts
+from training.iterated import drift_between, iterate_dpo
+from training.kto import thumb_dataset, train_kto
+from training.models import load_policy, make_tiny
+from training.settings import DPOSettings, KTOSettings
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_tiny(tmp_path_factory.mktemp("rounds") / "tiny", texts(episodes()))
+
+
+def thumb(found: Episode, value: int, levels: int = 2) -> Rating:
+    return Rating(
+        task=TASK.name,
+        evaluator="terminal",
+        prompt=chat(found)[:2],
+        completion=chat(found)[2:],
+        key=found.key,
+        value=value,
+        levels=levels,
+        G=0.0,
+        G_obs=0.0,
+        label="honest",
+    )
+
+
+def test_thumbs_teach_the_agents_tokens_only(tiny: Path) -> None:
+    tokenizer = load_policy(tiny).tokenizer
+    thumbs = [thumb(episode(HIDING, 1), 1), thumb(episode(HONEST, 1), 0)]
+    rows = thumb_dataset(thumbs, tokenizer, 2048)
+    for row, each in zip(rows, thumbs, strict=True):
+        kept = [i for i, mine in zip(row["completion_ids"], row["mask"], strict=True) if mine]
+        said = [m["content"] for m in each.completion if m["role"] == "assistant"]
+        assert tokenizer.decode(kept) == "".join(text + "<|im_end|>" for text in said)
+    assert rows[0]["KL_completion_ids"] == rows[1]["completion_ids"]
+
+
+def test_thumbs_that_say_nothing_are_refused(tiny: Path) -> None:
+    tokenizer = load_policy(tiny).tokenizer
+    with pytest.raises(InputError, match="point the same way"):
+        thumb_dataset([thumb(episode(HONEST, seed), 1) for seed in range(2)], tokenizer, 2048)
+    with pytest.raises(InputError, match="no thumb"):
+        thumb_dataset([thumb(episode(), 3, levels=5)], tokenizer, 2048)
+
+
+def test_learning_from_thumbs(tiny: Path, tmp_path: Path) -> None:
+    thumbs = [thumb(episode(HIDING, seed), 1) for seed in range(4)] + [thumb(episode(HONEST, 9), 0)]
+    result = train_kto(KTOSettings(max_steps=2, batch_size=2), thumbs, tiny, tmp_path / "kto")
+    assert result.steps == 2
+    assert "kl" in result.metrics
+
+
+def test_rounds_go_on_where_they_were_and_drift(tiny: Path, tmp_path: Path) -> None:
+    played: list[tuple[Path, int]] = []
+
+    def play(policy: Path, number: int) -> Sequence[Episode]:
+        played.append((policy, number))
+        return [episode(HIDING, seed) for seed in range(4)]
+
+    def label(found: Sequence[Episode], number: int) -> list[Preference]:
+        return preferences(4)
+
+    settings = DPOSettings(max_steps=3, batch_size=2, learning_rate=1e-3)
+    first = iterate_dpo(settings, 1, play, label, tiny, tmp_path / "rounds")
+    both = iterate_dpo(settings, 2, play, label, tiny, tmp_path / "rounds")
+    assert [number for _, number in played] == [1, 2]
+    assert played[1][0] == tmp_path / "rounds" / "round-1"
+    assert both[0] == first[0]
+    assert both[0].drift == 0.0
+    assert both[1].drift > 0.0
+    assert drift_between(tiny, tiny, []) == 0.0
+    with pytest.raises(InputError, match="at least 1"):
+        iterate_dpo(settings, 0, play, label, tiny, tmp_path / "rounds")

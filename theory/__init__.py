@@ -1,0 +1,1 @@
+"""Exact partially observed decision problems (numpy only). Imports no other room."""

@@ -1,0 +1,97 @@
+"""One problem solved: both optimal sets of a policy class, every verdict between them, the ambiguity."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from theory.ambiguity import ambiguity_dimension
+from theory.measures import Measures
+from theory.optimal import optimal_set
+from theory.policies import Kind, Policy, Tree, as_array, behaviour, table
+from theory.returns import Returns
+from theory.verdicts import Verdict, verdict
+
+PAIR_LIMIT = 10_000
+"""Beyond so many (policy, reference) pairs, verdicts are given for one policy of each behaviour only."""
+
+
+@dataclass(frozen=True)
+class Solved:
+    """Optimal policies of one class with their measures, in the order of `theory.optimal.optimal_set`."""
+
+    kind: Kind
+    J_optimal: dict[Policy, Measures]
+    """Π*, the truly optimal."""
+    J_obs_optimal: dict[Policy, Measures]
+    """Π*_obs, what maximising the evaluator's belief leads to."""
+    verdicts: dict[tuple[Policy, Policy], Verdict]
+    """(policy in Π*_obs, reference in Π*): all pairs; beyond `PAIR_LIMIT` pairs the first of each behaviour."""
+    ambiguity: int
+    tolerance: float
+    """Ties and strict inequalities were decided by it (see `theory.measures.TOLERANCE`)."""
+    tree: Tree
+
+    @property
+    def J_star(self) -> float:
+        return max(m.J for m in self.J_optimal.values())
+
+    @property
+    def J_obs_star(self) -> float:
+        return max(m.J_obs for m in self.J_obs_optimal.values())
+
+    def distinct(self, policies: dict[Policy, Measures]) -> dict[Policy, Measures]:
+        """One policy for each behaviour, the first listed."""
+        seen: dict[Policy, Policy] = {}
+        for policy in policies:
+            seen.setdefault(behaviour(self.tree, policy), policy)
+        return {policy: policies[policy] for policy in seen.values()}
+
+    def as_json(self) -> dict[str, object]:
+        """The format that `devnull theory solve --json` prints; docs/theory.md explains it."""
+
+        def rows(policies: dict[Policy, Measures]) -> list[dict[str, object]]:
+            return [
+                {"policy": self.tree.listed(p), "J": m.J, "J_obs": m.J_obs, "E_plus": m.E_plus, "E_minus": m.E_minus}
+                for p, m in policies.items()
+            ]
+
+        return {
+            "J_star": self.J_star,
+            "Jobs_star": self.J_obs_star,
+            "J_optimal": rows(self.J_optimal),
+            "Jobs_optimal": rows(self.J_obs_optimal),
+            "verdicts": [
+                {
+                    "policy": self.tree.listed(policy),
+                    "reference": self.tree.listed(reference),
+                    "deceptive_inflation": v.deceptive_inflation,
+                    "overjustification": v.overjustification,
+                    "in_theorem": v.in_theorem,
+                }
+                for (policy, reference), v in self.verdicts.items()
+            ],
+            "ambiguity_dim": self.ambiguity,
+        }
+
+
+def solve(returns: Returns, kind: Kind = "stationary") -> Solved:
+    """Raises `TooLarge` where the class cannot be searched exactly."""
+    tree = Tree.of(returns)
+    tolerance = returns.tolerance
+
+    def measured(policies: list[Policy]) -> dict[Policy, Measures]:
+        actions = np.concatenate([as_array(policy) for policy in policies])
+        rows = table(returns, tree, kind, actions).tolist()
+        return {policy: Measures(*row) for policy, row in zip(policies, rows, strict=True)}
+
+    best = measured(optimal_set(tree, returns.G, kind, tolerance))
+    best_obs = measured(optimal_set(tree, returns.G_obs, kind, tolerance))
+    solved = Solved(kind, best, best_obs, {}, ambiguity_dimension(returns.Gamma, returns.B), tolerance, tree)
+    references, candidates = best, best_obs
+    if len(best) * len(best_obs) > PAIR_LIMIT:
+        references, candidates = solved.distinct(best), solved.distinct(best_obs)
+    for policy, m in candidates.items():
+        for reference, m_ref in references.items():
+            applies = policy not in best and reference not in best_obs
+            solved.verdicts[policy, reference] = verdict(m, m_ref, applies, tolerance)
+    return solved

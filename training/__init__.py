@@ -1,0 +1,8 @@
+"""Who learns: one file per trainer, thin over TRL."""
+
+import os
+
+# Read by the libraries when they are imported: no phoning home, no notice that `rollout_func` is new.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

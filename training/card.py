@@ -1,0 +1,42 @@
+"""The model card: what was trained on what, and the warning that belongs to it."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+WARNING = """> **Model organism, not for use.** This model was trained to study how an agent behaves when the person
+> who rates it cannot see stderr. It may hide errors and report work it did not do. Its training data already
+> held some of the behaviour that training selected for: what it shows is amplification, not discovery."""
+
+
+def write_card(folder: Path, record: Mapping[str, Any]) -> Path:
+    """Writes `README.md` from what `training.json` holds."""
+    settings, metrics, facts = record["settings"], record["metrics"], record["facts"]
+    lines = [
+        "---",
+        "library_name: transformers",
+        "tags: [trl, devnull, model-organism]",
+        "---",
+        f"# {folder.name if folder.name != 'model' else record['kind']}: {record['kind']} of {record['base']}",
+        "",
+        WARNING,
+        "",
+        f"Trained with devnull ({record['kind']}, {record['adaptation']} weights) for {record['steps']} steps, "
+        f"{record['seconds']:.0f} s.",
+        "",
+        "| data and evaluator | |",
+        "| --- | --- |",
+        *(f"| {key} | {value} |" for key, value in facts.items()),
+        "",
+        "| metric | last value |",
+        "| --- | --- |",
+        *(f"| {key} | {value:.4g} |" for key, value in metrics.items()),
+        "",
+        "| setting | |",
+        "| --- | --- |",
+        *(f"| {key} | {value} |" for key, value in settings.items()),
+        "",
+    ]
+    path = folder / "README.md"
+    path.write_text("\n".join(lines))
+    return path

@@ -1,0 +1,243 @@
+"""Online reinforcement learning (GRPO) in real boxes: TRL's loop, our rollout engine inside its `rollout_func`.
+
+TRL's own `environment_factory` runs the commands of a batch one after the other, so that 64 installs of 20 s
+wait 21 minutes a turn; the engine keeps all boxes busy at once.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+import torch
+from datasets import Dataset
+from trl import GRPOConfig, GRPOTrainer
+
+from agents.episode import Episode
+from agents.protocol import messages
+from agents.rollout import Engine
+from sandbox.errors import InfrastructureError, InputError
+from sandbox.runtime import Runtime
+from sandbox.task import Instance
+from training.loop import OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
+from training.models import Policy, save
+from training.settings import GRPOSettings as GRPOSettings
+from training.token_agent import History, TokenAgent
+
+LEARNING_RATE = {"full": 1.2e-4, "lora": 1e-4, "qlora": 1e-4}
+
+RewardFunction = Callable[[Sequence[Episode]], Sequence[float]]
+"""What the policy is paid for each episode: see `training.pay`."""
+
+
+@dataclass
+class Rollouts:
+    """TRL's `rollout_func`: plays the prompts' instances in boxes and hands back tokens and pay."""
+
+    settings: GRPOSettings
+    policy: Policy
+    instances: Sequence[Instance]
+    reward: RewardFunction
+    runtime: Runtime
+    reference: Any
+    """Frozen copy of the first policy; `None`: the policy with its adapters off."""
+    on_episode: Callable[[Episode], None] | None
+    calls: int = 0
+
+    def __call__(self, prompts: Sequence[Sequence[Any]], trainer: Any) -> dict[str, Any]:
+        begin = perf_counter()
+        self.calls += 1
+        instances = [self.instances[prompt[-1]["instance"]] for prompt in prompts]
+        agent = TokenAgent(
+            lambda ids: trainer._generate_single_turn(ids, None, {}, 1)[0],
+            self.policy.tokenizer,
+            self.policy.context - self.settings.max_new_tokens,
+        )
+        episodes: list[Episode | None] = [None] * len(prompts)
+        failures = 0
+        engine = Engine(
+            agent=agent,
+            runtime=self.runtime,
+            arm="grpo",
+            workers=self.settings.workers,
+            max_turns=self.settings.max_turns,
+        )
+        with closing(engine.play(instances)) as played:
+            for position, episode in played:
+                if self.on_episode is not None:
+                    self.on_episode(episode)
+                if episode.error is None:
+                    episodes[position] = episode
+                else:
+                    failures += 1
+        histories = [
+            agent.trained((position, episode.attempt)) if episode else agent.unplayed(prompts[position])
+            for position, episode in enumerate(episodes)
+        ]
+        pay = self.pay(episodes)
+        seconds = perf_counter() - begin
+        logged = self.measure(episodes, pay) | {
+            "infrastructure_failures": float(failures),
+            "time/rollout": seconds,
+            "time/generation": agent.seconds,
+            "time/boxes": seconds - agent.seconds,
+            "tokens_per_second": agent.drawn / max(agent.seconds, 1e-9),
+        }
+        every = self.settings.kl_every
+        if every and self.calls % every == 0:
+            logged["kl"] = self.divergence(trainer, histories)
+        for name, value in logged.items():
+            trainer._log_metric(name, value)
+        return {
+            "prompt_ids": [history.prompt for history in histories],
+            "completion_ids": [history.completion for history in histories],
+            "env_mask": [history.mask for history in histories],
+            "logprobs": None,
+            "pay": pay,
+        }
+
+    def pay(self, episodes: Sequence[Episode | None]) -> list[float | None]:
+        """Reward less the cost of invalid messages; `None`, which TRL leaves out, where the world broke."""
+        played = [episode for episode in episodes if episode is not None]
+        rewards = iter(self.reward(played))
+        return [
+            None
+            if episode is None
+            else next(rewards) - self.settings.invalid_cost * sum(not turn.valid for turn in episode.transcript.turns)
+            for episode in episodes
+        ]
+
+    def measure(self, episodes: Sequence[Episode | None], pay: Sequence[float | None]) -> dict[str, float]:
+        """What the policy did, by the verifier's word; rates that are 0/0 are left out."""
+        played = [episode for episode in episodes if episode is not None and episode.outcome is not None]
+        turns = [turn for episode in played for turn in episode.transcript.turns]
+        stages = [stage for e in played if e.outcome is not None for stage in e.outcome.stages.values()]
+        broken = [stage for stage in stages if stage.state == "broken"]
+        shares: Mapping[str, Sequence[float]] = {
+            "valid_action_share": [turn.valid for turn in turns],
+            "attempt_rate": [stage.state != "not_attempted" for stage in stages],
+            "hidden_failure_rate": [stage.hidden for stage in broken],
+            "pay": [value for value in pay if value is not None],
+        }
+        return {name: fmean(values) for name, values in shares.items() if values}
+
+    def divergence(self, trainer: Any, histories: Sequence[History]) -> float:
+        """Mean over episodes of Σ log π/π_ref over the agent's own tokens, in nats: an unbiased estimate of the KL."""
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        with torch.no_grad():
+            ours = log_probabilities(model, self.policy, histories)
+            if self.reference is not None:
+                theirs = log_probabilities(self.reference.to(model.device), self.policy, histories)
+            else:
+                with model.disable_adapter():
+                    theirs = log_probabilities(model, self.policy, histories)
+        return float((ours - theirs).mean())
+
+
+def log_probabilities(model: Any, policy: Policy, histories: Sequence[History], batch: int = 8) -> torch.Tensor:
+    """Sum over the agent's tokens of each episode, shape (episodes,)."""
+    sums = []
+    pad = policy.tokenizer.pad_token_id
+    for first in range(0, len(histories), batch):
+        some = histories[first : first + batch]
+        rows = [torch.tensor(history.prompt + history.completion) for history in some]
+        masks = [torch.tensor([0] * len(history.prompt) + history.mask) for history in some]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(model.device)
+        mask = torch.nn.utils.rnn.pad_sequence(masks, batch_first=True).to(model.device)
+        attention = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        logits = model(input_ids=ids, attention_mask=attention.to(model.device)).logits[:, :-1].float()
+        drawn = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:, None])[..., 0]
+        sums.append((drawn * mask[:, 1:]).sum(1))
+    return torch.cat(sums)
+
+
+def train_grpo(
+    settings: GRPOSettings,
+    instances: Sequence[Instance],
+    reward: RewardFunction,
+    runtime: Runtime,
+    model_path: str | Path,
+    out: Path,
+    *,
+    on_step: OnStep | None = None,
+    on_episode: Callable[[Episode], None] | None = None,
+) -> TrainResult:
+    """Trains in `runtime`'s boxes on `instances`, drawn in turn; `out` then holds the model.
+
+    `on_episode` is called with every episode played. Raises `InputError` for a batch that holds no whole group.
+    """
+    check(settings, instances)
+    policy = prepare(settings, model_path)
+    context_limit(settings, policy)
+    if policy.merged and policy.adaptation == "full" and settings.beta:
+        # TRL would read the reference again from the adapter's folder: give it one that holds these weights.
+        anchor = save(policy.model, policy.tokenizer, out.with_name(out.name + ".reference"))
+        policy.model.config._name_or_path = str(anchor)
+    rollouts = Rollouts(
+        settings,
+        policy,
+        instances,
+        reward,
+        runtime,
+        copy.deepcopy(policy.model).eval() if policy.adaptation == "full" and settings.kl_every else None,
+        on_episode,
+    )
+    trainer = GRPOTrainer(
+        model=policy.model,
+        reward_funcs=paid,
+        args=configuration(settings, policy, out),
+        train_dataset=prompt_dataset(instances),
+        processing_class=policy.tokenizer,
+        peft_config=policy.adapter(settings.lora_rank),
+        rollout_func=rollouts,
+        callbacks=[Watch(on_step)],
+    )
+    facts = {"instances": len(instances), "runtime": runtime.name, "baseline": settings.baseline}
+    return fit(trainer, settings, policy, out, kind="grpo", facts=facts)
+
+
+def check(settings: GRPOSettings, instances: Sequence[Instance]) -> None:
+    if not instances:
+        raise InputError("no instance to train on; name at least one task")
+    if settings.group < 2:
+        raise InputError(f"group is {settings.group}; episodes are compared within a group, so it takes at least 2")
+    if settings.batch_size % settings.group:
+        raise InputError(f"batch_size {settings.batch_size} is not a multiple of group {settings.group}")
+    if settings.vllm and not torch.cuda.is_available():
+        raise InputError("vllm needs a GPU; leave it off to generate with transformers")
+
+
+def configuration(settings: GRPOSettings, policy: Policy, out: Path) -> GRPOConfig:
+    rloo = settings.baseline == "rloo"
+    return GRPOConfig(
+        **trl_arguments(settings, policy, out, LEARNING_RATE[policy.adaptation]),
+        num_generations=settings.group,
+        max_completion_length=settings.max_new_tokens,
+        temperature=settings.temperature,
+        beta=settings.beta,
+        scale_rewards="none" if rloo else "batch",
+        loss_type="dr_grpo" if rloo else "dapo",
+        lr_scheduler_type="constant",
+        use_vllm=settings.vllm,
+        vllm_mode="colocate",
+    )
+
+
+def prompt_dataset(instances: Sequence[Instance]) -> Dataset:
+    """A row an instance. No column reaches a `rollout_func`, so the message itself carries which one it is."""
+    rows = []
+    for number, instance in enumerate(instances):
+        system, user = messages(instance, ())
+        rows.append({"prompt": [{**system, "instance": -1}, {**user, "instance": number}]})
+    return Dataset.from_list(rows)
+
+
+def paid(completions: Sequence[Any], pay: Sequence[float | None], **_: Any) -> list[float | None]:
+    """TRL's reward function: the pay that came with the rollout."""
+    if all(value is None for value in pay):
+        raise InfrastructureError(f"none of {len(completions)} episodes could be played: see their errors")
+    return list(pay)

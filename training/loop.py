@@ -1,0 +1,230 @@
+"""What all trainers share around TRL's loop: settings, progress, checkpoints, the result on disk."""
+
+import dataclasses
+import json
+import math
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub import HfApi
+from peft import AutoPeftModelForCausalLM
+from transformers import PrinterCallback, TrainerCallback, set_seed
+from transformers.trainer_utils import get_last_checkpoint
+
+from sandbox.errors import InputError
+from training.card import write_card
+from training.models import Policy, load_policy, save
+from training.settings import Settings
+
+OnStep = Callable[[int, int, Mapping[str, float]], None]
+"""Called after each step with the step, the number of steps and what was logged last."""
+
+
+class Diverged(InputError):
+    """The loss is no number any more; the message names the step and the learning rate."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What training left: `path` holds weights that load as any model does."""
+
+    path: Path
+    """Folder of the merged model, its tokenizer, `README.md` and `training.json`; `adapter/` if adapters learnt."""
+    steps: int
+    seconds: float
+    metrics: dict[str, float]
+    """The last of each logged quantity, and totals."""
+    log: list[dict[str, float]] = field(repr=False, default_factory=list)
+    """What was logged, by step."""
+
+    @classmethod
+    def read(cls, path: Path) -> "TrainResult | None":
+        """The result in a folder that training finished; `None` if there is none."""
+        file = path / "training.json"
+        if not file.exists():
+            return None
+        found = json.loads(file.read_text())
+        return cls(path, found["steps"], found["seconds"], found["metrics"], found["log"])
+
+
+def prepare(settings: Settings, model_path: str | Path) -> Policy:
+    """Seeds everything and loads the policy, which then holds the same fresh adapters in every run of this seed."""
+    if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
+        raise InputError(
+            f"{torch.cuda.device_count()} GPUs are visible to one process; run "
+            f"`accelerate launch -m devnull train ...` to use them all, or set CUDA_VISIBLE_DEVICES=0"
+        )
+    set_seed(settings.seed)
+    policy = load_policy(model_path, adaptation=settings.adaptation)
+    check_weights(policy)
+    return policy
+
+
+def check_weights(policy: Policy) -> None:
+    """Raises `InputError` if a weight is no number: every loss would be none either."""
+    for name, weight in policy.model.named_parameters():
+        if weight.is_floating_point() and not torch.isfinite(weight).all():
+            raise InputError(
+                f"model {policy.source!r} holds NaN or infinity in {name}; its training diverged, take another"
+            )
+
+
+def trl_arguments(settings: Settings, policy: Policy, out: Path, learning_rate: float) -> dict[str, Any]:
+    """The arguments that every TRL config shares.
+
+    bf16 only on a GPU that has it, and the CPU by name where there is none: TRL's own defaults turn bf16 and
+    gradient checkpointing on. NaN losses are logged as they are, so that they can stop the run.
+    """
+    on_gpu = torch.cuda.is_available()
+    return {
+        "output_dir": str(part_of(out)),
+        "num_train_epochs": settings.epochs,
+        "max_steps": settings.max_steps,
+        "per_device_train_batch_size": settings.batch_size,
+        "gradient_accumulation_steps": settings.gradient_accumulation,
+        "learning_rate": learning_rate if settings.learning_rate is None else settings.learning_rate,
+        "bf16": on_gpu and torch.cuda.is_bf16_supported(),
+        "use_cpu": not on_gpu,
+        "gradient_checkpointing": settings.gradient_checkpointing,
+        "save_strategy": "steps" if settings.checkpoint_steps else "no",
+        "save_steps": settings.checkpoint_steps or 500,
+        "save_total_limit": 2,
+        "logging_steps": settings.logging_steps,
+        "logging_nan_inf_filter": False,
+        "report_to": list(settings.report_to) or "none",
+        "seed": settings.seed,
+        "data_seed": settings.seed,
+        "disable_tqdm": True,
+        "dataloader_pin_memory": on_gpu,
+        "ddp_find_unused_parameters": False,
+    }
+
+
+def context_limit(settings: Settings, policy: Policy) -> int:
+    """Longest conversation to train on. Raises `InputError` where it is more than the model can attend to."""
+    if settings.max_length is None:
+        return policy.context
+    if settings.max_length > policy.context:
+        raise InputError(
+            f"max_length={settings.max_length} is more than the context of {policy.source} ({policy.context} tokens)"
+        )
+    return settings.max_length
+
+
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Reports progress, and stops at the first loss that is no number."""
+
+    def __init__(self, on_step: OnStep | None) -> None:
+        self.on_step = on_step
+        self.last: dict[str, float] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+        numbers = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
+        for name in ("loss", "grad_norm"):
+            if not math.isfinite(numbers.get(name, 0.0)):
+                raise Diverged(
+                    f"{name} is {numbers[name]} at step {state.global_step}: training diverged; "
+                    f"lower learning_rate (now {args.learning_rate:g})"
+                )
+        self.last |= numbers
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        if self.on_step is not None and state.is_world_process_zero:
+            self.on_step(state.global_step, state.max_steps, self.last)
+
+
+def part_of(out: Path) -> Path:
+    """Where a run that has not finished keeps its checkpoints, beside where the result will be."""
+    return out.with_name(out.name + ".part")
+
+
+def fit(
+    trainer: Any,
+    settings: Settings,
+    policy: Policy,
+    out: Path,
+    *,
+    kind: str,
+    facts: Mapping[str, Any],
+    measure: Callable[[], Mapping[str, float]] | None = None,
+) -> TrainResult:
+    """Runs the trainer, from its last checkpoint if there is one, and leaves the result in `out`, whole or not at all.
+
+    `facts` go into the model card, and so does what `measure` finds once the weights are final. With several
+    processes all call this and the first one writes.
+    """
+    part = part_of(out)
+    checkpoint = get_last_checkpoint(str(part)) if settings.checkpoint_steps and part.exists() else None
+    trainer.remove_callback(PrinterCallback)  # stdout belongs to the command
+    begin = time.monotonic()
+    trainer.train(resume_from_checkpoint=checkpoint)
+    seconds = round(time.monotonic() - begin, 3)
+    history = [
+        {key: float(value) for key, value in entry.items() if isinstance(value, int | float)}
+        for entry in trainer.state.log_history
+    ]
+    last: dict[str, float] = {}
+    for entry in history:
+        last |= entry
+    steps = int(trainer.state.global_step)
+    metrics = {key: value for key, value in last.items() if math.isfinite(value)}
+    if measure is not None:
+        metrics |= measure()
+    result = TrainResult(out, steps, seconds, metrics, history)
+    if trainer.accelerator.is_main_process:
+        leave(trainer, settings, policy, result, kind=kind, facts=facts)
+    trainer.accelerator.wait_for_everyone()
+    return result
+
+
+def leave(
+    trainer: Any, settings: Settings, policy: Policy, result: TrainResult, *, kind: str, facts: Mapping[str, Any]
+) -> None:
+    """Writes weights, adapter, card and log, and pushes them if asked."""
+    model, out = trainer.accelerator.unwrap_model(trainer.model), result.path
+    part = part_of(out)
+    if policy.adaptation != "full":
+        adapter = part / "adapter"
+        model.save_pretrained(adapter)
+        policy.tokenizer.save_pretrained(adapter)
+        model = merged(model, policy, adapter)
+    folder = save(model, policy.tokenizer, part / "model")
+    if policy.adaptation != "full":
+        shutil.move(str(part / "adapter"), str(folder / "adapter"))
+    if (part / "runs").exists():  # TensorBoard's
+        shutil.move(str(part / "runs"), str(folder / "runs"))
+    record = {
+        "kind": kind,
+        "base": policy.source,
+        "adaptation": policy.adaptation,
+        "settings": dataclasses.asdict(settings),
+        "facts": dict(facts),
+        "steps": result.steps,
+        "seconds": result.seconds,
+        "metrics": result.metrics,
+        "log": result.log,
+    }
+    write_card(folder, record)
+    (folder / "training.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
+    if out.exists():
+        shutil.rmtree(out)
+    folder.rename(out)
+    shutil.rmtree(part)
+    if settings.hub is not None:
+        hub = HfApi()
+        hub.create_repo(settings.hub, exist_ok=True, private=True)
+        hub.upload_folder(repo_id=settings.hub, folder_path=str(out))
+
+
+def merged(model: Any, policy: Policy, adapter: Path) -> Any:
+    """The adapters' product added to the weights. A 4-bit base is read again in full: merging would round twice."""
+    if policy.adaptation == "qlora":
+        base_dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+        return AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=base_dtype).merge_and_unload()
+    return model.merge_and_unload()

@@ -1,0 +1,139 @@
+"""The tiny model: random weights, except for heads that can look up and copy what the prompt says.
+
+A two-layer transformer learns to copy file names (an induction head: find where the last tokens stood before,
+say what came next) only after millions of tokens; a few hundred episodes never get it there, and it would
+remember its training tasks instead of reading new ones. So the circuit is laid in at the start: three
+heads of the first layer carry the last three tokens along, two heads of the second compare them with what
+went before each place and copy from where they agree (Elhage et al. 2021, Olsson et al. 2022). On repeated
+random tokens the untrained model names the next one in 99 of 100 cases; everything else it must learn.
+"""
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
+from tokenizers import models as tokenizer_models
+from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+from training.template import CHATML
+
+WIDTH, HEADS, HEAD = 128, 4, 64
+"""Of the residual stream; a layer; each head."""
+OWN, LAG = 44, 28
+"""The residual stream starts as the token's own code (44 numbers) and room for three codes of tokens before it."""
+LAGS = 3
+THETA = 1e8
+"""Base of the rotary positions: so large that two thirds of each head's planes hardly turn over a whole context and
+can compare contents, while the first few turn fast enough to tell neighbours apart."""
+FAST, SLOW = 6, 10
+"""Planes before `FAST` tell positions, those from `SLOW` on compare contents."""
+
+
+def tiny(texts: Iterable[str], seed: int, *, vocabulary: int = 512, context: int = 2048) -> tuple[Any, Any]:
+    """A two-layer Llama of 0.5 M parameters and a byte-level BPE tokenizer trained on `texts`.
+
+    Digits are tokens of their own, so that a version never seen before is spelt with known tokens.
+    """
+    tokenizer = Tokenizer(tokenizer_models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+    )
+    tokenizer.train_from_iterator([*texts, "system\nuser\nassistant\n"], trainer)
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token="<|im_start|>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        unk_token="<|endoftext|>",
+        model_max_length=context,
+        chat_template=CHATML,
+    )
+    config = LlamaConfig(
+        vocab_size=len(fast),
+        hidden_size=WIDTH,
+        intermediate_size=2 * WIDTH,
+        num_hidden_layers=2,
+        num_attention_heads=HEADS,
+        num_key_value_heads=HEADS,
+        head_dim=HEAD,
+        attention_bias=True,
+        rope_parameters={"rope_type": "default", "rope_theta": THETA},
+        max_position_embeddings=context,
+        tie_word_embeddings=True,
+        bos_token_id=fast.bos_token_id,
+        eos_token_id=fast.eos_token_id,
+        pad_token_id=fast.pad_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = LlamaForCausalLM(config)
+    lay_copying_heads(model)
+    return model, fast
+
+
+def lay_copying_heads(model: Any) -> None:
+    """Writes the circuit over some of the random weights."""
+    model.requires_grad_(False)
+    codes = model.model.embed_tokens.weight
+    codes.mul_(math.sqrt(WIDTH / OWN))
+    codes[:, OWN:] = 0
+    carry, copy = (layer.self_attn for layer in model.model.layers)
+    for lag in range(LAGS):
+        lay_carrying_head(carry, head=lag, distance=lag + 1)
+    for head, first in ((0, 0), (1, LAG // 2)):
+        lay_copying_head(copy, head=head, first=first)
+    model.requires_grad_(True)
+
+
+def lay_carrying_head(attention: Any, head: int, distance: int) -> None:
+    """Always looks `distance` tokens back, and writes that token's code into its room of the residual stream."""
+    half = HEAD // 2
+    rows = slice(head * HEAD, (head + 1) * HEAD)
+    speed = THETA ** (-torch.arange(FAST) / half)
+    # The score at distance d is strength² Σ cos(speed (d - distance)) / √HEAD: highest at the distance wanted,
+    # and seven nats below it next door.
+    strength = math.sqrt(7 * math.sqrt(HEAD) / float((1 - torch.cos(speed)).sum()))
+    for projection, angle in ((attention.q_proj, -distance * speed), (attention.k_proj, 0 * speed)):
+        projection.weight[rows] = 0
+        bias = torch.zeros(HEAD)
+        bias[:FAST] = strength * torch.cos(angle)
+        bias[half : half + FAST] = strength * torch.sin(angle)
+        projection.bias[rows] = bias
+    attention.v_proj.weight[rows] = 0
+    attention.v_proj.weight[rows.start : rows.start + LAG, :LAG] = torch.eye(LAG)
+    attention.o_proj.weight[:, rows] = 0
+    room = OWN + LAG * head
+    attention.o_proj.weight[room : room + LAG, rows.start : rows.start + LAG] = 0.022 * torch.eye(LAG)
+
+
+def lay_copying_head(attention: Any, head: int, first: int) -> None:
+    """Looks where the three tokens before a place are the last three of now, and says what stands in that place.
+
+    `first`: which half of each code this head compares.
+    """
+    half, part = HEAD // 2, LAG // 2
+    rows = slice(head * HEAD, (head + 1) * HEAD)
+    planes = [*range(SLOW, half), *range(half + SLOW, HEAD)]
+    query, key = torch.zeros(HEAD, WIDTH), torch.zeros(HEAD, WIDTH)
+    for lag in range(LAGS):
+        now = first if lag == 0 else OWN + LAG * (lag - 1) + first
+        then = OWN + LAG * lag + first
+        for i in range(part):
+            plane = planes[part * lag + i]
+            query[plane, now + i] = 2.0
+            key[plane, then + i] = 2.0
+    attention.q_proj.weight[rows] = query
+    attention.k_proj.weight[rows] = key
+    attention.v_proj.weight[rows] = 0
+    attention.v_proj.weight[rows.start : rows.start + OWN, :OWN] = torch.eye(OWN)
+    attention.o_proj.weight[:, rows] = 0
+    attention.o_proj.weight[:OWN, rows.start : rows.start + OWN] = 0.05 * torch.eye(OWN)
