@@ -721,6 +721,7 @@ def test_a_dead_box_says_so(isolated: BoxSession) -> None:
     box = isolated._box
     if isinstance(box, ProcessBox):
         box._process.kill()
+        box._process.wait()  # only then has the kernel killed what it held
     else:
         box._container.kill()  # type: ignore[attr-defined]
     with pytest.raises(InfrastructureError, match=r"box is gone.*; .+"):
