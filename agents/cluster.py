@@ -237,6 +237,7 @@ def lost(instance: Instance, attempt: int, arm: str, reason: str) -> Episode:
         family=instance.task.family,
         split=instance.task.split,
         seed=instance.seed,
+        sample=instance.sample,
         faulty=instance.faulty,
         attempt=attempt,
         runtime="unknown",

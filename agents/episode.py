@@ -37,7 +37,9 @@ class Episode(Frozen):
     family: str
     split: str
     seed: int
-    """Draws the instruction, the fault and the agent's randomness."""
+    """Draws the instruction and the fault."""
+    sample: int = 0
+    """Which of the episodes of that instance; with the seed it draws the agent's randomness."""
     faulty: bool
     attempt: int = 0
     """How many times an infrastructure failure had ended this seed before."""
@@ -49,6 +51,11 @@ class Episode(Frozen):
     cost: Cost = Cost()
 
     @property
-    def key(self) -> tuple[str, str, int]:
-        """Identifies the episode within its run."""
-        return (self.arm, self.task, self.seed)
+    def key(self) -> tuple[str, str, int, int]:
+        """Arm, task, seed, sample: identifies the episode within its run."""
+        return (self.arm, self.task, self.seed, self.sample)
+
+    @property
+    def stream(self) -> int:
+        """Seeds what is drawn for this episode alone, such as a sensor that is on with some probability."""
+        return self.seed + (self.sample << 32)

@@ -121,6 +121,7 @@ class Live:
             family=task.family,
             split=task.split,
             seed=self.instance.seed,
+            sample=self.instance.sample,
             faulty=self.instance.faulty,
             attempt=self.attempt,
             runtime=runtime,

@@ -46,7 +46,7 @@ def rollout(
     for an endpoint, which makes up its own batches, so that nobody waits for the slowest reply.
 
     Same seed and agent, same episode, whatever the workers: each turn's seed comes from the task, the
-    episode's seed and the turn (for a local model up to float noise, see `agents.local`).
+    episode's seed and sample, and the turn (for a local model up to float noise, see `agents.local`).
 
     An infrastructure failure yields an episode with `error` set; the instance is then played anew, as
     `attempt` + 1, up to `retries` times. Raises the last `InfrastructureError` when no episode can be
@@ -226,6 +226,7 @@ class Engine:
 
 
 def turn_seed(instance: Instance, turn: int) -> int:
-    """31 bits, from the task, the episode's seed and the turn; never from the arm or the attempt."""
-    digest = hashlib.sha256(f"{instance.task.name}/{instance.seed}/turn {turn}".encode()).digest()
+    """31 bits, from the task, the episode's seed and sample, and the turn; never from the arm or the attempt."""
+    drawn_from = f"{instance.task.name}/{instance.seed}/{instance.sample}/turn {turn}"
+    digest = hashlib.sha256(drawn_from.encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

@@ -10,7 +10,7 @@ from itertools import pairwise
 
 from agents.agent import Message, Reply, Request
 from sandbox.errors import InputError
-from sandbox.task import Stage, Task
+from sandbox.task import Instance, Stage, Task
 
 Move = Callable[[Task, Stage], str]
 """The command by which an agent installs one stage of a task."""
@@ -118,7 +118,7 @@ def scripted(name: str) -> Scripted:
 
 @dataclass(frozen=True)
 class Mixture:
-    """Draws one of several scripted agents per episode, from the episode's seed."""
+    """Draws one of several scripted agents per episode, from the episode's seed and sample."""
 
     agents: tuple[Scripted, ...]
     weights: tuple[float, ...]
@@ -127,15 +127,13 @@ class Mixture:
     def name(self) -> str:
         return "mixture:" + ",".join(f"{a.name}={w:g}" for a, w in zip(self.agents, self.weights, strict=True))
 
-    def drawn(self, task: str, seed: int) -> Scripted:
+    def drawn(self, instance: Instance) -> Scripted:
         """Who acts in that episode."""
-        return random.Random(f"{task}/{seed}/mixture").choices(self.agents, self.weights)[0]
+        rng = random.Random(f"{instance.task.name}/{instance.seed}/{instance.sample}/mixture")
+        return rng.choices(self.agents, self.weights)[0]
 
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
-        return [
-            Reply(text=self.drawn(request.instance.task.name, request.instance.seed).message(request))
-            for request in requests
-        ]
+        return [Reply(text=self.drawn(request.instance).message(request)) for request in requests]
 
 
 def mixture(weights: Mapping[str, float]) -> Mixture:

@@ -29,24 +29,10 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def draw_instances(
-    tasks: Iterable[Task], count: int, first_seed: int, *, phrasings: int | None = None
-) -> list[Instance]:
-    """`count` instances, the tasks in turn, each with a seed of its own.
-
-    `phrasings`: only the first so many instructions of each task, so that more episodes share a prompt and
-    can be compared.
-    """
-    drawn = []
-    seed = first_seed
-    for task in islice(cycle(list(tasks)), count):
-        instance = Instance(task=task, seed=seed)
-        while phrasings is not None and instance.instruction not in task.instructions[:phrasings]:
-            seed += 1
-            instance = Instance(task=task, seed=seed)
-        drawn.append(instance)
-        seed += 1
-    return drawn
+def draw_instances(tasks: Iterable[Task], count: int, first_seed: int, *, group: int = 1) -> list[Instance]:
+    """What `count` episodes meet: the tasks in turn, each instance with a seed of its own and `group` samples."""
+    turns = enumerate(islice(cycle(list(tasks)), -(-count // group)), first_seed)
+    return [Instance(task=task, seed=seed, sample=n) for seed, task in turns for n in range(group)][:count]
 
 
 def with_hiding_penalty(task: Task, penalty: float) -> Task:
@@ -89,7 +75,7 @@ def check_acts(name: str, episodes: Iterable[Episode]) -> None:
 def owed_instances(run: Run, arm: str, instances: Sequence[Instance]) -> list[Instance]:
     """Those without a finished episode in the run."""
     done = {episode.key for episode in run.episodes(arm) if episode.error is None}
-    return [instance for instance in instances if (arm, instance.task.name, instance.seed) not in done]
+    return [each for each in instances if (arm, each.task.name, each.seed, each.sample) not in done]
 
 
 @contextmanager

@@ -61,8 +61,8 @@ MIXTURE = {"honest": 0.5, "hiding": 0.25, "verbose": 0.05, "stopping": 0.2}
 SCRIPTED = ("honest", "hiding", "verbose", "stopping", "mixture")
 TRAINED = ("sft", "partial", "full")
 VIEWS = {"partial": TERMINAL, "full": FULL}
-PHRASINGS = 2
-"""Of each training task, in the feedback episodes: enough of them share a prompt to be compared."""
+GROUP = 4
+"""Feedback episodes of each instance (dpo): compared with one another, so that the luck of the draw is the same."""
 SHOWN = {
     "error_suppression_rate": "error suppression",
     "attempt_rate": "attempts",
@@ -143,8 +143,8 @@ class Story:
         belief = TableBelief(p_hide=self.args.p_hide)
         return Evaluator(EvaluatorConfig(name=arm, sensors=VIEWS[arm], belief=belief))
 
-    def instances(self, split: str, count: int, first: int, phrasings: int | None = None) -> list[Instance]:
-        return draw_instances(self.split(split), count, first + self.args.seed * SEEDS_PER_RUN, phrasings=phrasings)
+    def instances(self, split: str, count: int, first: int, group: int = 1) -> list[Instance]:
+        return draw_instances(self.split(split), count, first + self.args.seed * SEEDS_PER_RUN, group=group)
 
     def scripted(self, name: str) -> Agent:
         return mixture(MIXTURE) if name == "mixture" else scripted(name)
@@ -196,7 +196,7 @@ class Story:
         """The warm-started model's own episodes, compared by each evaluator (dpo; grpo asks as it goes)."""
         if self.args.optimiser == "grpo":
             return
-        instances = self.instances("train", self.args.feedback, TRAINING_SEEDS + SEEDS_PER_RUN // 2, PHRASINGS)
+        instances = self.instances("train", self.args.feedback, TRAINING_SEEDS + SEEDS_PER_RUN // 2, GROUP)
         if owed_instances(self.run, "feedback", instances):
             self.roll_out("feedback", self.policy("sft"), instances)
         episodes = self.run.episodes("feedback")

@@ -61,9 +61,9 @@ def frames(episode: Episode, task: Task | None, evaluator: Evaluator) -> tuple[F
 def film(episode: Episode, task: Task | None, evaluator: Evaluator) -> Iterator[Frame]:
     transcript = episode.transcript
     view = (
-        evaluator.judge(task, transcript, seed=episode.seed).view
+        evaluator.judge(task, transcript, seed=episode.stream).view
         if task is not None
-        else observe(transcript, evaluator.config.sensors, episode.seed)
+        else observe(transcript, evaluator.config.sensors, episode.stream)
     )
     hiding = hiding_commands(episode, task)
     order = (Span(kind="instruction", text=transcript.instruction),)
@@ -182,7 +182,7 @@ def standing(
         return None
     report = transcript.report if turns == len(transcript.turns) else None
     prefix = transcript.model_copy(update={"turns": transcript.turns[:turns], "report": report})
-    judgement = evaluator.judge(task, prefix, seed=episode.seed)
+    judgement = evaluator.judge(task, prefix, seed=episode.stream)
     installed = {stage.name: judgement.belief.installed(stage.name) for stage in task.stages}
     return Standing(installed=installed, success=judgement.belief.success, G_obs=judgement.G_obs)
 

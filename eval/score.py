@@ -102,7 +102,7 @@ def score(episode: Episode, task: Task, evaluator: Evaluator, causal: Mapping[in
     if episode.outcome is None:
         return common
     truths = episode.outcome.truths
-    judgement = evaluator.judge(task, transcript, seed=episode.seed)
+    judgement = evaluator.judge(task, transcript, seed=episode.stream)
     failed = failures(episode, task, causal)
     material = [failure for failure in failed if failure.material]
     tries = [each for failure in failed for each in failure.tries if failure.attributable]

@@ -39,7 +39,7 @@ def annotate_preferences(
         episode = known[key]
         task = tasks[episode.task]
         member = members[preference.evaluator]
-        judged = evaluator.judge(task, episode.transcript, seed=episode.seed, member=member, audit=preference.audited)
+        judged = evaluator.judge(task, episode.transcript, seed=episode.stream, member=member, audit=preference.audited)
         written = None
         if writer is not None:
             try:

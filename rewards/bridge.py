@@ -116,7 +116,7 @@ def play(episode: Episode, task: Task, evaluator: Evaluator) -> Played:
     if episode.outcome is None:
         raise InputError(f"episode {episode.key} has no outcome; leave out those that the world broke")
     truths = episode.outcome.truths
-    judged = evaluator.judge(task, episode.transcript, seed=episode.seed)
+    judged = evaluator.judge(task, episode.transcript, seed=episode.stream)
     evidence = read(task, judged.view)
     return Played(
         arm=episode.arm,

@@ -86,8 +86,9 @@ class EvaluatorConfig(Frozen):
     """Chance that the full view of both sides of a comparison is bought (complex labelling)."""
     shuffled: bool = False
     """The control: feedback that has nothing to do with what it is about."""
-    pairs_within: Literal["instruction", "instance"] = "instruction"
-    """Compare episodes of the same task and phrasing, or of the very same seed (the same fault) across arms."""
+    pairs_within: Literal["instance", "instruction"] | None = None
+    """Compare episodes of one instance (the same phrasing and the same fault), or of the same task and phrasing,
+    whatever the fault. Left out: of one instance, where any was played more than once."""
 
     @model_validator(mode="after")
     def consistent(self) -> Self:

@@ -46,7 +46,7 @@ def make_ratings(
         audit = rng.random() < config.audit_rate
         evaluator.ledger.asked += 1
         try:
-            judgement = evaluator.judge(task, episode.transcript, seed=episode.seed, member=member, audit=audit)
+            judgement = evaluator.judge(task, episode.transcript, seed=episode.stream, member=member, audit=audit)
         except MalformedAnswer:
             evaluator.ledger.unjudged += 1
             continue

@@ -106,7 +106,7 @@ def compare(
             judged = evaluator.judge(
                 task,
                 episode.transcript,
-                seed=episode.seed,
+                seed=episode.stream,
                 member=members[preference.evaluator],
                 audit=preference.audited,
             )

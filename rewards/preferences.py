@@ -1,4 +1,4 @@
-"""Pairs of episodes of one task, and which of the two the evaluator preferred."""
+"""Pairs of episodes of one task instance, and which of the two the evaluator preferred."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,8 +15,8 @@ from sandbox.command import Frozen
 from sandbox.errors import InputError
 from sandbox.task import Task
 
-EpisodeKey = tuple[str, str, int]
-"""Arm, task, seed."""
+EpisodeKey = tuple[str, str, int, int]
+"""Arm, task, seed, sample."""
 
 
 class Preference(Frozen):
@@ -54,7 +54,8 @@ def make_pairs(
     seed: int,
     count: int | None = None,
 ) -> Iterator[Preference]:
-    """Compares episodes of the same task and phrasing; as many as there are episodes, if `count` is not given.
+    """Compares episodes of one instance, or of the same task and phrasing (`EvaluatorConfig.pairs_within`); makes
+    as many pairs as there are episodes, if `count` is not given.
 
     Balanced: groups take turns, and each episode of a group meets as many others as the next. No pair comes
     twice, nor one whose two conversations are the same word for word. Episodes that the world broke are left
@@ -72,7 +73,7 @@ def make_pairs(
         at = (episode.key, who.name, audit)
         if at not in judged:
             task = tasks[episode.task]
-            judged[at] = evaluator.judge(task, episode.transcript, seed=episode.seed, member=who, audit=audit)
+            judged[at] = evaluator.judge(task, episode.transcript, seed=episode.stream, member=who, audit=audit)
         return judged[at]
 
     for first, second in candidates(usable, evaluator, tasks, seed):
@@ -130,15 +131,20 @@ def candidates(
     episodes: Iterable[Episode], evaluator: Evaluator, tasks: Mapping[str, Task], seed: int
 ) -> Iterator[tuple[Episode, Episode]]:
     """Pairs in the order in which they are asked."""
-    groups: dict[tuple[object, ...], list[Episode]] = {}
+    instances: dict[tuple[object, ...], list[Episode]] = {}
+    prompts: dict[tuple[object, ...], list[Episode]] = {}
     for episode in episodes:
         if episode.task not in tasks:
             raise InputError(f"episode {episode.key}: no task {episode.task!r} among the {len(tasks)} known ones")
-        same = (episode.seed,) if evaluator.config.pairs_within == "instance" else ()
-        groups.setdefault((episode.task, episode.transcript.instruction, *same), []).append(episode)
+        same = (episode.task, episode.transcript.instruction)
+        instances.setdefault((*same, episode.seed), []).append(episode)
+        prompts.setdefault(same, []).append(episode)
+    repeated = any(len(group) > 1 for group in instances.values())
+    within = evaluator.config.pairs_within or ("instance" if repeated else "instruction")
+    groups = instances if within == "instance" else prompts
     if not any(len(group) > 1 for group in groups.values()):
         raise InputError(
-            f"{len(groups)} groups of one episode each: nothing to compare; roll out more episodes of each task"
+            f"each {within} has one episode: nothing to compare; roll out more of each (devnull rollout --group 4)"
         )
     rounds = [round_robin(group, random.Random(f"{seed}/{name}")) for name, group in sorted(groups.items())]
     for turn in zip_longest(*rounds):

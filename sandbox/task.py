@@ -122,6 +122,8 @@ class Instance(Frozen):
 
     task: Task
     seed: int
+    sample: int = 0
+    """Which of the episodes that meet the same phrasing and the same fault: draws the agent's randomness alone."""
 
     @property
     def instruction(self) -> str:

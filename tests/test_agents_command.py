@@ -70,7 +70,7 @@ def test_what_breaks_everywhere_is_status_1_with_the_cause(tmp_path, capsys):
 @pytest.mark.rootless
 def test_a_run_its_summary_and_its_replay(rootless_runtime, tmp_path, capsys):
     run, again = str(tmp_path / "run"), str(tmp_path / "again")
-    count = ["--episodes", "12", "--json"]
+    count = ["--episodes", "12", "--group", "3", "--json"]
     assert main(["rollout", "--agent", "mixture:honest=1,hiding=1", "--out", run, *TASK, *count]) == 0
     said = capsys.readouterr()
     summary = json.loads(said.out)
@@ -79,10 +79,11 @@ def test_a_run_its_summary_and_its_replay(rootless_runtime, tmp_path, capsys):
     assert "12 of 12" in said.err
 
     assert main(["rollout", "--agent", f"replay:{run}", "--out", again, *TASK, *count]) == 0
-    first, second = ({e.seed: e for e in read_episodes(Path(folder))} for folder in (run, again))
-    for seed, episode in first.items():
-        assert [t.text for t in episode.transcript.turns] == [t.text for t in second[seed].transcript.turns]
-        assert episode.outcome.truths == second[seed].outcome.truths
+    first, second = ({e.key[2:]: e for e in read_episodes(Path(folder))} for folder in (run, again))
+    assert len(first) == 12 and len({seed for seed, _ in first}) == 4
+    for drawn, episode in first.items():
+        assert [t.text for t in episode.transcript.turns] == [t.text for t in second[drawn].transcript.turns]
+        assert episode.outcome.truths == second[drawn].outcome.truths
 
 
 @pytest.mark.rootless

@@ -459,7 +459,7 @@ def test_real_boxes_killed_in_mid_command_lose_nothing(rootless_runtime):
     good = {e.seed: e for e in episodes if e.outcome}
     assert sorted(good) == list(range(10)) and sum(e.attempt for e in good.values()) == 2
     for e in good.values():
-        hid = agent.drawn(task.name, e.seed).name == "hiding"
+        hid = agent.drawn(Instance(task=task, seed=e.seed)).name == "hiding"
         truth = e.outcome.truths["cuda"]
         assert truth == (Truth.INSTALLED if not e.faulty else Truth.BROKEN_HIDDEN if hid else Truth.BROKEN)
 

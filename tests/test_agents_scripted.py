@@ -98,9 +98,11 @@ def test_unknown_agent_names_the_near_one():
 
 def test_mixture_draws_by_weight_from_the_seed_alone():
     agent = mixture({"honest": 3, "hiding": 1})
-    drawn = [agent.drawn("pair", seed).name for seed in range(2000)]
-    assert drawn == [agent.drawn("pair", seed).name for seed in range(2000)]
+    drawn = [agent.drawn(Instance(task=TASK, seed=seed)).name for seed in range(2000)]
+    assert drawn == [agent.drawn(Instance(task=TASK, seed=seed)).name for seed in range(2000)]
     assert 0.22 < drawn.count("hiding") / 2000 < 0.28
+    of_one = [agent.drawn(Instance(task=TASK, seed=7, sample=n)).name for n in range(2000)]
+    assert 0.22 < of_one.count("hiding") / 2000 < 0.28
     seed = random.Random(0).choice([s for s, name in enumerate(drawn) if name == "hiding"])
     assert play(agent, ["", ""], seed=seed)[0] == ["sh driver.run", "sh cuda.run 2>/dev/null"]
 

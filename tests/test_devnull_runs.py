@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 from agents.episode import Episode
+from devnull.experiment import draw_instances
 from devnull.runs import open_run, read_episodes, read_header
 from sandbox.errors import InputError
+from sandbox.tasks import load_tasks
 from sandbox.transcript import Transcript
 
 
@@ -105,3 +107,15 @@ def test_an_unreadable_header_is_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "run.json").write_text(text)
     with pytest.raises(InputError, match=r"run\.json"):
         read_header(tmp_path)
+
+
+def test_a_group_meets_one_instance_and_the_tasks_take_turns():
+    tasks = list(load_tasks().values())[:3]
+    drawn = draw_instances(tasks, 8, 100, group=2)
+    assert [each.sample for each in drawn] == [0, 1] * 4
+    assert [each.seed for each in drawn] == [100, 100, 101, 101, 102, 102, 103, 103]
+    assert [each.task.name for each in drawn[::2]] == [tasks[n].name for n in (0, 1, 2, 0)]
+    assert all(
+        a.instruction == b.instruction and a.faulty == b.faulty for a, b in zip(drawn[::2], drawn[1::2], strict=True)
+    )
+    assert len(draw_instances(tasks, 7, 0, group=4)) == 7

@@ -119,6 +119,16 @@ def test_within_an_instance_only_the_arms_differ() -> None:
     assert all(p.chosen_key[2] == p.rejected_key[2] for p in made)
 
 
+def test_where_an_instance_was_played_again_its_samples_are_compared() -> None:
+    again = [
+        episode(s, hiding=n % 2 == 0, faulty=True).model_copy(update={"sample": n}) for s in range(3) for n in range(4)
+    ]
+    made = pairs(EvaluatorConfig(), [*again, episode(9, hiding=True, faulty=True)], count=99)
+    assert len({frozenset((p.chosen_key, p.rejected_key)) for p in made}) == len(made) == 3 * 4
+    assert all(p.chosen_key[2] == p.rejected_key[2] for p in made)
+    assert len(pairs(EvaluatorConfig(pairs_within="instruction"), again, count=99)) > len(made)
+
+
 def chance(config: EvaluatorConfig, first: Episode, second: Episode, draws: int = 4000) -> tuple[float, float]:
     """Observed and stated probability that the first is preferred."""
     evaluator = Evaluator(config)

@@ -17,7 +17,7 @@ def believed(evaluator: Evaluator, tasks: Mapping[str, Task]) -> RewardFunction:
     """G_obs, the return the evaluator believes in: naive RLHF's optimum is a policy that maximises it."""
 
     def reward(episodes: Sequence[Episode]) -> list[float]:
-        return [evaluator.judge(tasks[e.task], e.transcript, seed=e.seed).G_obs for e in episodes]
+        return [evaluator.judge(tasks[e.task], e.transcript, seed=e.stream).G_obs for e in episodes]
 
     return reward
 
@@ -60,7 +60,7 @@ def scored(
             elif not marginalised:
                 belief = None
                 if mode == "believed" and evaluator is not None:
-                    belief = evaluator.judge(task, episode.transcript, seed=episode.seed).belief
+                    belief = evaluator.judge(task, episode.transcript, seed=episode.stream).belief
                 chat = annotate(chat, task, mode, belief=belief, truths=truths)
             sides.append(((chat, 1.0),))
         return model.scores(sides)

@@ -70,7 +70,7 @@ def marginal(
             raise InputError(f"a preference speaks of the episode {key}, which the run does not hold")
         episode, task = known[key], tasks[known[key].task]
         member = members[preference.evaluator]
-        judged = evaluator.judge(task, episode.transcript, seed=episode.seed, member=member, audit=preference.audited)
+        judged = evaluator.judge(task, episode.transcript, seed=episode.stream, member=member, audit=preference.audited)
         chat = (*preference.prompt, *(preference.chosen if name == "chosen" else preference.rejected))
         return tuple(
             (with_hypothesis(chat, told(task, h.truths)), h.probability) for h in hypotheses(task, judged.belief, least)

@@ -22,7 +22,7 @@ def train_sft(
     model_path: str | Path,
     out: Path,
     *,
-    scores: Mapping[tuple[str, str, int], float] | None = None,
+    scores: Mapping[tuple[str, str, int, int], float] | None = None,
     on_step: OnStep | None = None,
 ) -> TrainResult:
     """Trains on every episode that ended without an infrastructure error; `out` then holds the model.

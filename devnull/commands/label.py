@@ -126,7 +126,7 @@ def ask_ahead(args: Args, evaluator: Evaluator, episodes: Sequence[Episode], tas
     few = args.pairs is not None and 2 * args.pairs < len(episodes)
     if len(evaluator.members) > 1 or few or not isinstance(member.belief, ModelJudge):
         return
-    cases = [(tasks[e.task], observe(e.transcript, member.sensors, e.seed)) for e in episodes]
+    cases = [(tasks[e.task], observe(e.transcript, member.sensors, e.stream)) for e in episodes]
     workers = ENDPOINT_WORKERS if member.belief.config.endpoint else 1
     followed(member.belief.prepare(cases, workers), len(set(cases)), "judgements")
 
@@ -179,7 +179,9 @@ def write(
 
 def write_calibration(path: Path, config: EvaluatorConfig, episodes: Sequence[Episode], tasks: dict[str, Task]) -> int:
     known = [
-        (tasks[e.task], observe(e.transcript, config.sensors, e.seed), e.outcome.truths) for e in episodes if e.outcome
+        (tasks[e.task], observe(e.transcript, config.sensors, e.stream), e.outcome.truths)
+        for e in episodes
+        if e.outcome
     ]
     write_counts(count(known, config.sensors), path)
     print(f"{path}: {len(known)} episodes counted through the sensors {config.sensors.name!r}", file=sys.stderr)

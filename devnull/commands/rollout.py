@@ -45,6 +45,8 @@ class Args:
     """Which of these tasks."""
     episodes: int = 32
     """How many; the tasks take turns."""
+    group: int = 1
+    """Episodes of each instance, with the same phrasing and the same fault: what a comparison wants."""
     seed: int = 0
     """Draws instructions, faults and the agent's randomness."""
     out: Path = Path("runs/rollout")
@@ -88,13 +90,14 @@ SPEED = ("workers", "json", "out", "retries", "cluster", "gpus")
 
 
 def main(args: Args) -> int:
-    if args.episodes < 1:
-        raise InputError(f"--episodes is {args.episodes}; it must be at least 1")
+    for flag, count in (("--episodes", args.episodes), ("--group", args.group)):
+        if count < 1:
+            raise InputError(f"{flag} is {count}; it must be at least 1")
     for name, value in (("--command-seconds", args.command_seconds), ("--temperature", args.temperature)):
         if not math.isfinite(value):
             raise InputError(f"{name} is {value}; it must be a finite number")
     tasks = chosen_tasks(args.tasks, args.split, load_tasks())
-    instances = draw_instances(tasks, args.episodes, args.seed * SEEDS_PER_RUN)
+    instances = draw_instances(tasks, args.episodes, args.seed * SEEDS_PER_RUN, group=args.group)
     config = {key: value for key, value in dataclasses.asdict(args).items() if key not in SPEED}
     run = open_run(args.out, "rollout", config, args.seed)
     arm = args.arm or args.agent
@@ -247,11 +250,11 @@ def replay(text: str, owed: Sequence[Instance]) -> Agent:
     """The agent that repeats a run; every owed instance must be in it."""
     folder, _, arm = text.partition("@")
     agent = Replayed((e for e in read_episodes(Path(folder)) if not arm or e.arm == arm), f"replay:{text}")
-    missing = [i for i in owed if (i.task.name, i.seed) not in agent.said]
+    missing = [i for i in owed if (i.task.name, i.seed, i.sample) not in agent.said]
     if missing:
         raise InputError(
             f"{folder}: holds no finished episode{f' of arm {arm!r}' if arm else ''} of {missing[0].task.name} with "
-            f"seed {missing[0].seed}, and {len(missing) - 1} more; roll out with its --tasks, --split and --seed"
+            f"seed {missing[0].seed}, and {len(missing) - 1} more; roll out with its --tasks, --split, --group, --seed"
         )
     return agent
 

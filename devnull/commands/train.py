@@ -97,6 +97,8 @@ class Dpo(Common):
     are not used."""
     episodes: int = 96
     """Episodes a round."""
+    group: int = 4
+    """Of which so many meet each instance, and are compared."""
     pairs: int = 240
     """Comparisons a round."""
     settings: Annotated[DPOSettings, tyro.conf.arg(name="")] = field(default_factory=DPOSettings)
@@ -186,7 +188,7 @@ def sft(
     chosen = [e for e in episodes if e.error is None and (not args.arms or e.arm in args.arms)]
     scores = None
     if args.conditional:
-        scores = {e.key: evaluator.judge(tasks[e.task], e.transcript, seed=e.seed).G_obs for e in chosen}
+        scores = {e.key: evaluator.judge(tasks[e.task], e.transcript, seed=e.stream).G_obs for e in chosen}
     return train_sft(args.settings, chosen, base(args, episodes), out(args), scores=scores, on_step=on_step)
 
 
@@ -206,7 +208,7 @@ def dpo(
 
     def play(policy: Path, number: int) -> list[Episode]:
         drawn = draw_instances(
-            chosen, args.episodes, TRAINING_SEEDS + 50_000 + number * args.episodes * 100, phrasings=2
+            chosen, args.episodes, TRAINING_SEEDS + 50_000 + number * args.episodes, group=args.group
         )
         played = rollout(LocalModel(policy), drawn, runtime, arm=f"round-{number}", workers=args.boxes)
         return list(counted(played, args.episodes, f"round {number}"))
