@@ -84,6 +84,8 @@ def test_beliefs_at_the_ends():
 def test_probabilities_are_checked(build):
     with pytest.raises(TheoryInputError, match=r"p is .*between 0 and 1"):
         build()
+    with pytest.raises(TheoryInputError, match="r is nan; it must be finite"):
+        hiding(HidingParameters(r=float("nan")))
 
 
 def test_the_same_measures_serve_tables_and_samples():

@@ -110,3 +110,14 @@ def test_too_large_is_said_before_memory_is_spent():
         observation_sequences(replace(big, horizon=5), memory_limit=2**20)
     with pytest.raises(TooLarge, match="64000 state sequences times 64000 observation sequences"):
         reachable(replace(big, horizon=2))
+    chain = POMDP(np.ones((1, 1, 1)), np.ones(1), np.zeros(1), np.ones((1, 1)), 10**30)
+    with pytest.raises(TooLarge, match="horizon is 1000000000000000019884624838656; .* up to 1000 moves"):
+        reachable(replace(chain, horizon=1e30))
+    assert count_state_sequences(replace(big, horizon=1000)) == np.inf
+    with pytest.raises(TooLarge, match="inf state sequences"):
+        reachable(replace(big, horizon=1000))
+
+
+def test_returns_that_overflow_are_refused():
+    with pytest.raises(TheoryInputError, match=r"R holds -1e\+300; its returns overflow"):
+        Returns(replace(coin(), R=np.array([0, 1, -1e300])), reachable(coin()), np.full((3, 5), 0.2))

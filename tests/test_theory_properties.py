@@ -70,6 +70,18 @@ def test_a_constant_added_to_the_reward_moves_only_the_level(r, constant):
 
 
 @bounded
+@given(problems(), st.sampled_from([1e-12, 1e-3, 1e6, 1e200]), st.sampled_from([0.0, 1e5]))
+def test_neither_unit_nor_level_of_the_reward_decides_a_tie(r, unit, level):
+    before, after = solve(r), solve(r.with_reward(unit * (np.round(r.pomdp.R, 3) + level)))
+    plain = solve(r.with_reward(np.round(r.pomdp.R, 3)))
+    assert plain.J_optimal.keys() == after.J_optimal.keys()
+    assert plain.J_obs_optimal.keys() == after.J_obs_optimal.keys()
+    assert before.ambiguity == after.ambiguity
+    verdicts = [(v.deceptive_inflation, v.overjustification, v.in_theorem) for v in plain.verdicts.values()]
+    assert verdicts == [(v.deceptive_inflation, v.overjustification, v.in_theorem) for v in after.verdicts.values()]
+
+
+@bounded
 @given(problems(), st.randoms(use_true_random=False))
 def test_names_of_states_actions_and_observations_do_not_matter(r, random):
     p = r.pomdp

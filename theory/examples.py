@@ -4,6 +4,7 @@ Both install a driver (certain), then CUDA (works with probability p), within th
 S start, I driver installed, W and L worked and failed, T the end. Whatever is not named below leads to T.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -63,7 +64,7 @@ def hiding(parameters: HidingParameters | None = None) -> Example:
     """Example A. Raises `TheoryInputError` for a probability outside [0, 1]."""
     q = parameters or HidingParameters()
     without = q.p_hide if q.p_hide_without is None else q.p_hide_without
-    require_probabilities(p=q.p, p_hide=q.p_hide, p_hide_without=without, p_works=q.p_works)
+    require(q.r, p=q.p, p_hide=q.p_hide, p_hide_without=without, p_works=q.p_works)
     states, actions = ("S", "I", "W", "L", "WH", "LH", "T"), ("aI", "aC", "aH", "aT")
     pomdp = POMDP(
         T=graph(states, actions, {"aC": ("W", "L"), "aH": ("WH", "LH")}, q.p),
@@ -102,7 +103,7 @@ def hiding(parameters: HidingParameters | None = None) -> Example:
 def verbose(parameters: VerboseParameters | None = None) -> Example:
     """Example B. Raises `TheoryInputError` for a probability outside [0, 1]."""
     q = parameters or VerboseParameters()
-    require_probabilities(p=q.p, p_default=q.p_default)
+    require(q.r, p=q.p, p_default=q.p_default)
     states, actions = ("S", "I", "W", "L", "WV", "LV", "T"), ("aI", "aD", "aV", "aT")
     pomdp = POMDP(
         T=graph(states, actions, {"aD": ("W", "L"), "aV": ("WV", "LV")}, q.p),
@@ -127,10 +128,12 @@ def verbose(parameters: VerboseParameters | None = None) -> Example:
     return Example(Returns(pomdp, sequences, B), named_policies(actions), meanings)
 
 
-def require_probabilities(**values: float) -> None:
-    for name, value in values.items():
+def require(r: float, **probabilities: float) -> None:
+    for name, value in probabilities.items():
         if not 0.0 <= value <= 1.0:
             raise TheoryInputError(f"{name} is {value}; a probability lies between 0 and 1")
+    if not math.isfinite(r):
+        raise TheoryInputError(f"r is {r}; it must be finite")
 
 
 def graph(states: tuple[str, ...], actions: tuple[str, ...], attempts: dict[str, tuple[str, str]], p: float) -> Array:

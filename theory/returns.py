@@ -9,6 +9,9 @@ from theory.measures import TOLERANCE
 from theory.pomdp import POMDP, Array, numbers, require_stochastic
 from theory.sequences import IntArray, Sequences, reachable
 
+LARGEST = 1e300
+"""Return that is still computed with."""
+
 
 @dataclass(frozen=True, eq=False)
 class Returns:
@@ -37,7 +40,10 @@ class Returns:
         require_stochastic("B", B)
         Gamma = visits(self.pomdp, self.sequences.states)
         shown = emission(self.pomdp, self.sequences)
-        G = Gamma @ self.pomdp.R
+        R = self.pomdp.R
+        if np.abs(R).max() * Gamma[0].sum() > LARGEST:
+            raise TheoryInputError(f"R holds {R[np.abs(R).argmax()]:g}; its returns overflow: use a smaller unit")
+        G = Gamma @ R
         for name, value in (("B", B), ("Gamma", Gamma), ("O", shown), ("G", G), ("G_obs", shown @ (B @ G))):
             value.setflags(write=False)
             object.__setattr__(self, name, value)
@@ -49,8 +55,9 @@ class Returns:
 
     @property
     def tolerance(self) -> float:
-        """Values closer than this are equal: `TOLERANCE` times max(1, the largest absolute return)."""
-        return TOLERANCE * max(1.0, float(np.abs(self.G).max()))
+        """Values closer than this are equal: `TOLERANCE` times the spread of the returns, so that neither the
+        unit of the reward nor a constant added to it decides a tie; and never less than rounding needs."""
+        return TOLERANCE * max(float(np.ptp(self.G)), 1e-5 * float(np.abs(self.G).max()))
 
     def impossible(self) -> list[tuple[tuple[int, ...], tuple[int, ...], float]]:
         """Beliefs in what cannot have been: (observations, states, mass) where the states never show the observations.

@@ -11,6 +11,8 @@ from theory.pomdp import POMDP
 IntArray = NDArray[np.int64]
 MEMORY_LIMIT = 2 * 2**30
 """Bytes that the matrices of one model may take together (about six of N x M are alive at once)."""
+HORIZON_LIMIT = 1000
+"""Moves. Beyond, even a model with few sequences takes longer to list than anybody waits."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +31,8 @@ def reachable(pomdp: POMDP, memory_limit: int = MEMORY_LIMIT) -> Sequences:
     The number N of state sequences is counted exactly first (powers of the adjacency matrix); it
     grows like S^(horizon+1) where every state leads to every other.
     """
+    if pomdp.horizon > HORIZON_LIMIT:
+        raise TooLarge(f"horizon is {pomdp.horizon}; sequences are listed up to {HORIZON_LIMIT} moves")
     N = count_state_sequences(pomdp)
     row = 8 * (pomdp.horizon + 1)
     if N * row * 3 > memory_limit:
@@ -49,11 +53,13 @@ def refusal(pomdp: POMDP, what: str, need: float, limit: float) -> str:
 
 
 def count_state_sequences(pomdp: POMDP) -> float:
-    """N, exact below 2^53."""
+    """N, exact below 2^53; infinite beyond what a float holds."""
     step = (pomdp.T > 0).any(axis=1).astype(float)
     ways = (pomdp.P0 > 0).astype(float)
     for _ in range(pomdp.horizon):
         ways = ways @ step
+        if ways.sum() > 1e300:  # one more product could meet infinity times zero
+            return np.inf
     total = float(ways.sum())
     return int(total) if total < 2**53 else total
 
