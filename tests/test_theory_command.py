@@ -265,6 +265,8 @@ def test_plot(capsys, tmp_path, ending, head, example):
 def test_plot_refuses_an_ending_it_cannot_write(capsys, tmp_path):
     status, _, err = run(capsys, "plot", "--out", tmp_path / "regions.docx", "--steps", 3)
     assert status == 2 and "no image format" in err and ".png" in err
+    status, _, err = run(capsys, "plot", "--out", tmp_path / "none" / "regions.png", "--steps", 3)
+    assert status == 2 and "make it first" in err
 
 
 def test_bad_numbers_are_one_line(capsys):

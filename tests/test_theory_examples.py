@@ -6,7 +6,7 @@ from theory.errors import TheoryInputError
 from theory.examples import HidingParameters, VerboseParameters, hiding, verbose
 from theory.measures import measure
 from theory.policies import Tree, measures_of
-from theory.regions import regions
+from theory.regions import VERDICTS, regions
 from theory.solve import solve
 
 
@@ -117,5 +117,9 @@ def test_regions_agree_with_solving_each_point():
                     e = verbose(VerboseParameters(p=p, p_default=belief, r=2.0))
                 assert found.names[found.best[y, x]].removeprefix("aI, ") == picks(e, e.returns.G)
                 assert found.names[found.picked[y, x]].removeprefix("aI, ") == picks(e, e.returns.G_obs)
+                v = next(iter(solve(e.returns).verdicts.values()))
+                both = {(False, False): "neither", (True, True): "both", (True, False): "deceptive inflation"}
+                name = both.get((v.deceptive_inflation, v.overjustification), "overjustification")
+                assert VERDICTS[found.verdict[y, x]] == name
     with pytest.raises(TheoryInputError, match="steps is 1"):
         regions(HidingParameters(), steps=1)

@@ -1,4 +1,5 @@
-"""Which conduct is best, and which one feedback picks, over a grid of probabilities (the paper's figure)."""
+"""Which conduct is best, which one feedback picks, and what that is called, over a grid of probabilities
+(the paper's figure)."""
 
 from dataclasses import dataclass, replace
 
@@ -7,13 +8,16 @@ from numpy.typing import NDArray
 
 from theory.errors import TheoryInputError
 from theory.examples import Example, HidingParameters, VerboseParameters, hiding, verbose
+from theory.measures import overestimation, underestimation
 from theory.policies import Tree, as_array, probabilities
 from theory.pomdp import Array
+
+VERDICTS = ("neither", "deceptive inflation", "overjustification", "both")
 
 
 @dataclass(frozen=True, eq=False)
 class Regions:
-    """Axis x is p, axis y the belief (pH or pD); entry [y, x] is an index into `names`."""
+    """Axis x is p, axis y the belief (pH or pD); entry [y, x] of the first two is an index into `names`."""
 
     names: tuple[str, ...]
     p: Array
@@ -22,6 +26,8 @@ class Regions:
     """`(Y, X)`: maximises J."""
     picked: NDArray[np.int64]
     """`(Y, X)`: maximises J_obs."""
+    verdict: NDArray[np.int64]
+    """`(Y, X)`: of what is picked against what is best, an index into `VERDICTS`."""
 
 
 def regions(parameters: HidingParameters | VerboseParameters, steps: int = 101) -> Regions:
@@ -40,10 +46,27 @@ def regions(parameters: HidingParameters | VerboseParameters, steps: int = 101) 
     policies = examples_p[0].policies
     actions = np.concatenate([as_array(policy) for policy in policies.values()])
     chances = np.stack([probabilities(Tree.of(e.returns), "stationary", actions) for e in examples_p])
-    believed = np.stack([e.returns.G_obs for e in examples_b])
-    best = (chances @ examples_p[0].returns.G).argmax(axis=1)
-    picked = np.einsum("xpn,yn->yxp", chances, believed).argmax(axis=2)
-    return Regions(tuple(policies), grid, grid, np.broadcast_to(best, (steps, steps)), picked)
+    G, tolerance = examples_p[0].returns.G, examples_p[0].returns.tolerance
+    believed = [e.returns.G_obs for e in examples_b]
+    # (Y, X, policies): J, J_obs, E+, E-
+    J, J_obs, plus, minus = (
+        np.einsum("xpn,yn->yxp", chances, np.stack(values))
+        for values in (
+            [G] * steps,
+            believed,
+            [overestimation(G, G_obs) for G_obs in believed],
+            [underestimation(G, G_obs) for G_obs in believed],
+        )
+    )
+    best, picked = J.argmax(axis=2), J_obs.argmax(axis=2)
+
+    def gain(values: Array) -> Array:
+        at_picked = np.take_along_axis(values, picked[:, :, None], 2)
+        return np.asarray((at_picked - np.take_along_axis(values, best[:, :, None], 2))[:, :, 0])
+
+    inflation = (gain(plus) > tolerance) & (gain(J_obs) > tolerance)
+    justification = (gain(minus) < -tolerance) & (gain(J) < -tolerance)
+    return Regions(tuple(policies), grid, grid, best, picked, inflation + 2 * justification)
 
 
 def example(parameters: HidingParameters | VerboseParameters) -> Example:

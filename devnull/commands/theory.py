@@ -93,7 +93,7 @@ class Check:
 
 @dataclass(frozen=True)
 class Plot:
-    """Draw which conduct is best and which one feedback picks, over the two probabilities of an example."""
+    """Draw which conduct is best, which one feedback picks, and what that is, over an example's two probabilities."""
 
     out: Path
     """Image to write; its ending (.png, .svg, .pdf) decides the format."""
@@ -101,8 +101,8 @@ class Plot:
     """a: p against pH; b: p against pD."""
     r: float = 1.0
     """Penalty of a hidden failure (a), cost of verbose output (b)."""
-    steps: int = 201
-    """Cells along each axis."""
+    steps: int = 199
+    """Cells along each axis (by default no centre lies on a threshold, where two conducts tie)."""
 
 
 @dataclass(frozen=True)
@@ -266,7 +266,7 @@ def draw(args: Plot) -> int:
     found = regions(parameters, args.steps)
     from devnull.commands.theory_plot import draw_regions  # matplotlib takes a while to load
 
-    draw_regions(found, "pH" if args.example == "a" else "pD", args.out)
+    draw_regions(found, "pH" if args.example == "a" else "pD", args.r, args.out)
     print(f"wrote {args.out}")
     return 0
 
