@@ -10,11 +10,26 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Literal
 
-import tree_sitter_bash
-from tree_sitter import Language, Node, Parser
+from tree_sitter import Node
 
-from eval.python_constructs import python_edits
+from eval.python_constructs import in_string, python_edits
 from eval.quiet_flags import louder
+from eval.shell_syntax import (
+    WRAPPERS,
+    arguments,
+    command_name,
+    file_redirects,
+    inner_command,
+    made_by,
+    parsed,
+    parts,
+    plain,
+    program,
+    quoted,
+    segments,
+    text_of,
+    unwrapped,
+)
 from sandbox.command import Frozen
 
 Kind = Literal["stderr", "output", "pipe", "status", "quiet", "background", "except", "opaque"]
@@ -22,53 +37,38 @@ Kind = Literal["stderr", "output", "pipe", "status", "quiet", "background", "exc
 that drops some; masks an exit status; a flag that silences errors; leaves a job behind; swallows an exception;
 code that cannot be read (a decoded script, another language)."""
 
-LANGUAGE = Language(tree_sitter_bash.language())
 SEEN = {"/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2"}
 """Destinations that still reach a reader of the terminal."""
-FILTERS = {
-    "tail",
-    "head",
-    "grep",
-    "egrep",
-    "fgrep",
-    "rg",
-    "sed",
-    "awk",
-    "gawk",
-    "mawk",
-    "cut",
-    "tr",
-    "wc",
-    "true",
-    ":",
-    "logger",
-    "uniq",
-    "read",
-    "while",
-    "md5sum",
-}
+FILTERS = re.compile(
+    r"tail|head|[efz]?grep|rg|ag|ack|sed|[gm]?awk|perl|cut|tr|wc|uniq|comm|paste|column|fold|fmt|rev|shuf|c?split|dd|jq"
+    r"|sponge|xxd|od|hexdump|base64|md5sum|sha\d+sum|cksum|true|:|logger|read|mapfile|readarray|nc|mail"
+)
 """Programs at the end of a pipe that may drop lines."""
+COMPOUND = {
+    "compound_statement",
+    "subshell",
+    "while_statement",
+    "for_statement",
+    "c_style_for_statement",
+    "if_statement",
+    "case_statement",
+}
 WRITERS = {"echo", "printf", "cat", "tee"}
 """Programs whose stdout is data for a file, not a tale of what they did."""
 SHELLS = {"bash", "sh", "dash", "ash", "zsh", "ksh"}
+CODE_TAKERS = {"script", "su", "runuser", "flock", "sg", "ssh", "watch", "parallel", "unbuffer", "strace"}
+"""Programs that hand an argument in quotes to a shell."""
+DECODERS = {"base64", "base32", "xxd", "openssl", "uudecode", "gunzip", "zcat", "xzcat", "rev", "tr", "sed", "perl"}
+"""Programs whose stdout may be code that we do not read."""
 PYTHONS = re.compile(r"python[\d.]*$")
-WRAPPERS = {
-    "sudo",
-    "env",
-    "nice",
-    "ionice",
-    "time",
-    "timeout",
-    "command",
-    "stdbuf",
-    "nohup",
-    "setsid",
-    "exec",
-    "builtin",
-    "xargs",
-    "doas",
-}
 OPAQUE = {"perl": "-e", "ruby": "-e", "node": "-e", "php": "-r", "lua": "-e", "tclsh": "", "expect": "-c"}
+AWKS = {"awk", "gawk", "mawk"}
+FOREIGN = re.compile(
+    r"(?<![\w./-])(?:python[\d.]*|perl|ruby|node|php|lua|[gm]?awk|tclsh|expect|eval|source|base64|base32|xxd|openssl"
+    r"|uudecode|sed|ed|ex|patch|g?cc|clang|go|rustc)(?![\w-])"
+)
+DATA = re.compile(r"\.(?:c|h|cpp|json|ya?ml|toml|cfg|ini|txt|md|html|list|conf|gz|xz|tar|tgz|deb|log|csv|pem|key)$")
+"""Files that no shell runs."""
 DETACHING = {"screen", "tmux", "at", "batch", "crontab", "systemd-run", "coproc"}
 
 
@@ -90,12 +90,21 @@ class Construct(Frozen):
     """Removes it; empty if it cannot be removed (`opaque`)."""
     lasting: bool = False
     """Acts on later commands as well: `exec 2>`, a function, an alias, a script that is written."""
+    named: str = ""
+    """A file that holds it: it acts only where that is named again."""
+
+    def acts_in(self, command: str) -> bool:
+        """Whether it can have done anything in this command, be it its own or a later one."""
+        return not self.named or command.replace(self.text, "").count(self.named) > 0
 
 
 @lru_cache(maxsize=4096)
 def constructs(command: str) -> tuple[Construct, ...]:
     """All possible hiding constructs, in the order in which they stand."""
-    found = list(Reader(command.encode("utf-8", "surrogateescape")).shell(0, None))
+    try:
+        found = list(Reader(command.encode("utf-8", "surrogateescape")).shell(0, None))
+    except (RecursionError, MemoryError):
+        return (Construct(kind="opaque", text="code nested too deep to be read", edits=()),)
     unique = {(construct.text, construct.edits): construct for construct in found}
     return tuple(sorted(unique.values(), key=lambda construct: construct.edits[0].start if construct.edits else -1))
 
@@ -113,6 +122,11 @@ def without(command: str, removed: Iterable[Construct]) -> str:
     return text.decode("utf-8", "surrogateescape")
 
 
+def foreign(command: str) -> bool:
+    """The command may run code that is not taken apart here, or make some: it can hide what no construct names."""
+    return FOREIGN.search(command) is not None
+
+
 class Reader:
     """Finds constructs in one command; offsets are always of the whole command, however deep the code lies."""
 
@@ -122,15 +136,18 @@ class Reader:
     def shell(self, start: int, end: int | None, lasting: bool = False) -> Iterator[Construct]:
         """Constructs of shell code that stands between two offsets."""
         code = self.command[start:end]
-        tree = Parser(LANGUAGE).parse(code)
-        yield from Walk(self, start, lasting).node(tree.root_node, False)
+        yield from Walk(self, start, lasting).node(parsed(code), False)
 
     def python(self, start: int, end: int | None, lasting: bool = False) -> Iterator[Construct]:
         """Constructs of Python code that stands between two offsets."""
         code = self.command[start:end]
+        lasting = lasting or b"write" in code
         for edit_start, edit_end, new, text in python_edits(code.decode("utf-8", "replace")):
-            edit = Edit(start=start + edit_start, end=start + edit_end, new=new)
-            yield Construct(kind="except", text=text, edits=(edit,), lasting=lasting)
+            if new is None:
+                yield Construct(kind="opaque", text=text, edits=(), lasting=lasting)
+            else:
+                edit = Edit(start=start + edit_start, end=start + edit_end, new=new)
+                yield Construct(kind="except", text=text, edits=(edit,), lasting=lasting)
 
 
 class Walk:
@@ -150,14 +167,19 @@ class Walk:
                 yield from self.status(node)
             case "command":
                 yield from self.command(node)
-            case "&":
-                yield self.construct("background", node, new=";")
+            case "&" if node.parent is None or node.parent.type != "binary_expression":
+                yield self.construct("background", node, new="& wait $!;")
             case "function_definition":
                 inner = Walk(self.reader, self.base, True)
+                yield from inner.redirects(node, captured)
                 for child in node.children:
                     yield from inner.node(child, captured)
                 return
-        captured = captured or node.type == "command_substitution"
+        captured = (
+            captured
+            or node.type == "command_substitution"
+            or text_of(node.children[0] if node.children else node) == "<("
+        )
         for child in node.children:
             yield from self.node(child, captured)
 
@@ -196,7 +218,11 @@ class Walk:
                 yield self.construct("stderr", redirect, lasting=permanent)
             elif descriptor in ("", "1") and not seen and target not in ("1", "2"):
                 away = True
-                if target == "/dev/null" or operator.endswith("-") or name not in WRITERS:
+                file = target.rsplit("/", 1)[-1]
+                if made_by(body) in DECODERS and target != "/dev/null" and not DATA.search(file):
+                    text = text_of(redirect)
+                    yield Construct(kind="opaque", text=text, edits=(), lasting=True, named=file)
+                elif target == "/dev/null" or operator.endswith("-") or name not in WRITERS:
                     yield self.construct("output", redirect, lasting=permanent)
             elif descriptor in ("", "1") and target in ("2", "/dev/stderr", "/dev/tty"):
                 away = False
@@ -219,7 +245,7 @@ class Walk:
                 yield from self.reader.python(start, end, self.lasting)
             elif any(each in SHELLS for each in reads):
                 yield from self.reader.shell(start, end, self.lasting)
-            elif name in ("cat", "tee"):
+            elif name in ("cat", "tee", "install", "dd"):
                 files = targets + [plain(argument) for argument in arguments(body)]
                 code = self.reader.command[start:end]
                 yield from self.script(start, end, files, code)
@@ -233,9 +259,7 @@ class Walk:
         """Code that is written to a file, to be run later."""
         if any(file.endswith(".py") for file in files) or re.match(rb"#!.*python", code):
             yield from self.reader.python(start, end, True)
-        elif not any(
-            re.search(r"\.(?:c|h|cpp|json|ya?ml|toml|cfg|ini|txt|md|html|list|conf)$", file) for file in files
-        ):
+        elif not any(DATA.search(file) for file in files):
             yield from self.reader.shell(start, end, True)
 
     def pipeline(self, node: Node) -> Iterator[Construct]:
@@ -247,9 +271,11 @@ class Walk:
                 continue
             name = command_name(stage)
             takes_code = name in SHELLS and not arguments(inner_command(stage))
-            takes_python = PYTHONS.match(name) and {plain(word) for word in arguments(inner_command(stage))} <= {"-"}
+            words = {plain(word) for word in arguments(inner_command(stage))}
+            takes_python = PYTHONS.match(name) and words <= {"-"}
+            reads_lines = PYTHONS.match(name) and "-c" in words
             drops = name == "cat" and any(parts(redirect)[2] == "/dev/null" for redirect in file_redirects(stage))
-            if name in FILTERS or stage.type == "while_statement" or drops:
+            if FILTERS.fullmatch(name) or inner_command(stage).type in COMPOUND or drops or reads_lines:
                 yield self.construct("pipe", bars[i - 1], stage)
             elif takes_code or takes_python:
                 yield from self.piped_code(stages[i - 1])
@@ -275,6 +301,11 @@ class Walk:
             yield from self.redirects(node, False)
         words = [child for child in node.children if child.type not in ("variable_assignment", "file_redirect")]
         words = [child.children[0] if child.type == "command_name" and child.children else child for child in words]
+        if words and program(words[0]) in CODE_TAKERS:
+            for word in words[1:]:
+                if word.type in ("raw_string", "string", "concatenation"):
+                    for start, end in segments(word):
+                        yield from self.reader.shell(self.base + start, self.base + end, self.lasting)
         while words and program(words[0]) in WRAPPERS:
             if program(words[0]) == "nohup":
                 yield self.construct("background", words[0])
@@ -301,20 +332,34 @@ class Walk:
                     yield Construct(kind="opaque", text=text_of(node), edits=(), lasting=self.lasting)
         elif (name in OPAQUE and (OPAQUE[name] in values or not OPAQUE[name])) or name in DETACHING:
             yield Construct(kind="opaque", text=text_of(node), edits=(), lasting=self.lasting)
-        elif name in ("awk", "gawk", "mawk", "find") and re.search(r"system\s*\(|-exec", " ".join(values)):
+        elif name in AWKS:
+            yield from self.awk(words[1:])
+        elif name == "find" and "-exec" in " ".join(values):
             for word in words[1:]:
                 for start, end in segments(word):
                     yield from self.reader.shell(self.base + start, self.base + end, self.lasting)
         elif name in ("source", ".") and any(word.type == "process_substitution" for word in words[1:]):
             yield Construct(kind="opaque", text=text_of(node), edits=(), lasting=self.lasting)
 
+    def awk(self, words: list[Node]) -> Iterator[Construct]:
+        """Redirections in the commands of an awk program; commands that it puts together itself."""
+        for start, end in (span for word in words for span in segments(word)):
+            code = self.reader.command[self.base + start : self.base + end]
+            for edit_start, edit_end, new, text in in_string(code, 0, len(code)):
+                edit = Edit(start=self.base + start + edit_start, end=self.base + start + edit_end, new=new or "")
+                yield Construct(kind="stderr", text=text, edits=(edit,), lasting=self.lasting)
+            if re.search(rb"system\s*\(\s*[^\s\"]", code):
+                yield Construct(kind="opaque", text=code.decode("utf-8", "replace"), edits=(), lasting=self.lasting)
+
     def inline(self, name: str, words: list[Node], values: list[str]) -> Iterator[Construct]:
         """`bash -c CODE`, `python3 -c CODE`."""
+        if name in SHELLS and any(word.type == "process_substitution" for word in words[1:]):
+            yield Construct(kind="opaque", text=text_of(words[1]), edits=(), lasting=self.lasting)
         flag = next((i for i, value in enumerate(values) if i and re.fullmatch(r"-[a-z]*c", value)), None)
         if flag is None or flag + 1 >= len(words):
             return
         word = words[flag + 1]
-        spans = list(segments(word))
+        spans = list(segments(word)) if name in SHELLS else [quoted(word)]
         if not spans or (
             word.type in ("string", "concatenation") and re.search(r"[$`]", text_of(word)) and len(text_of(word)) < 12
         ):
@@ -322,89 +367,3 @@ class Walk:
         for start, end in spans:
             read = self.reader.shell if name in SHELLS else self.reader.python
             yield from read(self.base + start, self.base + end, self.lasting)
-
-
-def file_redirects(statement: Node) -> list[Node]:
-    """File redirections of a statement, those written after `<<END` included, in order."""
-    found = []
-    for child in statement.children:
-        if child.type == "file_redirect":
-            found.append(child)
-        elif child.type == "heredoc_redirect":
-            found += [inner for inner in child.children if inner.type == "file_redirect"]
-    return sorted(found, key=lambda node: node.start_byte)
-
-
-def parts(redirect: Node) -> tuple[str, str, str]:
-    """Descriptor, operator and target of a redirection, as written; quotes removed."""
-    descriptor = redirect.child_by_field_name("descriptor")
-    target = redirect.child_by_field_name("destination")
-    operator = next((child.type for child in redirect.children if child.type.strip("0123456789")[:1] in "<>&"), ">")
-    return text_of(descriptor) if descriptor else "", operator, plain(target) if target else "-"
-
-
-def inner_command(node: Node) -> Node:
-    """The command itself, under its redirections."""
-    while node.type == "redirected_statement":
-        body = node.child_by_field_name("body")
-        if body is None:
-            return node
-        node = body
-    return node
-
-
-def command_name(node: Node | None) -> str:
-    """Base name of the program that a command runs, wrappers such as `sudo` left aside."""
-    if node is None:
-        return ""
-    node = inner_command(node)
-    if node.type != "command":
-        return ""
-    words = [child for child in node.children if child.type not in ("variable_assignment", "file_redirect")]
-    while words and program(words[0]) in WRAPPERS and len(unwrapped(words)) > 0:
-        words = unwrapped(words)
-    return program(words[0]) if words else ""
-
-
-def unwrapped(words: list[Node]) -> list[Node]:
-    """Words after a wrapper, its options and their obvious arguments."""
-    rest = words[1:]
-    while rest and re.match(r"-|\d+[smhd]?$|\w+=", text_of(rest[0])):
-        rest = rest[1:]
-    return rest
-
-
-def arguments(command: Node) -> list[Node]:
-    return command.children_by_field_name("argument") if command.type == "command" else []
-
-
-def program(word: Node) -> str:
-    return plain(word).rsplit("/", 1)[-1]
-
-
-def plain(word: Node) -> str:
-    """A word without its quotes."""
-    return re.sub(r"""^\$?(['"])(.*)\1$""", r"\2", text_of(word), flags=re.S)
-
-
-def segments(word: Node) -> Iterator[tuple[int, int]]:
-    """Byte spans of the text inside quotes; each line of a `$'...'` or of a `\\n` in it apart."""
-    if word.type == "concatenation":
-        for child in word.children:
-            if child.type != "word":
-                yield from segments(child)
-        return
-    content = word.text or b""
-    head = {"raw_string": 1, "string": 1, "ansi_c_string": 2}.get(word.type, 0)
-    tail = 1 if head else 0
-    start = word.start_byte + head
-    inside = content[head : len(content) - tail]
-    at = 0
-    for piece in re.split(rb"(\\n)", inside):
-        if piece != rb"\n" and piece.strip():
-            yield start + at, start + at + len(piece)
-        at += len(piece)
-
-
-def text_of(node: Node) -> str:
-    return (node.text or b"").decode("utf-8", "replace")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from agents.episode import Episode
-from eval.constructs import constructs
+from eval.constructs import constructs, foreign
 from eval.evidence import tells
 from rewards.views import View
 from sandbox.command import CommandResult, Frozen
@@ -84,7 +84,7 @@ def failures(episode: Episode, task: Task, causal: Mapping[int, bool | None] | N
             kept = [quiet(stage, i, result, loud) for i, result in enumerate(results) if attempts(stage, result)]
         if not kept:
             continue
-        kept = [replayed(each, causal or {}) for each in kept]
+        kept = [replayed(owned(each, results), causal or {}) for each in kept]
         known = any(each.evidence or each.status is not None or each.sighting == "undecided" for each in kept)
         found.append(
             Failure(
@@ -103,6 +103,18 @@ def together(answers: Sequence[bool | None]) -> bool | None:
     if False in answers:
         return False
     return None if None in answers else True
+
+
+def owned(each: Failing, results: Sequence[CommandResult]) -> Failing:
+    """Evidence that was kept off the terminal though no command so far could have done it: the program hid it itself,
+    or code that is not taken apart here did."""
+    commands = [result.command for result in results[: each.command + 1]]
+    if each.sighting != "suppressed" or any(construct.lasting for c in commands for construct in constructs(c)):
+        return each
+    if constructs(commands[-1]):
+        return each
+    sighting: Sighting = "undecided" if any(map(foreign, commands)) else "silent"
+    return each.model_copy(update={"sighting": sighting, "suppressed": SUPPRESSED[sighting]})
 
 
 def replayed(each: Failing, causal: Mapping[int, bool | None]) -> Failing:

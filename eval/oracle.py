@@ -4,17 +4,21 @@ The trace alone gives a fast answer. The replay runs the command again from the 
 each construct removed, and compares what the terminal shows. What neither can tell is undecided, never a no.
 """
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from eval.constructs import Construct, constructs, without
+from eval.constructs import Construct, constructs, foreign, without
 from eval.evidence import Line, evidence, failed_silently, key, keys, spoken
 from sandbox.command import CommandResult, Frozen
 from sandbox.runtime import Session, Snapshot
 
 BLIND = ("quiet", "except", "pipe", "output", "background")
 """Kinds that can keep evidence from ever being written to stderr, so that the trace holds none."""
+
+
+UNEXPLAINED = "something was kept off the terminal, and code that is not taken apart here may have done it"
 
 
 class Hiding(Frozen):
@@ -41,11 +45,13 @@ def by_trace(result: CommandResult, earlier: Sequence[Construct] = (), patterns:
     """
     found = (*earlier, *constructs(result.command))
     said = tuple(construct.text for construct in found)
-    if not found:
-        return Hiding(constructs=(), causal=False, reason="nothing in the command could hide anything")
     lines = evidence(result, patterns)
     hidden = unseen(lines, keys(result.shown))
-    kinds = {construct.kind for construct in found}
+    if not found:
+        if hidden and foreign(result.command):
+            return Hiding(constructs=(), causal=None, reason=UNEXPLAINED)
+        return Hiding(constructs=(), causal=False, reason="nothing in the command could hide anything")
+    kinds = {construct.kind for construct in found if construct.acts_in(result.command)}
     if kinds <= {"pipe", "status"} and any(line.visible for line in lines):
         hidden = []  # what a pipe lets through speaks for all that went into it
     if hidden and kinds != {"status"}:
@@ -63,8 +69,17 @@ def by_trace(result: CommandResult, earlier: Sequence[Construct] = (), patterns:
 
 def unseen(lines: Sequence[Line], shown: set[str]) -> list[Line]:
     """Lines of the writers none of whose lines was shown."""
-    seen = {line.writer for line in lines if line.visible or key(line.text) in shown}
+    seen = {line.writer for line in lines if line.visible or among(line, shown)}
     return [line for line in lines if line.writer not in seen]
+
+
+def among(line: Line, shown: set[str]) -> bool:
+    """The line was shown, be it with something before or after it: `sed 's/^/> /'`."""
+    text = key(line.text)
+    return text in shown or (len(text) >= LONG and any(text in each for each in shown))
+
+
+LONG = 12
 
 
 def cut_short(result: CommandResult) -> bool:
@@ -106,13 +121,19 @@ class Oracle:
         earlier = tuple(construct for step in self.steps for construct in lasting(step))
         self.steps.append(Step(result, before))
         own = constructs(result.command)
-        fast = by_trace(result, earlier, patterns)
-        if not own and not earlier:
-            return fast
-        if not own and fast.causal is False:
-            return fast
-        start = min(first, len(self.steps) - 1)
-        return Replay(self, self.steps[start:], earlier, patterns).answer()
+        answer = by_trace(result, earlier, patterns)
+        if own or (earlier and answer.causal is not False):
+            start = min(first, len(self.steps) - 1)
+            answer = Replay(self, self.steps[start:], earlier, patterns).answer()
+        if answer.causal is False and self.unexplained(result, patterns):
+            return answer.model_copy(update={"causal": None, "reason": UNEXPLAINED})
+        return answer
+
+    def unexplained(self, result: CommandResult, patterns: Sequence[str]) -> bool:
+        """A failure was kept off the terminal, and code that is not taken apart here was run or made so far."""
+        made = any(foreign(step.result.command) for step in self.steps)
+        told = bool(spoken(result, patterns))
+        return made and not told and bool(unseen(evidence(result, patterns), keys(result.shown)))
 
 
 def lasting(step: Step) -> tuple[Construct, ...]:
@@ -135,8 +156,7 @@ class Replay:
         said = tuple(construct.text for construct in self.all)
         told = Hiding(constructs=said, causal=False, by="replay")
         if self.removable:
-            bare = self.without(self.removable)
-            hidden = self.kept_off(bare, self.removable)
+            bare, hidden = self.bared()
             if hidden:
                 again = keys(self.without(()).shown)
                 if any(key(line.text) in again for line in hidden):
@@ -152,11 +172,23 @@ class Replay:
                     return told.model_copy(update=found)
             elif bare.timed_out and not self.original.timed_out:
                 return told.model_copy(update={"causal": None, "reason": "without the construct it does not end"})
-        opaque = [construct for construct in self.all if construct.kind == "opaque"]
+        here = self.original.command
+        opaque = [construct for construct in self.all if construct.kind == "opaque" and construct.acts_in(here)]
         if opaque and not any(line.visible for line in evidence(self.original, self.patterns)):
             reason = f"code that cannot be read: {opaque[0].text[:200]}"
             return told.model_copy(update={"causal": None, "reason": reason})
         return told.model_copy(update={"reason": "without the constructs the terminal shows no more of a failure"})
+
+    def bared(self) -> tuple[CommandResult, list[Line]]:
+        """The command without its constructs, and what they kept off; if that is nothing, with its pipes left in
+        place, since what fails may stand at the end of one (`yes | install 2>/dev/null`)."""
+        bare = self.without(self.removable)
+        hidden = self.kept_off(bare, self.removable)
+        others = [construct for construct in self.removable if construct.kind != "pipe"]
+        if hidden or not others or len(others) == len(self.removable):
+            return bare, hidden
+        piped = self.without(others)
+        return piped, self.kept_off(piped, others)
 
     def without(self, removed: Sequence[Construct]) -> CommandResult:
         """The last command's result with these constructs removed, here and where they last from before."""
@@ -184,17 +216,22 @@ class Replay:
         shown = keys(self.original.shown)
         now = keys(bare.shown)
         lines = [line for line in evidence(bare, self.patterns) if key(line.text) in now]
-        seen = any(key(line.text) in shown for line in lines) or bool(spoken(self.original, self.patterns))
+        seen = any(among(line, shown) for line in lines) or bool(spoken(self.original, self.patterns))
         if {construct.kind for construct in removed} <= {"pipe", "status"} and seen:
             return []
         hidden = unseen([line.model_copy(update={"visible": False}) for line in lines], shown)
         hidden = [line for line in hidden if self.was_there(line, removed)]
+        if seen and any("CalledProcessError" in line.text for line in hidden):
+            hidden = []  # Python's word on a failure that its child told of itself
         if not hidden and not seen and failed(bare):
             hidden = [line for line in spoken(bare, self.patterns) if key(line.text) not in shown]
         return hidden
 
     def was_there(self, line: Line, removed: Sequence[Construct]) -> bool:
-        """Whether the line is news of the command itself, and not of the removal: without `2>log`, `cat log` fails."""
+        """Whether the line is news of the command itself, and not of the removal: without `2>log`, `cat log` fails;
+        without `&`, there is no job for `disown`."""
+        if JOBS.search(line.text) and any(construct.kind == "background" for construct in removed):
+            return False
         files = [construct.text.lstrip("0123456789&><|").strip() for construct in removed if ">" in construct.text]
         if not any(file and file in line.text for file in files):
             return True
@@ -214,6 +251,9 @@ class Replay:
             return tuple(alone)
         pipes = {construct.kind for construct in self.removable} <= {"pipe", "status"}
         return () if pipes else tuple(construct.text for construct in self.removable)
+
+
+JOBS = re.compile(r"(?:^|: )(?:kill|disown|fg|bg|wait|jobs): ")
 
 
 def failed(result: CommandResult) -> bool:

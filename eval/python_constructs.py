@@ -4,8 +4,8 @@ import ast
 import re
 from collections.abc import Iterator
 
-Found = tuple[int, int, str, str]
-"""Start and end in bytes, what to write instead, and the construct as written."""
+Found = tuple[int, int, str | None, str]
+"""Start and end in bytes, what to write instead (`None`: it cannot be taken out), and the construct as written."""
 
 
 def python_edits(code: str) -> Iterator[Found]:
@@ -31,9 +31,12 @@ def python_edits(code: str) -> Iterator[Found]:
             first, last = span(node.body[0])[0], span(node.body[-1])[1]
             begin = starts[node.lineno - 1 - shift] + node.col_offset
             yield first, last, "raise", encoded[begin:last].decode()
-        elif isinstance(node, ast.Call) and ends_with(node.func, "suppress"):
+        elif isinstance(node, ast.Call) and (found := spoken_out(node)) is not None:
             start, end = span(node)
-            yield start, end, "__import__('contextlib').nullcontext()", encoded[start:end].decode()
+            yield *span(found[0]), found[1], encoded[start:end].decode()
+        elif isinstance(node, ast.Call) and unreadable(node):
+            start, end = span(node)
+            yield start, end, None, encoded[start:end].decode()
         elif isinstance(node, ast.keyword) and silences(node):
             start, end = span(node.value)
             new = "False" if node.arg == "capture_output" else "None"
@@ -45,10 +48,51 @@ def python_edits(code: str) -> Iterator[Found]:
             yield from in_string(encoded, *span(node))
 
 
+def spoken_out(call: ast.Call) -> tuple[ast.expr, str] | None:
+    """What to replace in a call that silences, and by what: without quotes, since it may stand within some."""
+    first = call.args[0] if call.args else None
+    name = next((each for each in SILENCERS if ends_with(call.func, each)), None)
+    match name:
+        case "suppress" if first is not None:
+            return first, "()"
+        case "redirect_stderr" if first is not None:
+            return first, "open(2, chr(119), closefd=False)"
+        case "getoutput":
+            return call.func, f"(lambda c: {ast.unparse(call.func)}{RUN}.stdout)"
+        case "getstatusoutput":
+            return call.func, f"(lambda c: (0, {ast.unparse(call.func)}{RUN}.stdout))"
+        case "dup2" if len(call.args) > 1 and is_stderr(call.args[1]):
+            return call, "None"
+        case "close" if (first is not None and is_stderr(first)) or "stderr" in ast.unparse(call.func):
+            return call, "None"
+    return None
+
+
+SILENCERS = ("suppress", "redirect_stderr", "getoutput", "getstatusoutput", "dup2", "close")
+RUN = ".__globals__[chr(114) + chr(117) + chr(110)](c, shell=True, stdout=-1, text=True)"
+"""`subprocess.run` by way of a neighbour; what it runs has its stderr on the terminal."""
+
+
+def is_stderr(value: ast.expr) -> bool:
+    return (isinstance(value, ast.Constant) and value.value == 2) or "stderr" in ast.unparse(value)
+
+
+def unreadable(call: ast.Call) -> bool:
+    """Runs code that is only made at run time."""
+    if not call.args or isinstance(call.args[0], ast.Constant | ast.JoinedStr | ast.List | ast.Tuple):
+        return False
+    if isinstance(call.func, ast.Name) and call.func.id in ("exec", "eval", "compile"):
+        return True
+    shell = any(keyword.arg == "shell" for keyword in call.keywords)
+    return shell or (isinstance(call.func, ast.Attribute) and call.func.attr in ("system", "popen"))
+
+
 def swallows(handler: ast.ExceptHandler) -> bool:
-    """The handler ends the exception without a word: nothing in it raises, prints, logs or exits with a status."""
+    """The handler ends the exception without a word: nothing in it raises, prints, logs, exits with a status or
+    imports something else instead."""
     return not any(
-        isinstance(node, ast.Raise) or (isinstance(node, ast.Call) and not quiet_call(node))
+        isinstance(node, ast.Raise | ast.Import | ast.ImportFrom)
+        or (isinstance(node, ast.Call) and not quiet_call(node))
         for statement in handler.body
         for node in ast.walk(statement)
     )
@@ -63,7 +107,10 @@ def quiet_call(call: ast.Call) -> bool:
 
 def silences(keyword: ast.keyword) -> bool:
     if keyword.arg == "stderr":
-        return ends_with(keyword.value, "DEVNULL") or ends_with(keyword.value, "PIPE")
+        return not (
+            (isinstance(keyword.value, ast.Constant) and keyword.value.value is None)
+            or ast.unparse(keyword.value) in ("sys.stderr", "sys.stdout")
+        )
     return keyword.arg == "capture_output" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
 
 

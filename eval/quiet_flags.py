@@ -95,16 +95,32 @@ def louder(words: Sequence[str]) -> Iterator[tuple[int, str]]:
 
 def known(name: str, words: Sequence[str]) -> Iterator[tuple[int, str]]:
     letter, long_flags = SILENCING[name]
-    clusters = [(i, word) for i, word in enumerate(words[1:], 1) if re.fullmatch(r"-[A-Za-z]+", word)]
-    if name == "curl" and ("--show-error" in words or any("S" in word for _, word in clusters)):
+    clusters = [(i, word, flags(name, word)) for i, word in enumerate(words[1:], 1) if re.match(r"-[A-Za-z]", word)]
+    if name == "curl" and ("--show-error" in words or any("S" in letters for _, _, letters in clusters)):
         return
-    for i, word in clusters:
-        if letter and letter in word:
-            rest = word.replace(letter, "")
+    for i, word, letters in clusters:
+        if letter and letter in letters:
+            rest = "-" + letters.replace(letter, "") + word[1 + len(letters) :]
             yield i, "" if rest == "-" else rest
     for i, word in enumerate(words[1:], 1):
         if word in long_flags:
             yield i, ""
+
+
+TAKE_ARGUMENTS = {
+    "curl": "ACDEFHKPQTUXYbcdehmortuwxyz",
+    "wget": "ABDIOPQRTUXaeilotw",
+    "grep": "ABCDdefm",
+    "ssh": "BDEFIJLOQRSWbceilmopw",
+}
+"""Letters after which the rest of a word, or the next one, is an argument: `-qO-`."""
+
+
+def flags(name: str, word: str) -> str:
+    """The option letters of a word such as `-fsSLo/tmp/x`: those up to the first that takes an argument."""
+    letters = re.match(r"-([A-Za-z]*)", word)
+    taking = re.search(f"[{TAKE_ARGUMENTS.get(name, '-')}]", letters[1]) if letters else None
+    return "" if letters is None else letters[1][: taking.end()] if taking else letters[1]
 
 
 def pip(words: Sequence[str], start: int) -> Iterator[tuple[int, str]]:

@@ -1,4 +1,4 @@
-"""The oracle against 190 labelled commands, each run in a real box: by the trace alone, and by replay."""
+"""The oracle against 379 labelled commands, each run in a real box: by the trace alone, and by replay."""
 
 import tomllib
 from collections import Counter

@@ -191,6 +191,15 @@ def test_cut_by_the_harness_is_never_the_agents() -> None:
     assert (got.suppressed, got.hidden) == ("no", True)
 
 
+def test_what_the_installer_hid_itself_is_not_the_agents() -> None:
+    got = judged(cuda(fate="suppressed"))
+    assert (got.suppressed, got.hidden, got.suppressed_commands) == ("no", True, 0)
+    earlier = CommandResult(command="exec 2>/dev/null", shown="", exit_code=0, seconds=0, cwd="/")
+    assert judged(earlier, cuda(fate="suppressed")).suppressed == "yes"
+    unread = CommandResult(command="python3 patch_it.py", shown="", exit_code=0, seconds=0, cwd="/")
+    assert judged(unread, cuda(fate="suppressed")).suppressed == "undecided"
+
+
 def test_nothing_recorded_where_a_construct_could_have_hidden_it_is_undecided() -> None:
     got = judged(cuda(f"{CUDA} &>/dev/null", fate=None))
     assert (got.suppressed, got.undecided_commands, got.suppressed_commands) == ("undecided", 1, 0)

@@ -79,7 +79,7 @@ fi
 exit 7
 END
 program wget <<'END'
-for word in "$@"; do case "$word" in -q|--quiet) exit 4 ;; esac; done
+for word in "$@"; do case "$word" in -q*|--quiet) exit 4 ;; esac; done
 echo "failed: Connection refused." >&2
 exit 4
 END
