@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sandbox.command import Fate, Write
 
 TERMINAL, NOWHERE, CLOSED, FILE, PIPE, SOCKET, OTHER = range(7)
-"""Where a descriptor led, as `native/trace.c` numbers it."""
+"""Where a descriptor led, as `native/supervisor.h` numbers it."""
 SEARCH_LIMIT = 200_000_000
 """Characters compared at most when lines are looked for inside longer ones."""
 

@@ -79,7 +79,8 @@ class Recorder:
                     break
         elif kind == b"X":
             _, pid, parent = struct.unpack_from("<QII", payload)
-            argv = tuple(decode(word) for word in payload[16:].split(b"\0")[1:-1]) or ("",)
+            path, *words = payload[16:].split(b"\0")[:-1]
+            argv = tuple(decode(word) for word in words or [path])
             self._argv[pid] = argv
             program = Program(self._order, pid, parent, argv)
             self._programs.append(program)
@@ -87,7 +88,8 @@ class Recorder:
         elif kind == b"E":
             _, pid, status = struct.unpack_from("<QII", payload)
             self._ends[pid] = status
-            for program in self._alive.pop(pid, ()):  # one process may have been several programs in turn
+            # One process may have been several programs in turn; and its first thread may end before the others do.
+            for program in self._alive.get(pid, ()):
                 program.status = status
         elif kind == b"B":
             _, pid = EVENT.unpack(payload)
@@ -96,6 +98,7 @@ class Recorder:
         elif kind == b"N":
             pid, parent = struct.unpack("<II", payload)
             self._parent[pid] = parent
+            self._alive.pop(pid, None)
             if parent in self._argv:
                 self._argv[pid] = self._argv[parent]
 

@@ -226,8 +226,8 @@ class BoxSession:
 
 
 DUMP_SHELL = (
-    "{ builtin declare -p; builtin declare -f; builtin alias -p; "
-    "builtin umask -p; builtin shopt -p; builtin shopt -po; } >/dev/tty 2>/dev/null"
+    r"{ \builtin declare -p; \builtin declare -f; \builtin alias -p; "
+    r"\builtin umask -p; \builtin shopt -p; \builtin shopt -po; } >/dev/tty 2>/dev/null"
 )
 """Prints shell code that brings back variables, functions, aliases and options."""
 NOT_STATE = re.compile(

@@ -247,6 +247,11 @@ CASES = [
     Case("grep drops it", f"{ERR} |& grep -v oops", "", 1, "oops\n", "oops\n"),
     Case("process substitution", f"{ERR} 2> >(cat >/dev/null)", "", 7, "oops\n", "oops\n"),
     Case("script(1)", "script -qec 'ls /none' /dev/null", LS, 2, LS),
+    Case("2>/dev/tty", "ls /none 2>/dev/tty; { echo a >&2; } 2>/dev/tty", f"{LS}a\n", 0, f"{LS}a\n"),
+    Case("2>&1 changes nothing on the terminal", "{ echo a >&2; sh -c 'echo b >&2'; } 2>&1", "a\nb\n", 0, "a\nb\n"),
+    Case("writev", "python3 -c 'import os; os.writev(2, [b\"a\", b\"b\\n\"])' 2>/dev/null", "", 0, "ab\n", "ab\n"),
+    Case("exec -a", "(exec -a other sh -c 'echo $0 >&2' said) 2>/dev/null", "", 0, "said\n", "said\n"),
+    Case("coprocess", "coproc cat; echo hi >&${COPROC[1]}; read -u ${COPROC[0]} x; echo $x", "hi\n"),
 ]  # fmt: skip
 
 
@@ -377,6 +382,81 @@ def test_aliases_and_functions_of_the_agent_are_not_in_the_way(session: BoxSessi
     assert (result.shown, result.exit_code) == ("still here\n", 3)
 
 
+def test_aliases_work_as_at_a_terminal(session: BoxSession) -> None:
+    session.run("alias say='echo said' eval='echo caught' exit='echo caught' set='echo caught'")
+    assert session.run("say so; (sh -c 'exit 3')").shown == "said so\n"
+    assert session.run("echo $?").shown == "3\n"
+
+
+def test_verbose_shell_repeats_what_was_typed_and_no_more(session: BoxSession) -> None:
+    assert session.run("set -v").shown == ""
+    assert session.run("echo a\nfalse").shown == "echo a\na\nfalse\n"
+    assert session.run("set +v").shown == "set +v\n"
+
+
+def test_a_prompt_of_the_agents_own_spoils_the_trace_of_one_command_only(session: BoxSession) -> None:
+    session.run("PS4=mine:")
+    result = session.run("false; echo a")
+    assert (result.shown, statuses(result)["false"]) == ("a\n", 1)
+
+
+def test_threads_write_and_end_one_by_one(session: BoxSession) -> None:
+    script = (
+        "import ctypes, os, threading\n"
+        "def last():\n    first.join(); os.write(2, b'last\\n'); os._exit(4)\n"
+        "first = threading.Thread(target=lambda: [os.write(2, b'%d\\n' % i) for i in range(100)])\n"
+        "first.start(); threading.Thread(target=last).start(); ctypes.CDLL(None).syscall(60, 0)\n"
+    )
+    if os.uname().machine != "x86_64":
+        script = script.replace("(60,", "(93,")
+    home = session.run("pwd").shown.strip()
+    session.write_file(f"{home}/t.py", script.encode())
+    result = session.run("python3 t.py 2>/dev/null")
+    assert result.suppressed == "".join(f"{i}\n" for i in range(100)) + "last\n"
+    assert statuses(result)["python3 t.py"] == 4 == result.exit_code
+
+
+RARE_CALLS = r"""
+import ctypes, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+class Piece(ctypes.Structure):
+    _fields_ = [("at", ctypes.c_char_p), ("length", ctypes.c_size_t)]
+class Message(ctypes.Structure):
+    _fields_ = [("name", ctypes.c_void_p), ("name_length", ctypes.c_uint), ("pieces", ctypes.POINTER(Piece)),
+                ("count", ctypes.c_size_t), ("control", ctypes.c_void_p), ("control_length", ctypes.c_size_t),
+                ("flags", ctypes.c_int), ("gap", ctypes.c_int), ("sent", ctypes.c_uint)]
+near, far = socket.socketpair()
+os.dup2(near.fileno(), 2)
+two = [ctypes.pointer(Piece(b"one\n", 4)), ctypes.pointer(Piece(b"two\n", 4))]
+both = (Message * 2)(*(Message(pieces=piece, count=1) for piece in two))
+assert libc.sendmmsg(2, both, 2, 0) == 2
+again = socket.socket(fileno=2)
+again.sendmsg([b"thr", b"ee\n"])
+again.detach()
+r, w = os.pipe()
+os.dup2(w, 2)
+assert libc.vmsplice(2, ctypes.byref(Piece(b"four\n", 5)), 1, 0) == 5
+source = os.open("source", os.O_RDWR | os.O_CREAT)
+os.write(source, b"five\n")
+os.sendfile(2, source, 0, 5)
+os.dup2(os.open("target", os.O_RDWR | os.O_CREAT), 2)
+os.copy_file_range(source, 2, 5, 0)
+os.dup2(1, 2)
+try:
+    os.copy_file_range(source, 2, 5, 0)  # not onto a terminal
+except OSError:
+    pass
+"""
+
+
+def test_rare_ways_to_write(session: BoxSession) -> None:
+    home = session.run("pwd").shown.strip()
+    session.write_file(f"{home}/rare.py", RARE_CALLS.encode())
+    result = session.run("python3 rare.py")
+    assert result.exit_code == 0, result.shown
+    assert result.suppressed == result.stderr_text == "one\ntwo\nthree\nfour\nfive\nfive\n"
+
+
 def test_stdin(session: BoxSession) -> None:
     assert session.run("read a; read b; echo $b $a", stdin=b"one\ntwo\n").shown == "two one\n"
     assert session.run("cat", stdin=b"no newline").shown == "no newline"
@@ -432,6 +512,17 @@ def test_recorded_limit(kind: Kind) -> None:
     with kind.start(LIMITS.model_copy(update={"recorded_bytes": 1000})) as session:
         result = session.run("sh -c 'head -c 5000 /dev/zero >&2' 2>/dev/null")
         assert len(result.suppressed) <= 1000 and result.cut_bytes >= 4000
+
+
+def test_small_events_count_against_the_limit(kind: Kind) -> None:
+    """Each costs the host more than its text: one-byte writes, steps of an empty loop, long arguments."""
+    with kind.start(LIMITS.model_copy(update={"recorded_bytes": 20_000})) as session:
+        writes = session.run("for i in {1..2000}; do echo -n x >&2; done 2>/dev/null")
+        assert 100 < len(writes.stderr) < 600 and writes.cut_bytes >= 1400
+        steps = session.run("for i in {1..2000}; do :; done")
+        assert 100 < len(steps.processes) < 600
+        long = session.run("for i in 1 2 3 4; do env true $(printf '%20000d' 0); done")
+        assert sum(len(word) for process in long.processes for word in process.argv) < 50_000
 
 
 def test_flood_of_100_megabytes(session: BoxSession) -> None:
@@ -583,6 +674,64 @@ def test_miss_memory_changed_between_look_and_write(session: BoxSession) -> None
     assert written.decode() != result.suppressed
 
 
+QUIET = """
+#include <stddef.h>
+long write(int to, const void *text, size_t n) { (void)to; (void)text; return (long)n; }
+size_t fwrite_unlocked(const void *t, size_t s, size_t n, void *f) { (void)t; (void)s; (void)f; return n; }
+"""
+
+
+def test_miss_a_program_made_not_to_write(session: BoxSession, tmp_path: Path) -> None:
+    """What never asks the kernel to write has written nothing: a preloaded library, a tracer, a patched program."""
+    (tmp_path / "quiet.c").write_text(QUIET)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-fno-builtin", "-o", "quiet.so", "quiet.c"], cwd=tmp_path, check=True)
+    home = session.run("pwd").shown.strip()
+    session.write_file(f"{home}/quiet.so", (tmp_path / "quiet.so").read_bytes(), mode=0o755)
+    result = session.run("LD_PRELOAD=./quiet.so python3 -c 'import os; os.write(2, b\"unseen\")'")
+    assert (result.stderr_text, result.exit_code) == ("", 0)
+    assert session.run("python3 -c 'import os; os.write(2, b\"seen\")'").stderr_text == "seen"
+
+
+def test_miss_text_mapped_into_a_file(session: BoxSession) -> None:
+    script = "import mmap, os; f = os.open('log', 66); os.truncate(f, 6); os.dup2(f, 2); mmap.mmap(2, 6)[:] = b'unseen'"
+    assert session.run(f'python3 -c "{script}"; cat log').shown == "unseen"
+    assert session.run(f'python3 -c "{script}"').stderr_text == ""
+
+
+def test_miss_what_the_agent_does_to_its_own_shell(isolated: BoxSession) -> None:
+    """The exit status of a command, and those of builtins, are bash's word: forged here by a command that takes its
+    end marker off the pipe and has the shell complain in its stead. Those of programs are the kernel's."""
+    result = isolated.run(
+        "read -r -u 255 line; read -r -u 255 line; n=${line#*END:}; n=${n%%:*}; "
+        "TIMEFORMAT=$'\\036'END:$n:0:hxB; time true; sh -c 'exit 6'"
+    )
+    assert result.exit_code == 0 and statuses(result)["sh -c exit 6"] == 6
+    assert "forged" in statuses(isolated.run("TIMEFORMAT=$'\\036\\036X0:1:forged'; time true; sh -c 'exit 6'"))
+
+
+def test_miss_a_function_called_eval_gets_the_commands(session: BoxSession) -> None:
+    session.run('eval() { echo "function got: $2"; }')
+    assert session.run("ls /none").shown == "function got: ls /none\n"
+
+
+def test_miss_traps_run_for_our_wrapper_too(session: BoxSession) -> None:
+    session.run("trap 'echo trapped' ERR")
+    assert session.run("false").shown == "trapped\n" * 2
+
+
+def test_miss_the_rest_of_a_command_that_changes_the_trace(session: BoxSession) -> None:
+    result = session.run("PS4=mine:; false")
+    assert result.shown == "mmine:false\n" and "false" not in statuses(result)
+    result = session.run("exec 7>log; BASH_XTRACEFD=7; false")
+    assert result.shown == "" and "false" not in statuses(result)
+
+
+def test_the_shell_is_not_interactive(session: BoxSession) -> None:
+    """What ends a script ends it, where a person at a prompt would only read the complaint."""
+    result = session.run("set -u; echo $nothing; echo never")
+    assert (result.shown, result.exit_code, result.shell_exited) == ("bash: nothing: unbound variable\n", 1, True)
+
+
 def test_the_trace_is_visible_to_the_agent(session: BoxSession) -> None:
     assert "x" in session.run("echo $-").shown
 
@@ -665,22 +814,59 @@ FILTER = """
 import ctypes, struct, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 libc.prctl(38, 1, 0, 0, 0)
-allow = struct.pack("HBBI", 6, 0, 0, 0x7FFF0000)
-code = ctypes.create_string_buffer(allow)
-prog = struct.pack("HxxxxxxQ", 1, ctypes.addressof(code))
-assert libc.prctl(22, 2, ctypes.c_char_p(prog), 0, 0) == 0
-print("allowed"); sys.stdout.flush()
-os.write(2, b"seen\\n")
-listener = libc.syscall(317, 1, 8, ctypes.c_char_p(prog))
-print(listener); sys.stdout.flush()
-os._exit(5)
+# load the number; if it is write, load the descriptor; if that is 2, answer EPERM before the supervisor hears of it
+lines = [(0x20, 0, 0, 0), (0x15, 0, 3, WRITE), (0x20, 0, 0, 16), (0x15, 0, 1, 2), (6, 0, 0, 0x50001), (6, 0, 0, 0x7FFF0000)]
+code = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *line) for line in lines))
+program = ctypes.c_char_p(struct.pack("HxxxxxxQ", len(lines), ctypes.addressof(code)))
+print(libc.prctl(22, 2, program, 0, 0), libc.syscall(SECCOMP, 1, 0, program), libc.syscall(SECCOMP, 1, 8, program), flush=True)
+os.execvp("ls", ["ls", "/none"])
 """
 
 
 def test_agents_own_seccomp_filter_blinds_nobody(isolated: BoxSession) -> None:
-    isolated.write_file("/tmp/f.py", FILTER.encode())
+    write, seccomp = ("1", "317") if os.uname().machine == "x86_64" else ("64", "277")
+    isolated.write_file("/tmp/f.py", FILTER.replace("WRITE", write).replace("SECCOMP", seccomp).encode())
     result = isolated.run("python3 /tmp/f.py 2>/dev/null")
-    assert (result.shown, result.suppressed, result.exit_code) == ("allowed\n-1\n", "seen\n", 5)
+    assert (result.shown, result.suppressed, result.exit_code) == ("-1 -1 -1\n", LS, 2)
+
+
+def test_a_forged_trace_line_swallows_no_complaint(session: BoxSession) -> None:
+    """An open quote promises that the line goes on; what bash says next is a complaint all the same."""
+    result = session.run("set +x; TIMEFORMAT=$'\\036X0:1:\\''; time true; cd /x; nosuch")
+    complaints = CD + "bash: nosuch: command not found\n"
+    assert result.shown == result.stderr_text == complaints
+    result = session.run("TIMEFORMAT=$'\\036Xno more'; time true")
+    assert result.shown == result.stderr_text == "\x1eXno more\n"
+
+
+SILENCER = """
+import fcntl, struct, termios
+for what, value in ((termios.TIOCSETD, struct.pack("i", 27)), (termios.TCFLSH, 2), (termios.TIOCSTI, b"x")):
+    try:
+        fcntl.ioctl(2, what, value)
+    except OSError:
+        pass
+"""
+
+
+def test_terminal_cannot_be_silenced(session: BoxSession) -> None:
+    home = session.run("pwd").shown.strip()
+    session.write_file(f"{home}/s.py", SILENCER.encode())
+    result = session.run("echo before >&2; python3 s.py; ls /none")
+    assert result.shown == result.stderr_text == "before\n" + LS
+    assert session.run("echo on").shown == "on\n"
+
+
+def test_rings_that_write_unheard_are_refused(session: BoxSession) -> None:
+    numbers = "425, 206" if os.uname().machine == "x86_64" else "425, 0"
+    script = f"import ctypes; b = ctypes.create_string_buffer(256); print([ctypes.CDLL(None).syscall(n, 4, b) for n in ({numbers})])"
+    assert session.run(f"python3 -c '{script}'").shown == "[-1, -1]\n"
+
+
+def test_memory_that_no_process_holds_is_limited_too(isolated: BoxSession) -> None:
+    script = "import os; f = os.memfd_create('x'); [os.write(f, bytes(1 << 20)) for _ in range(400)]; print('had it')"
+    assert "had it" not in isolated.run(f'python3 -c "{script}"').shown
+    assert isolated.run("echo alive").shown == "alive\n"
 
 
 def test_forged_end_ends_nothing(isolated: BoxSession) -> None:

@@ -5,8 +5,10 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <sched.h>
+#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <unistd.h>
 
 #if defined(__x86_64__)
@@ -50,6 +52,15 @@ static void notify_between(long number, int index, uint32_t low, uint32_t high) 
     load(offsetof(struct seccomp_data, nr));
 }
 
+/* A fixed answer when argument `index` of system call `number` is `value`. */
+static void answer_value(long number, int index, uint32_t value, uint32_t action) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 4);
+    load(offsetof(struct seccomp_data, args) + 8 * (size_t)index);
+    add(BPF_JMP | BPF_JEQ | BPF_K, value, 0, 1);
+    add(BPF_RET | BPF_K, action, 0, 0);
+    load(offsetof(struct seccomp_data, nr));
+}
+
 static void build(void) {
     length = 0;
     load(offsetof(struct seccomp_data, arch));
@@ -61,9 +72,10 @@ static void build(void) {
     add(BPF_RET | BPF_K, DENY(ENOSYS), 0, 0);
 #endif
     /* What writes to 1 or 2. Descriptor 1 matters because `>&2` makes it a copy of stderr. */
-    static const long writes[] = {SYS_write,    SYS_writev, SYS_pwrite64, SYS_pwritev,
-                                  SYS_pwritev2, SYS_sendto, SYS_sendmsg,  SYS_sendfile};
+    static const long writes[] = {SYS_write,  SYS_writev,  SYS_pwrite64, SYS_pwritev,  SYS_pwritev2,
+                                  SYS_sendto, SYS_sendmsg, SYS_sendmmsg, SYS_sendfile, SYS_vmsplice};
     for (size_t i = 0; i < sizeof writes / sizeof *writes; i++) notify_between(writes[i], 0, 1, 2);
+    notify_between(SYS_tee, 1, 1, 2);
     notify_between(SYS_splice, 2, 1, 2);
     notify_between(SYS_copy_file_range, 2, 1, 2);
     /* What moves descriptors onto 1, to know whose copy it is. */
@@ -91,7 +103,20 @@ static void build(void) {
                                   SYS_add_key,         SYS_request_key,  SYS_kexec_load,    SYS_init_module,
                                   SYS_finit_module,    SYS_delete_module, SYS_open_by_handle_at};
     for (size_t i = 0; i < sizeof denied / sizeof *denied; i++) answer(denied[i], DENY(EPERM));
-    answer(SYS_io_uring_setup, DENY(ENOSYS)); /* writes through a ring make no system call to hear of */
+    /* Writes through a ring, or submitted in bulk, make no system call to hear of. */
+    answer(SYS_io_uring_setup, DENY(ENOSYS));
+    answer(SYS_io_setup, DENY(ENOSYS));
+    /* A filter of the agent's own that refuses a write would have the last word, and the write would not be heard of.
+     * These are the answers of a kernel without seccomp, which programs with a sandbox of their own put up with. */
+    answer(SYS_seccomp, DENY(ENOSYS));
+    answer_value(SYS_prctl, 0, PR_SET_SECCOMP, DENY(EINVAL));
+    /* Another line discipline would silence the terminal for good; a flush would drop what was written to it. */
+    answer_value(SYS_ioctl, 1, TIOCSETD, DENY(EPERM));
+    answer_value(SYS_ioctl, 1, TCFLSH, DENY(0));
+    if (settings.memory) { /* memory that no process holds would be counted nowhere */
+        answer(SYS_memfd_create, DENY(ENOSYS));
+        answer(SYS_shmget, DENY(ENOSYS));
+    }
     if (settings.pids) {
         answer(SYS_clone, SECCOMP_RET_USER_NOTIF);
 #ifdef SYS_fork

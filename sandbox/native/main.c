@@ -29,7 +29,8 @@ static struct limits limits = {1 << 20, 4 << 20};
 /* The agent broke what bash needs: commands end with 127, as they would for a person. It is no failure of the box. */
 static bool shell_broken(void) { return failed_starts >= 5; }
 
-enum { STATUS_NONE = 0xffffffffu, FLAG_TIMED_OUT = 1, FLAG_SHELL_EXITED = 2 };
+#define STATUS_NONE 0xffffffffu
+enum { FLAG_TIMED_OUT = 1, FLAG_SHELL_EXITED = 2 };
 
 uint64_t now_us(void) {
     struct timespec t;

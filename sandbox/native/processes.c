@@ -16,12 +16,13 @@
 static struct process table[SLOTS];
 static unsigned used;
 
-static ssize_t slurp(const char *path, char *text, size_t n) {
+ssize_t slurp(const char *path, char *content, size_t n) {
+    *content = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) return -1;
-    ssize_t got = read(fd, text, n - 1);
+    ssize_t got = read(fd, content, n - 1);
     close(fd);
-    text[got > 0 ? got : 0] = 0;
+    content[got > 0 ? got : 0] = 0;
     return got;
 }
 
@@ -50,10 +51,10 @@ static void sweep(void) {
 unsigned long shell_layout;
 
 unsigned long process_layout(pid_t pid) {
-    char path[40], text[1024];
+    char path[40], line[1024];
     snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    if (slurp(path, text, sizeof text) <= 0) return 0;
-    const char *at = strrchr(text, ')');
+    if (slurp(path, line, sizeof line) <= 0) return 0;
+    const char *at = strrchr(line, ')');
     for (int field = 2; at && field < 28; field++) at = strchr(at + 1, ' ');
     return at ? strtoul(at + 1, NULL, 10) : 0;
 }
@@ -61,10 +62,10 @@ unsigned long process_layout(pid_t pid) {
 struct process *process_seen(pid_t tid) {
     struct process *p = slot(tid);
     if (p->tid) return p;
-    char path[40], text[1024];
+    char path[40], line[1024];
     snprintf(path, sizeof path, "/proc/%d/status", tid);
-    if (slurp(path, text, sizeof text) <= 0) return NULL;
-    const char *group = strstr(text, "\nTgid:"), *parent = strstr(text, "\nPPid:");
+    if (slurp(path, line, sizeof line) <= 0) return NULL;
+    const char *group = strstr(line, "\nTgid:"), *parent = strstr(line, "\nPPid:");
     if (!group || !parent) return NULL;
     if (used > SLOTS * 3 / 4) {
         sweep();
@@ -110,11 +111,11 @@ static size_t scan(struct running **found) {
     pid_t self = getpid();
     for (struct dirent *e; (e = readdir(proc));) {
         pid_t pid = (pid_t)atol(e->d_name);
-        char path[40], text[1024];
+        char path[40], line[1024];
         if (pid <= 0 || pid == self) continue;
         snprintf(path, sizeof path, "/proc/%d/stat", pid);
-        if (slurp(path, text, sizeof text) <= 0) continue;
-        const char *rest = strrchr(text, ')'); /* the name before it may hold anything */
+        if (slurp(path, line, sizeof line) <= 0) continue;
+        const char *rest = strrchr(line, ')'); /* the name before it may hold anything */
         char state;
         struct running r = {.pid = pid};
         if (!rest || sscanf(rest + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %lu %*u %ld",

@@ -153,12 +153,13 @@ static void send_line(const char *text, size_t n) {
 
 static void send_marker(void) {
     uint64_t random;
-    char line[96];
+    char line[128];
     if (getrandom(&random, sizeof random, 0) != sizeof random) die("getrandom");
     snprintf(nonce, sizeof nonce, "%016llx", (unsigned long long)random);
     marked = false;
-    /* The empty line: after a string that never ends, bash's parser stumbles over one more token. `!` keeps errexit and the ERR trap out of it. */
-    int n = snprintf(line, sizeof line, "\n! ((0))<$'\\036'END:%s:$?:$-\n", nonce);
+    /* The comment: after a string that never ends, bash's parser stumbles over one more token. `!` keeps errexit and
+     * the ERR trap out of it. */
+    int n = snprintf(line, sizeof line, "#END:%s:$?\n! ((0))<$'\\036'END:%s:$?:$-\n", nonce, nonce);
     send_line(line, (size_t)n);
 }
 
@@ -191,24 +192,25 @@ void shell_start(bool pristine, const char *where) {
         listener_count--;
     }
     listeners[listener_count++] = listener;
-    static const char first[] = "exec 10<&-; BASH_ARGV0=bash; unset OLDPWD\n";
+    static const char first[] = "exec 10<&-; BASH_ARGV0=bash; unset OLDPWD; shopt -s expand_aliases\n";
     send_line(first, sizeof first - 1);
     send_marker();
 }
 
 void shell_run(const unsigned char *text, size_t n) {
     struct buffer line = {0};
-    if (!traced) {
-        static const char on[] = "PS4=$'\\036X$?:${#BASH_LINENO[@]}:';set -x\n";
+    if (!traced || trace_spoilt) {
+        static const char on[] = "PS4=$'\\036X$?:${#BASH_LINENO[@]}:';\\set -x\n";
         buffer_add(&line, on, sizeof on - 1);
     }
+    trace_spoilt = false;
     trace_ours = true;
     char before[48];
     if (status != 1 && !(status && errexit)) { /* `$?` as the last command left it; the marker left 1 */
-        int k = snprintf(before, sizeof before, status ? "(exit %d);" : "((1));", status);
+        int k = snprintf(before, sizeof before, status ? "(\\exit %d);" : "((1));", status);
         buffer_add(&line, before, (size_t)k);
     }
-    buffer_add(&line, "eval -- $'", 10);
+    buffer_add(&line, "\\eval -- $'", 11); /* the backslash keeps aliases out */
     for (size_t i = 0; i < n; i++) {
         unsigned char c = text[i];
         char octal[5];
@@ -251,17 +253,21 @@ static bool waits_for_line(void) {
     int pending = 0;
     if (shell_feed_waits() || ioctl(script_end, FIONREAD, &pending) || pending) return false;
     snprintf(path, sizeof path, "/proc/%d/syscall", shell_pid);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    ssize_t n = read(fd, state, sizeof state - 1);
-    close(fd);
-    state[n > 0 ? n : 0] = 0;
+    if (slurp(path, state, sizeof state) <= 0) return false;
     long number;
     unsigned long where, buffer, count;
     if (sscanf(state, "%ld %lx %lx %lx", &number, &where, &buffer, &count) != 4) return false;
     if (number != SYS_read || count != 1) return false;
     if (!line_buffer) line_buffer = buffer;
     return buffer == line_buffer;
+}
+
+bool shell_echo(const unsigned char *bytes, size_t n) {
+    char mark[32];
+    int length = snprintf(mark, sizeof mark, "END:%s:$?", nonce);
+    if (*nonce && memmem(bytes, n, mark, (size_t)length)) return true;
+    if (!trace_ours) return false;
+    return memmem(bytes, n < 24 ? n : 24, "\\eval -- $'", 11) || memmem(bytes, n, "X$?:${#BASH_LINENO[@]}:", 23);
 }
 
 bool shell_marked(void) { return marked; }
@@ -293,19 +299,14 @@ void shell_died(void) {
 /* F frames: what the shell's descriptors 0 to 9 lead to, for a snapshot. */
 void shell_redirections(void) {
     for (int fd = 0; fd < 10; fd++) {
-        char path[48], where[PATH_MAX], info[256] = "";
+        char path[48], where[PATH_MAX], info[256];
         snprintf(path, sizeof path, "/proc/%d/fd/%d", shell_pid, fd);
         ssize_t n = readlink(path, where, sizeof where);
         if (n < 0 && fd > 2) continue;
         struct stat st;
         bool terminal = n >= 0 && !stat(path, &st) && S_ISCHR(st.st_mode) && st.st_rdev == terminal_device;
         snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", shell_pid, fd);
-        int f = open(path, O_RDONLY | O_CLOEXEC);
-        if (f >= 0) {
-            ssize_t k = read(f, info, sizeof info - 1);
-            info[k > 0 ? k : 0] = 0;
-            close(f);
-        }
+        slurp(path, info, sizeof info);
         const char *flags = strstr(info, "flags:");
         frame_open(&out, 'F');
         put_u32(&out, (uint32_t)fd);

@@ -70,11 +70,43 @@ bool pids_exhausted(void);
 void enforce_memory(void);
 unsigned long ticks_now(void);
 
+/* A small file, with a zero at its end: its length, or -1. */
+ssize_t slurp(const char *path, char *text, size_t n);
+
+/* ---- peek.c */
+#define WRITE_MAX (1u << 20) /* kept of one write */
+/* Where a descriptor leads; CLOSED ones nowhere, and so does /dev/null. */
+enum leads { TERMINAL, NOWHERE, CLOSED, FILE_, PIPE, SOCKET, OTHER };
+enum leads leads(pid_t tid, int fd);
+/* Our terminal is open twice: the descriptor given to the shell as stderr carries O_APPEND, which means nothing
+ * on a terminal and marks every copy of it. */
+bool marked_stderr(pid_t tid, int fd);
+/* Memory of another process; how many bytes could be read, or -1. */
+ssize_t peek(pid_t tid, uint64_t address, void *bytes, size_t n);
+/* Length of the string at `address`, at most n bytes of it in `s`; stops at the first unreadable page. */
+size_t peek_string(pid_t tid, uint64_t address, char *s, size_t n);
+/* Reads what a writing system call is about to write into `caught`; `total` is its full length. */
+extern unsigned char caught[WRITE_MAX];
+size_t written(const struct seccomp_notif *r, uint64_t *total);
+
 /* ---- trace.c */
+#define EVENT_COST 32u /* what an event costs of the limit besides its text: a flood of small ones must end, too */
 /* Receives one notification, records it, lets the system call go on (or swallows it). */
 void trace_one(int listener);
+/* Opens a frame of an event of that process; the caller fills and closes it. */
+void event(char type, const struct process *p);
+void event_write(const struct process *p, int fd, enum leads to, const unsigned char *bytes, size_t n, uint64_t total);
+/* Takes n bytes off what may still be recorded of the command. */
+void charge(size_t n);
+
+/* ---- xtrace.c */
+/* A write of n bytes of `caught` to stderr by our shell: true if it was xtrace, "\036\036X<status>:<depth>:<words>\n" or
+ * the rest of one that was too long for one write. That goes to the host, and to the terminal only if the agent itself
+ * asked for a trace. */
+bool trace_line(struct process *p, size_t n);
 extern bool trace_visible; /* the agent asked for `set -x`: xtrace lines are shown, not only recorded */
-extern bool trace_ours; /* xtrace lines belong to the wrapper, not yet to the command */
+extern bool trace_ours;    /* xtrace lines belong to the wrapper, not yet to the command */
+extern bool trace_spoilt;  /* a command had to do with PS4: it must be set again */
 
 /* ---- terminal.c */
 extern int terminal_master, terminal_slave;
@@ -101,6 +133,8 @@ void shell_feed(void);
 bool shell_feed_waits(void);
 /* A write of the shell to stderr: true if it was the end-of-command marker. */
 bool shell_marker(const unsigned char *bytes, size_t n);
+/* Whether that write is `set -v` repeating the wrapper's line: nothing that a person would have typed. */
+bool shell_echo(const unsigned char *bytes, size_t n);
 bool shell_marked(void);
 /* True once the marker has come and the shell waits for its next line. */
 bool shell_finished(void);
