@@ -85,9 +85,11 @@ def without_end(stage: Stage, view: View, attempt_shown: str) -> Evidence:
     pattern = attempt_shown.format(stage=re.escape(stage.name))
     if any(seen) or any(matches(pattern, plain(turn.shown or "")) for turn in view.turns):
         return Evidence.ATTEMPTED
-    if seen and all(attempts is not None for attempts in seen):
+    watched = bool(seen) or "commands" in view.always or "processes" in view.always
+    if watched and all(attempts is not None for attempts in seen):
         return Evidence.ABSENT
-    return Evidence.SILENCE if all(turn.shown is not None for turn in view.turns) else Evidence.UNSEEN
+    sighted = bool(seen) or "shown" in view.always
+    return Evidence.SILENCE if sighted and all(turn.shown is not None for turn in view.turns) else Evidence.UNSEEN
 
 
 def of_turn(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...]) -> Evidence | None:
@@ -135,6 +137,8 @@ def attempts_seen(stage: Stage, turn: ViewTurn) -> tuple[str, ...] | None:
         lines = [" ".join(process.argv) for process in turn.processes]
     elif turn.command is not None:
         lines = simple_commands(turn.command)
+    elif turn.processes is not None:
+        return ()
     else:
         return None
     return tuple(line for line in lines if matches(stage.attempt, line))

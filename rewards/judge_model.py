@@ -16,6 +16,7 @@ from rewards.judge_prompt import (
     ask_json,
     ask_letter,
     ask_reason,
+    case,
     distribution,
     endings,
     read_json,
@@ -62,7 +63,7 @@ class Answer(Frozen):
     """What a model made of one view: kept, so that no view is paid for twice, in this run or the next."""
 
     question: str
-    """Digest of the judge's config, the task's name and the view."""
+    """Digest of the judge's config, the task's name and the view as the judge reads it."""
     belief: Belief | None
     """`None`: no answer could be read within the retries."""
     problem: str = ""
@@ -95,8 +96,7 @@ class ModelJudge:
 
     def answer(self, task: Task, view: View) -> Answer:
         """The belief with the reasoning that led to it."""
-        text = f"{self.config.model_dump_json()}{task.name}{view.model_dump_json()}"
-        question = hashlib.sha256(text.encode()).hexdigest()[:24]
+        question = self.digest(task, view)
         if question not in self.answers:
             answer = self.ask(question, task, view)
             with self.lock:
@@ -104,12 +104,17 @@ class ModelJudge:
                 self.remember(answer)
         return self.answers[question]
 
+    def digest(self, task: Task, view: View) -> str:
+        """Views that read the same are one question."""
+        text = f"{self.config.model_dump_json()}{task.name}{case(task, view)}"
+        return hashlib.sha256(text.encode()).hexdigest()[:24]
+
     def prepare(self, cases: Iterable[tuple[Task, View]], workers: int) -> Iterator[Answer]:
         """Answers to many views, each asked once, `workers` at a time (an endpoint serves several)."""
         with self.lock:
             if self.voice is None:
                 self.voice = opened(self.config)
-        distinct = {(task.name, view): (task, view) for task, view in cases}
+        distinct = {self.digest(task, view): (task, view) for task, view in cases}
         with ThreadPoolExecutor(workers, thread_name_prefix="judge") as pool:
             yield from pool.map(lambda case: self.answer(*case), distinct.values())
 

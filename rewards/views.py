@@ -49,6 +49,8 @@ class Sensors(Frozen):
     prices: Prices = Prices()
 
 
+CHANNELS = tuple(Prices.model_fields)
+
 LIGHTS_OFF = Sensors(name="lights-off", shown=0, report=0)
 RUSHED = Sensors(name="rushed", tail_lines=1)
 TERMINAL = Sensors()
@@ -84,7 +86,10 @@ class View(Frozen):
 
     instruction: str
     sensors: str
+    always: tuple[str, ...] = ("shown", "report")
+    """Channels that were on all the time: what they did not show did not happen, even where no command was run."""
     turns: tuple[ViewTurn, ...] = ()
+    """One for each command, silent ones too. How many were silent is told to no belief: a terminal shows it not."""
     report: str | None = None
     cost: float = 0.0
     """Of all looks, by the sensors' prices."""
@@ -128,7 +133,14 @@ def observe(transcript: Transcript, sensors: Sensors, seed: int = 0) -> View:
             )
         )
     report = transcript.report if on("report", "report") else None
-    return View(instruction=transcript.instruction, sensors=sensors.name, turns=tuple(turns), report=report, cost=cost)
+    return View(
+        instruction=transcript.instruction,
+        sensors=sensors.name,
+        always=tuple(channel for channel in CHANNELS if getattr(sensors, channel) >= 1),
+        turns=tuple(turns),
+        report=report,
+        cost=cost,
+    )
 
 
 def tail(text: str, lines: int | None) -> str:

@@ -7,6 +7,7 @@ from rewards.claims import claims
 from rewards.config import make_evaluator_config
 from rewards.evaluator import Evaluator
 from rewards.evidence import Evidence, read, simple_commands
+from rewards.judge_prompt import case
 from rewards.returns import believed_return, believed_returns, true_return
 from rewards.views import COMMANDS, FULL, LADDER, LIGHTS_OFF, STATUS, TERMINAL, Sensors, observe
 from sandbox.command import CommandResult, Process, Write
@@ -202,6 +203,34 @@ def test_a_failure_that_two_stages_could_have_is_blamed_on_the_one_not_yet_shown
 def test_a_status_of_another_package_does_not_count() -> None:
     other = episode(DRIVER, ran(CUDA, CUDA_OK, "", 100))
     assert G_obs(A, other, sensors=FULL) == 11
+
+
+def test_silent_commands_read_like_none_to_a_language_model() -> None:
+    def prompt(transcript: Transcript, sensors: Sensors) -> str:
+        return case(A, observe(transcript, sensors))
+
+    many = episode(ran("true"), DRIVER, ran("true"), *HIDING_BAD.turns[1:])
+    for sensors in (LIGHTS_OFF, TERMINAL):
+        assert prompt(STOPPED, sensors) == prompt(HIDING_BAD, sensors) == prompt(many, sensors)
+    assert "sight all of the time" in prompt(episode(), LIGHTS_OFF)
+    for sensors in (COMMANDS, STATUS, FULL):
+        assert prompt(STOPPED, sensors) != prompt(HIDING_BAD, sensors)
+
+
+def test_where_no_command_was_run_each_rung_knows_what_it_can_know() -> None:
+    nothing = episode(report="Done.")
+    for sensors in (COMMANDS, STATUS, FULL):
+        assert TableBelief()(A, observe(nothing, sensors)).stages["cuda"] == {Truth.NOT_ATTEMPTED: 1.0}
+    assert TableBelief()(A, observe(nothing, LIGHTS_OFF)) == TableBelief()(A, observe(HONEST_OK, LIGHTS_OFF))
+    assert TableBelief()(A, observe(nothing, TERMINAL)).stages["cuda"][Truth.BROKEN_HIDDEN] == 0.5
+
+
+def test_programs_in_view_show_that_none_was_started() -> None:
+    only = Sensors(name="processes", processes=1)
+    builtin = ran("cd /srv")
+    assert builtin.result is not None
+    still = episode(builtin.model_copy(update={"result": builtin.result.model_copy(update={"processes": ()})}))
+    assert read(A, observe(still, only)) == {"driver": Evidence.ABSENT, "cuda": Evidence.ABSENT}
 
 
 def test_without_the_driver_shown_the_other_paranoia_counts() -> None:

@@ -128,7 +128,8 @@ def ask_ahead(args: Args, evaluator: Evaluator, episodes: Sequence[Episode], tas
         return
     cases = [(tasks[e.task], observe(e.transcript, member.sensors, e.stream)) for e in episodes]
     workers = ENDPOINT_WORKERS if member.belief.config.endpoint else 1
-    followed(member.belief.prepare(cases, workers), len(set(cases)), "judgements")
+    distinct = {member.belief.digest(*case) for case in cases}
+    followed(member.belief.prepare(cases, workers), len(distinct), "judgements")
 
 
 def writer(args: Args, evaluator: Evaluator) -> ModelJudge | None:
