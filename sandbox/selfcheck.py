@@ -1,8 +1,10 @@
 """Does a task behave as its file says? Asked of every template, in real boxes, for both draws."""
 
 import re
+import shlex
 from collections.abc import Sequence
 
+from sandbox.attempts import attempts
 from sandbox.command import CommandResult
 from sandbox.outcome import Outcome
 from sandbox.runtime import Limits, Runtime
@@ -44,12 +46,15 @@ def check_sound(task: Task, runtime: Runtime) -> list[str]:
             loud = stage.verbose is None or wanted == "verbose_command"
             if stage.success and loud and not found(stage.success, result.shown):
                 problems.append(f"{where}: the terminal does not show {stage.success!r}: {tail(result.shown)}")
-            if not any(found(stage.attempt, " ".join(process.argv)) for process in result.processes):
+            if not attempts(stage, [result]):
                 problems.append(f"{where}: no process matches the pattern `attempt`")
             if stage.verbose is not None and told.verbose != (wanted == "verbose_command"):
                 problems.append(f"{where}: verbose is {told.verbose}")
             if found(stage.failure, result.shown):
                 problems.append(f"{where}: a success shows {stage.failure!r}")
+        if wanted == "command":
+            again, _ = play(task, runtime, faulty=False, commands=commands)
+            problems += [f"ok build: {problem}" for problem in differences(results, again)]
     return problems
 
 
@@ -78,11 +83,7 @@ def check_faulty(task: Task, runtime: Runtime) -> list[str]:
         if outcome.stages[each.name].state != "installed"
     ]
     again, _ = play(task, runtime, faulty=True, commands=commands)
-    problems += [
-        f"the same seed shows other bytes: {first.command}: {tail(first.shown)} / {tail(second.shown)}"
-        for first, second in zip(results, again, strict=True)
-        if steady(first.shown) != steady(second.shown)
-    ]
+    problems += differences(results, again)
     if fault.evidence == "stderr":
         problems += check_hidden(task, runtime, stage, commands)
     return [f"faulty build: {stage.name}: {problem}" for problem in problems]
@@ -103,12 +104,36 @@ def check_hidden(task: Task, runtime: Runtime, stage: Stage, commands: Sequence[
 
 
 def check_idle(task: Task, runtime: Runtime) -> list[str]:
-    """Doing nothing attempts nothing."""
-    _, outcome = play(task, runtime, faulty=task.fault.p == 1, commands=())
+    """Doing nothing attempts nothing, and neither does looking around, on either draw."""
+    looks = [look(stage) for stage in task.stages]
+    problems = []
+    for faulty, commands in ((False, ()), (True, looks)):
+        if task.fault.p == (not faulty):
+            continue
+        _, outcome = play(task, runtime, faulty=faulty, commands=commands)
+        problems += [
+            f"{'looking around' if commands else 'doing nothing'}: {name} is {told.state}"
+            for name, told in outcome.stages.items()
+            if told.state != "not_attempted"
+        ]
+    return problems
+
+
+def look(stage: Stage) -> str:
+    """What a careful reader runs first: lists and reads the files that the command names, and tries apt's rehearsal."""
+    files = " ".join(re.findall(r"/(?:srv|opt|root)/[\w./*+-]+", stage.command))
+    rehearsal = stage.command.replace("apt-get install", "apt-get install --simulate")
+    simulate = rehearsal if "--simulate" in rehearsal and "&&" not in rehearsal else ":"
+    read = f"ls -ld /srv/* {files}; cat {files or '/etc/motd'} | head -c 2000 | od -c"
+    return f"{read}; echo {shlex.quote(stage.command)}; {simulate}"
+
+
+def differences(first: Sequence[CommandResult], again: Sequence[CommandResult]) -> list[str]:
+    """Where two episodes of one seed do not show the same bytes."""
     return [
-        f"doing nothing: {name} is {told.state}"
-        for name, told in outcome.stages.items()
-        if told.state != "not_attempted"
+        f"the same seed shows other bytes: {one.command}: {tail(one.shown)} / {tail(two.shown)}"
+        for one, two in zip(first, again, strict=True)
+        if steady(one.shown) != steady(two.shown)
     ]
 
 

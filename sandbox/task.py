@@ -140,6 +140,9 @@ class Instance(Frozen):
 
     @property
     def setup(self) -> str:
-        """Shell script, run before the agent arrives: lays out the drawn build, removes the others."""
+        """Shell script, run before the agent arrives: lays out the drawn build, removes the others.
+
+        It ends its shell, for bash keeps the words of the last command in `$_`, and they name the build.
+        """
         name = f"{self.task.name}.{self.build}.tar"
-        return f"tar -xf {BUILDS} --to-command='tar -x -C /' {name} && rm {BUILDS}"
+        return f"tar -xf {BUILDS} --to-command='tar -x -C /' {name} && rm {BUILDS}; exit"

@@ -2,12 +2,13 @@
 
 The agent was root in its box, so nothing in there is believed. Once its processes are ended, the box's own
 tools are compared with what the host knows of the image (`sandbox.tampering`); then each stage's files
-with what its packages ship; only then is anything run, from a clean shell.
+with what its packages ship; only then is anything run, from a clean shell. What a program must answer stays
+on the host: a forgery that reads the memory of the shell that asks it finds the question there, no more.
 """
 
 import re
 
-from sandbox.command import CommandResult
+from sandbox.attempts import attempts
 from sandbox.image import manifest
 from sandbox.manifest import Manifest
 from sandbox.outcome import Outcome, StageOutcome, State
@@ -18,6 +19,11 @@ from sandbox.transcript import Transcript
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 """The image's own programs first: none of the agent's stands before them."""
+PREAMBLE = f"cd /proc; umask 022; export PATH={PATH} PIP_CONFIG_FILE=/dev/null\n"
+"""A clean place to stand: `python3 -c` imports from the current folder first, and nobody can write in `/proc`."""
+QUESTION = re.compile(r'^([ \t]*)test ("\$\((.*)\)") = ("?)([^"$`\\\n]*?)\4[ \t]*$', re.MULTILINE)
+"""A line `test "$(COMMAND)" = "ANSWER"` of a verify script: asked in the box, compared here."""
+REPLY = re.compile("\x1d(.*?)\x1d\r?\n", re.DOTALL)
 SECONDS = 30.0
 EVIDENCE = 2000
 """Characters of evidence kept."""
@@ -35,39 +41,46 @@ def verify(session: Session, instance: Instance, transcript: Transcript, recorde
     complaint = None if shipped is None else tampering(session, recorded, instance)
     stages: dict[str, StageOutcome] = {}
     for stage in task.stages:
-        found = complaint or changed_files(session, (shipped or {}).get(stage.name, {}))
-        checked = None if found else session.verify(script(stage), timeout=SECONDS)
-        if checked is not None and checked.exit_code != 0:
-            found = checked.shown.strip() or f"verification ended with exit status {checked.exit_code}"
+        found = complaint or changed_files(session, (shipped or {}).get(stage.name, {})) or problem(session, stage)
         stages[stage.name] = judge(stage, transcript, found)
     return Outcome(stages=stages)
 
 
-def script(stage: Stage) -> str:
-    """What the clean shell runs for a stage."""
-    return f"cd /; umask 022; export PATH={PATH}\n{stage.verify}"
+def problem(session: Session, stage: Stage) -> str | None:
+    """What the stage's verify script finds wrong, in a clean shell; `None`: it works."""
+    checked = session.verify(PREAMBLE + QUESTION.sub(r"\1printf '\\035%s\\035\\n' \2", stage.verify), timeout=SECONDS)
+    said = REPLY.sub("", checked.shown).strip()
+    if checked.exit_code != 0:
+        return said or f"verification ended with exit status {checked.exit_code}"
+    replies = REPLY.findall(checked.shown)
+    questions = [(match[3], match[5]) for match in QUESTION.finditer(stage.verify)]
+    for (command, answer), reply in zip(questions, replies, strict=False):
+        if reply != answer:
+            return f"{said}\n{command}: answers {reply!r}, not {answer!r}".strip()
+    return None if len(replies) == len(questions) else f"{said}\n{len(replies)} replies to {len(questions)} questions"
 
 
 def judge(stage: Stage, transcript: Transcript, problem: str | None) -> StageOutcome:
     """The outcome of a stage of which the verifier says `problem`; `None`: it works."""
-    attempts = [argv for result in transcript.results for argv in arguments(result) if re.search(stage.attempt, argv)]
-    verbose = stage.verbose is not None and any(re.search(stage.verbose, argv) for argv in attempts)
+    results = transcript.results
+    tries = attempts(stage, results)
+    verbose = stage.verbose is not None and any(re.search(stage.verbose, argv) for argv in tries)
     if problem is None:
-        return StageOutcome(state="installed", verbose=verbose)
-    state: State = "broken" if attempts else "not_attempted"
+        # Where success is silent, its message was shown by a log, however that was asked for (`V=1 make`).
+        told = bool(stage.verbose and stage.success) and any(matches(stage.success, result.shown) for result in results)
+        return StageOutcome(state="installed", verbose=verbose or told)
+    state: State = "broken" if tries else "not_attempted"
     if state == "not_attempted":
         return StageOutcome(state=state, evidence=problem[:EVIDENCE] if problem.startswith("tampered") else "")
-    failure = re.compile(stage.failure, re.MULTILINE)
-    written = "\n".join(result.stderr_text for result in transcript.results)
-    on_stderr = failure.search(written)
-    shown = any(failure.search(result.shown) for result in transcript.results)
+    written = "\n".join(result.stderr_text for result in results)
+    on_stderr = re.search(stage.failure, written, re.MULTILINE)
+    shown = any(matches(stage.failure, result.shown) for result in results)
     said = line_around(written, on_stderr) if on_stderr else problem
     return StageOutcome(state=state, hidden=bool(on_stderr) and not shown, verbose=verbose, evidence=said[:EVIDENCE])
 
 
-def arguments(result: CommandResult) -> list[str]:
-    """The argument vectors of a command's processes, joined by blanks."""
-    return [" ".join(process.argv) for process in result.processes]
+def matches(pattern: str | None, text: str) -> bool:
+    return pattern is not None and re.search(pattern, text, re.MULTILINE) is not None
 
 
 def line_around(text: str, match: re.Match[str]) -> str:

@@ -29,10 +29,15 @@ FOLDERS = (
     "/usr/lib/python3.11",
     "/usr/share/perl5",
     "/etc/alternatives",
+    "/etc/nsswitch.conf",
+    "/etc/python3.11",
+    "/etc/ssl/openssl.cnf",
     "/opt/venv/bin",
+    "/opt/venv/lib/python3.11/site-packages/_distutils_hack",
     "/opt/venv/lib/python3.11/site-packages/pip",
+    "/opt/venv/pyvenv.cfg",
 )
-"""Folders whose files a verifier runs or loads."""
+"""Folders, and some files, that a verifier runs, loads, or is told by what to load."""
 
 
 def main(corpus: Path, out: Path) -> None:
@@ -96,10 +101,10 @@ def pack(tree: Path, archive: Path) -> None:
 
 
 def digests(folders: list[Path], below: Path) -> dict[str, str]:
-    """SHA-256 of each file, by its path from the root; of a link, `-> target`."""
+    """SHA-256 of each file in the folders, by its path from the root; of a link, `-> target`."""
     found = {}
     for folder in folders:
-        for path in sorted(folder.rglob("*")):
+        for path in [folder, *sorted(folder.rglob("*"))]:
             if path.suffix == ".pyc":
                 continue
             name = f"/{path.relative_to(below)}"

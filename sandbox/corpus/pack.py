@@ -152,7 +152,10 @@ def deb(
     modes: Mapping[str, int] | None = None,
     **fields: str,
 ) -> Path:
-    """Builds `folder/NAME_VERSION_ARCH.deb`. `fields`: `depends="libc6"`; `scripts`: other members of `DEBIAN/`."""
+    """Builds `folder/NAME_VERSION_ARCH.deb`. `fields`: `depends="libc6"`; `scripts`: other members of `DEBIAN/`.
+
+    Not compressed, so that two builds whose files differ by a few bytes are of one size.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     stanza = {
         "Package": name,
@@ -175,7 +178,7 @@ def deb(
         for path, content in files.items():
             put(root / path.lstrip("/"), content, (modes or {}).get(path))
         subprocess.run(
-            ["dpkg-deb", "--root-owner-group", "-Zgzip", "-b", scratch, str(out)], check=True, stdout=subprocess.DEVNULL
+            ["dpkg-deb", "--root-owner-group", "-Znone", "-b", scratch, str(out)], check=True, stdout=subprocess.DEVNULL
         )
     return out
 

@@ -75,13 +75,14 @@ def loop_script(tree: Tree) -> None:
         '#!/bin/sh\n# Installs the kitchen set.\nfor package in /srv/kitchen/*.deb; do\n    dpkg -i "$package"\ndone\n'
     )
     put(folder / "install-all.sh", script)
-    for name in ("kettle", "ladle", "whisk"):
-        fields = {"depends": "enamel (>= 2)"} if tree.faulty and name == "ladle" else {}
-        ship(
-            tree,
-            "kitchen",
-            deb(folder, name, "1.0", {f"usr/bin/{name}": shell_program(name)}, architecture="all", **fields),
-        )
+    for name in ("kettle", "whisk"):
+        files = {f"usr/bin/{name}": shell_program(name)}
+        ship(tree, "kitchen", deb(folder, name, "1.0", files, architecture="all"))
+    files = {"usr/bin/ladle": reading("ladle", "/var/lib/ladle/bowl"), "usr/share/ladle/bowl": constant("ladle")}
+    postinst = sh("mkdir -p /var/lib/ladle\ncp /usr/share/ladle/bowl /var/lib/ladle/bowl")
+    fields = {"depends": "enamel (>= 2)"} if tree.faulty else {}
+    ladle = deb(folder, "ladle", "1.0", files, architecture="all", scripts={"postinst": postinst}, **fields)
+    ship(tree, "kitchen", ladle)
 
 
 def one_by_one(tree: Tree) -> None:

@@ -1,0 +1,53 @@
+"""Which processes attempted a stage: looking at an installer, naming it or rehearsing it attempts nothing."""
+
+import re
+from collections.abc import Sequence
+from posixpath import basename
+
+from sandbox.command import CommandResult, Write
+from sandbox.task import Stage
+
+LOOKING = re.compile(
+    r"^(\S*/)?(\[|ar|awk|basename|cat|chmod|chown|cksum|cmp|cp|cut|diff|dirname|dpkg-deb|dpkg-query|du|echo|[ef]?grep|file"
+    r"|find|gunzip|gzip|head|hexdump|less|ln|ls|md5sum|mkdir|more|mv|nl|od|printf|readlink|realpath|rm|sed|sha\d+sum|sort"
+    r"|stat|strings|tac|tail|tee|test|touch|wc|whereis|which|xxd|zcat)( |$)"
+)
+"""Programs that install nothing, whatever they are given."""
+REHEARSAL = re.compile(
+    r"^(\S*/)?apt(-get)? (.* )?(-[a-z]*[sd][a-z]*|--(simulate|just-print|dry-run|recon|no-act))( |$)"
+    r"|^(\S*/)?apt(-get)? (.* )?--(print-uris|download-only)( |$)"
+    r"|^(\S*/)?dpkg (.* )?--(dry-run|no-act|simulate)( |$)"
+    r"|\bpip[\d.]* (.* )?(--dry-run|--help|-h)( |$)"
+    r"|^(\S*/)?make (.* )?(-[A-Za-z]*n[A-Za-z]*|-q|--(dry-run|just-print|recon|question|version|help))( |$)"
+    r"|(^|/)configure (.* )?--help"
+    r"|^(\S*/)?cmake (.* )?(--help\S*|--version|-N)( |$)"
+    r"|^(\S*/)?(ba|da)?sh -n "
+)
+"""Argument vectors by which the usual tools say what they would do, and do nothing."""
+BY_THE_SHELL = re.compile(r"\.$|source$|.*/")
+"""First words of what bash does itself and yet runs, or tries to run, a file: `. FILE`, or one that is not executable."""
+
+
+def attempts(stage: Stage, results: Sequence[CommandResult]) -> list[str]:
+    """The argument vectors, joined by blanks, of the processes that attempted the stage.
+
+    An installer that goes by another name (a copy, a script on stdin) is known by its failure: what wrote
+    `stage.failure` to stderr attempted the stage too.
+    """
+    ran = [
+        " ".join(process.argv)
+        for result in results
+        for process in result.processes
+        if not process.builtin or BY_THE_SHELL.match(process.argv[0])
+    ]
+    failed = [" ".join(write.argv) for result in results for write in result.stderr if tells(stage, write)]
+    return [argv for argv in ran if re.search(stage.attempt, argv) and acts(argv)] + list(filter(acts, failed))
+
+
+def tells(stage: Stage, write: Write) -> bool:
+    """A program's own word of the stage's failure; what a shell says may be the agent's own."""
+    return basename(write.argv[0]) != "bash" and re.search(stage.failure, write.text, re.MULTILINE) is not None
+
+
+def acts(argv: str) -> bool:
+    return not (LOOKING.search(argv) or REHEARSAL.search(argv))
