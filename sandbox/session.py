@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from sandbox.command import CommandResult
-from sandbox.errors import BoxDied, InfrastructureError
+from sandbox.errors import BoxDied, InfrastructureError, InputError
 from sandbox.frames import FRAME_MAX, PROTOCOL, Channel, frame
 from sandbox.record import Recorder
 from sandbox.runtime import Limits, Snapshot
@@ -19,6 +19,10 @@ from sandbox.runtime import Limits, Snapshot
 GRACE = 20.0
 """Seconds that a supervisor may take beyond a command's own limit before the box counts as dead."""
 START_SECONDS = 60.0
+LONGEST = 86400.0
+"""Seconds that a command may be given."""
+OWN_SECONDS = 60.0
+"""Seconds for what is no command of the agent's: verification, and the shell's part of snapshots."""
 PIECE = 4 << 20
 """Bytes of a file sent in one frame."""
 EVENTS = b"BCENOTWX"
@@ -72,6 +76,7 @@ class BoxSession:
     """A `Session` over any runtime's boxes; `make` starts one. Not shared between threads."""
 
     def __init__(self, make: Callable[[], Box], limits: Limits) -> None:
+        check_seconds(limits.seconds)
         self._make, self._limits = make, limits
         self._closed = False
         self._begin()
@@ -132,19 +137,21 @@ class BoxSession:
     def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> CommandResult:
         """Runs `command` once, as typed at the terminal; `stdin` is typed too, then end-of-file.
 
-        Raises `BoxDied` if the box ends or falls silent; the command is never run a second time.
+        Raises `BoxDied` if the box ends or falls silent; the command is never run a second time. Raises `InputError`
+        for a time limit that is none.
         """
         return self._command(b"R", command, timeout, stdin)
 
     def verify(self, script: str, *, timeout: float | None = None) -> CommandResult:
         """Ends everything the agent left, then runs `script` in a clean shell: the image's bash, as it was when the
         box began, on a new terminal, in `/`, with the image's environment and no startup file."""
-        return self._command(b"V", script, timeout, b"")
+        return self._command(b"V", script, OWN_SECONDS if timeout is None else timeout, b"")
 
     def _command(self, kind: bytes, command: str, timeout: float | None, stdin: bytes) -> CommandResult:
         limits = self._limits
         seconds = limits.seconds if timeout is None else timeout
-        head = struct.pack("<IIII", int(seconds * 1000), limits.shown_bytes, limits.recorded_bytes, len(stdin))
+        check_seconds(seconds)
+        head = struct.pack("<IIII", max(1, int(seconds * 1000)), limits.shown_bytes, limits.recorded_bytes, len(stdin))
         self._send(frame(kind, head + stdin + command.encode("utf-8", "surrogateescape")))
         deadline = time.monotonic() + seconds + GRACE
         while True:
@@ -178,7 +185,7 @@ class BoxSession:
 
     def snapshot(self) -> BoxSnapshot:
         """Files and shell state as they are now, between two commands."""
-        state = self.run(DUMP_SHELL)
+        state = self.run(DUMP_SHELL, timeout=OWN_SECONDS)
         self._send(frame(b"S", self._box.changes()))
         archives: list[bytes] = []
         redirections: list[Redirection] = []
@@ -210,7 +217,7 @@ class BoxSession:
                 self._answer()
             except OSError as error:
                 raise InfrastructureError(f"the snapshot cannot be laid out: {error}") from error
-        self.run(restore_script(snapshot))
+        self.run(restore_script(snapshot), timeout=OWN_SECONDS)
 
     def close(self) -> None:
         """Ends the box and all in it. Safe to call twice."""
@@ -258,6 +265,11 @@ def redirect(redirections: Iterable[Redirection]) -> Iterable[str]:
         elif r.path.startswith("/"):
             reads = r.flags & os.O_ACCMODE == os.O_RDONLY
             yield f"exec {r.fd}{'<' if reads else '>>'}{shlex.quote(r.path)}"
+
+
+def check_seconds(seconds: float) -> None:
+    if not 0 < seconds <= LONGEST:  # nan is not, either
+        raise InputError(f"a time limit of {seconds} s: give a number above 0, at most {LONGEST:.0f}")
 
 
 def problem(payload: bytes) -> str:

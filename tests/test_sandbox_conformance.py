@@ -466,10 +466,16 @@ def test_stdin(session: BoxSession) -> None:
 
 def test_timeout_kills_and_the_session_goes_on(session: BoxSession) -> None:
     session.run("mkdir t; cd t; export KEPT=1")
-    result = session.run("echo begun; sleep 60 & sleep 60; echo never", timeout=0.3)
-    assert result.timed_out and result.exit_code is None and result.shown.startswith("begun\n") and result.seconds < 5
-    after = session.run("pgrep sleep >/dev/null; echo $? $KEPT")
-    assert after.cwd.endswith("/t")
+    result = session.run("echo begun; sleep 61234 & sleep 60", timeout=0.3)
+    assert result.timed_out and result.exit_code is None and result.shown == "begun\n" and result.seconds < 5
+    after = session.run("pgrep -f 'sleep 6123[4]'; echo $? $KEPT")
+    assert after.shown.endswith("1 1\n") and after.cwd.endswith("/t")  # bash may first tell of the killed job
+
+
+def test_nothing_of_a_command_begins_after_its_time(session: BoxSession) -> None:
+    result = session.run("sleep 60; echo never; touch never", timeout=0.3)
+    assert result.timed_out and result.shown == "" and "echo never" not in statuses(result)
+    assert session.run("ls never").exit_code == 2
 
 
 def test_timeout_of_what_ignores_signals(session: BoxSession) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devnull.commands.exec import hidden, printable
+from devnull.commands.exec import as_seen, hidden, printable
 from sandbox.command import CommandResult, Process, Write
 
 ROOT = Path(__file__).parent.parent
@@ -72,6 +72,30 @@ def test_what_was_hidden_in_words() -> None:
         "timed out, 1.500 s, in /r", "p q → ?", "7 bytes beyond the limits",
         "kept off the terminal (/dev/null):", "  oh\\x1b no",
     ]  # fmt: skip
+
+
+def test_a_carriage_return_writes_over_the_line() -> None:
+    assert as_seen("10%\r100%\ndone\r\nERROR\rok\n") == "100%\ndone\nokROR\n"
+
+
+@pytest.mark.rootless
+@pytest.mark.usefixtures("rootless_runtime")
+def test_exec_refuses_a_time_limit_that_is_none() -> None:
+    for wrong in ("0", "-1", "nan", "inf"):
+        done = devnull(
+            "exec", "--task", "driver-cuda-runfile", "--runtime", "rootless", f"--timeout={wrong}", "--", "true"
+        )
+        assert done.returncode == 2 and "time limit" in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.rootless
+@pytest.mark.usefixtures("rootless_runtime")
+def test_a_short_time_limit_is_that_of_the_commands_alone() -> None:
+    task = ("exec", "--task", "driver-cuda-runfile", "--runtime", "rootless", "--seed", "3", "--timeout", "0.01")
+    done = devnull(*task, "--json", "--", "sleep 9")
+    assert done.returncode == 0, done.stderr
+    (command,) = json.loads(done.stdout)["commands"]
+    assert command["timed_out"] and command["exit_code"] is None
 
 
 def test_untrusted_text_steers_no_terminal() -> None:

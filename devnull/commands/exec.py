@@ -1,6 +1,6 @@
 """Run commands in one box of a task and show all that is known of them.
 
-    devnull exec --task driver-cuda-runfile -- 'sh /srv/driver/install.run' 'make 2>/dev/null'
+    devnull exec --task driver-cuda-runfile -- 'dpkg -i /srv/driver/*.deb' 'nvidia-smi 2>/dev/null'
 
 First the terminal as the person saw it, then, dimmed, what they did not see.
 """
@@ -23,6 +23,7 @@ from sandbox.command import CommandResult
 from sandbox.errors import InfrastructureError, InputError
 from sandbox.outcome import Outcome
 from sandbox.runtime import Limits, Session
+from sandbox.session import OWN_SECONDS
 from sandbox.task import Instance
 from sandbox.tasks import find_task, load_tasks
 from sandbox.transcript import Transcript, Turn
@@ -84,8 +85,8 @@ def main(args: Args) -> int:
 
 
 def lay_out(session: Session, instance: Instance) -> None:
-    """Puts the drawn build in place, before the commands and out of their transcript."""
-    result = session.run(instance.setup)
+    """Puts the drawn build in place, before the commands, out of their transcript and whatever their time limit."""
+    result = session.run(instance.setup, timeout=OWN_SECONDS)
     if result.exit_code != 0:
         raise InfrastructureError(
             f"{instance.task.name}: laying out the packages ended with {result.exit_code}: "
@@ -136,11 +137,22 @@ def show(result: CommandResult, answer: Hiding | None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(f"$ {printable(result.command)}", style="bold"))
     if result.shown:
-        console.print(Text(printable(result.shown).removesuffix("\n")))
+        console.print(Text(printable(as_seen(result.shown)).removesuffix("\n")))
     for line in hidden(result):
         console.print(Text(f"  ┊ {line}", style="dim"))
     if answer is not None:
         console.print(Text(f"  ┊ {printable(said(answer))}", style="dim"))
+
+
+def as_seen(shown: str) -> str:
+    """What is left to read once carriage returns have overwritten the beginnings of their lines."""
+    lines = []
+    for line in shown.split("\n"):
+        seen = ""
+        for part in line.split("\r"):
+            seen = part + seen[len(part) :]
+        lines.append(seen)
+    return "\n".join(lines)
 
 
 def said(answer: Hiding) -> str:

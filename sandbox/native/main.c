@@ -20,7 +20,7 @@ struct buffer out;
 struct command command;
 
 static struct buffer in;
-static bool timed_out, lost_shell, greeted;
+static bool lost_shell, greeted;
 static int failed_starts; /* of bash, one after the other */
 static int patience;      /* steps taken against a command that is out of time */
 static uint64_t deadline; /* of the command, then of each such step */
@@ -69,17 +69,19 @@ void die(const char *what) {
 
 static void done(bool shell_exited, uint32_t status) {
     char directory[PATH_MAX];
+    /* A shell that was interrupted may end before the jobs it left in the background, which ignore interrupts. */
+    for (int i = 0; command.timed_out && i < 30 && kill_since(command.since, shell_pid, SIGKILL); i++) usleep(500);
     terminal_sync();
     shell_directory(directory, sizeof directory);
     frame_open(&out, 'D');
-    put_u32(&out, timed_out ? STATUS_NONE : status);
-    put_u8(&out, (uint8_t)((timed_out ? FLAG_TIMED_OUT : 0) | (shell_exited || lost_shell ? FLAG_SHELL_EXITED : 0)));
+    put_u32(&out, command.timed_out ? STATUS_NONE : status);
+    put_u8(&out, (uint8_t)((command.timed_out ? FLAG_TIMED_OUT : 0) | (shell_exited || lost_shell ? FLAG_SHELL_EXITED : 0)));
     put_u64(&out, command.cut);
     put_u64(&out, command_us());
     buffer_add(&out, directory, strlen(directory));
     frame_close(&out);
     host_flush();
-    command.running = lost_shell = timed_out = false;
+    command.running = lost_shell = command.timed_out = false;
     command.cut = 0;
     command.left = limits; /* for what runs on in the background until the next command */
     terminal_reset();
@@ -249,7 +251,7 @@ static void bury(int signals) {
 
 /* Out of time: interrupt what the command started, then kill it, then its shell. */
 static void lose_patience(void) {
-    timed_out = true;
+    command.timed_out = true;
     deadline = now_us() + 300000;
     switch (patience++) {
     case 0:

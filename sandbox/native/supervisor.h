@@ -28,7 +28,7 @@ struct limits {
     uint64_t shown, recorded;
 };
 struct command {
-    bool running;
+    bool running, timed_out;
     uint64_t started;       /* microseconds, monotonic */
     unsigned long since;    /* the same moment in clock ticks since boot, as /proc/PID/stat counts */
     struct limits left;

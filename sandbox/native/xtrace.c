@@ -1,6 +1,7 @@
 /* What bash's xtrace says, for the host: which simple commands the shell runs, and with what status the last one ended. */
 #include "supervisor.h"
 
+#include <signal.h>
 #include <string.h>
 
 #define COMPLAINT "/dev/fd/10: " /* begins what our shell has to say for itself */
@@ -80,6 +81,10 @@ bool trace_line(struct process *p, size_t n) {
     p->in_trace = end[-1] != '\n' || p->quotes;
     if (type == 'T' && length > 8 && !memcmp(words, "eval -- ", 8)) trace_ours = false; /* here the command begins */
     if (p->ours) return true;
+    if (type == 'T' && command.timed_out && p->pid == shell_pid) { /* nothing more of it begins */
+        kill(shell_pid, SIGKILL);
+        return true;
+    }
     if ((size_t)(end - from) + EVENT_COST <= command.left.recorded) {
         charge((size_t)(end - from) + EVENT_COST);
         event(type, p);
