@@ -7,6 +7,7 @@ float32, 1e-2 in bfloat16), and a draw that falls that close to the border betwe
 """
 
 import random
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -21,6 +22,10 @@ from sandbox.errors import InputError
 SMALL = 10_000_000
 """Parameters below which a step is decoded on one core: several gain nothing, and while boxes keep the machine busy
 they wait for each other (2 cores, load 10: 17 tokens/s against 209)."""
+
+
+BFLOAT16 = re.compile(r"\b(?:avx512_bf16|amx_bf16|bf16)\b")
+"""How /proc/cpuinfo names instructions that multiply bfloat16 (x86, Arm)."""
 
 
 class LocalModel:
@@ -199,6 +204,8 @@ def load(
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"model {str(name_or_path)!r} cannot be loaded: {reason}; name a folder or a model") from error
+    if device == "cpu" and not load_in_4bit and model.num_parameters() >= SMALL and bfloat16_is_faster(device):
+        model = model.to(torch.bfloat16)
     if adapter is not None:
         from peft import PeftModel
 
@@ -207,6 +214,12 @@ def load(
         except (OSError, ValueError) as error:
             raise InputError(f"adapter {str(adapter)!r} cannot be loaded on {name_or_path}: {error}") from error
     return model, tokenizer
+
+
+def bfloat16_is_faster(device: str) -> bool:
+    """Than float32: on a GPU, and on a CPU with instructions for it (SmolLM2 on Zen 4: 1.8 times in decoding)."""
+    cpu = Path("/proc/cpuinfo")
+    return device != "cpu" or (cpu.exists() and BFLOAT16.search(cpu.read_text()) is not None)
 
 
 def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:

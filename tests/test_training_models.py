@@ -8,8 +8,9 @@ import torch
 
 from sandbox.errors import InputError
 from tests.training_cases import episodes, texts
-from training.models import load_policy, make_tiny
+from training.models import load_policy, make_tiny, save
 from training.template import CHATML, fit_tokenizer
+from training.tiny import tiny as tiny_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(gradient_checkpointing|is_gradient_checkpointing).*:FutureWarning")
 
@@ -101,3 +102,21 @@ def test_an_unknown_model_is_one_clear_line(name: str, monkeypatch: pytest.Monke
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"without config\.json"):
         load_policy(tmp_path)
+
+
+def test_a_frozen_base_is_bfloat16_where_that_is_faster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SmolLM2's steps: 8.5 CPU seconds against 11.4. Small models and weights that learn stay as they are."""
+    if torch.cuda.is_available():
+        pytest.skip("a GPU is here: a frozen base is bfloat16 there in any case")
+    model, tokenizer = tiny_of(texts(episodes(2)), 0)
+    save(model, tokenizer, tmp_path / "model")
+
+    def types() -> list[torch.dtype]:
+        return [load_policy(tmp_path / "model", adaptation=way).model.dtype for way in ("lora", "full")]
+
+    monkeypatch.setattr("training.models.bfloat16_is_faster", lambda device: True)
+    assert types() == [torch.float32, torch.float32]
+    monkeypatch.setattr("training.models.TINY_PARAMETERS", 1000)
+    assert types() == [torch.bfloat16, torch.float32]
+    monkeypatch.setattr("training.models.bfloat16_is_faster", lambda device: False)
+    assert types() == [torch.float32, torch.float32]

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 import torch
+import trl.trainer.utils
 from safetensors.torch import load_file
 
 from agents.local import LocalModel
 from agents.scripted import HIDING, HONEST
 from sandbox.errors import InputError
 from tests.training_cases import TASK, episode, episodes, preference, preferences, texts
-from training.data import preference_dataset
+from training.data import conversation, encode, preference_dataset
 from training.dpo import make_trainer, train_dpo
 from training.loop import Diverged, TrainResult, part_of, prepare, trl_arguments
 from training.models import load_policy, make_tiny
@@ -220,3 +221,21 @@ def test_a_result_replaces_an_older_one_whole(tiny: Path, tmp_path: Path) -> Non
     sft(tiny, tmp_path / "out", max_steps=1)
     assert not (tmp_path / "out" / "old").exists()
     assert TASK.name
+
+
+def test_the_head_scores_no_position_without_a_label(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without Triton TRL scores every position; with 49,152 words that is a third of a step on a CPU."""
+    real, scored = trl.trainer.utils._ChunkedLogProbFunction, []
+
+    class Counting:
+        @staticmethod
+        def apply(hidden: torch.Tensor, *rest: Any) -> Any:
+            scored.append(len(hidden))
+            return real.apply(hidden, *rest)
+
+    monkeypatch.setattr("trl.trainer.utils._ChunkedLogProbFunction", Counting)
+    sft(tiny, tmp_path / "out", max_steps=1, batch_size=12)
+    mine = [sum(encode(load_policy(tiny).tokenizer, conversation(each)).mask) for each in episodes()]
+    assert scored == [sum(mine)]

@@ -138,8 +138,8 @@ class Rollouts:
         return float((ours - theirs).mean())
 
 
-def log_probabilities(model: Any, policy: Policy, histories: Sequence[History], batch: int = 8) -> torch.Tensor:
-    """Sum over the agent's tokens of each episode, shape (episodes,)."""
+def log_probabilities(model: Any, policy: Policy, histories: Sequence[History], batch: int = 4) -> torch.Tensor:
+    """Sum over the agent's tokens of each episode, shape (episodes,). Only positions where it spoke get logits."""
     sums = []
     pad = policy.tokenizer.pad_token_id
     for first in range(0, len(histories), batch):
@@ -149,9 +149,10 @@ def log_probabilities(model: Any, policy: Policy, histories: Sequence[History], 
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(model.device)
         mask = torch.nn.utils.rnn.pad_sequence(masks, batch_first=True).to(model.device)
         attention = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        logits = model(input_ids=ids, attention_mask=attention.to(model.device)).logits[:, :-1].float()
-        drawn = torch.log_softmax(logits, -1).gather(-1, ids[:, 1:, None])[..., 0]
-        sums.append((drawn * mask[:, 1:]).sum(1))
+        before = mask[:, 1:].any(0).nonzero()[:, 0]
+        output = model(input_ids=ids, attention_mask=attention.to(model.device), logits_to_keep=before)
+        spoken = torch.log_softmax(output.logits.float(), -1).gather(-1, ids[:, before + 1, None])[..., 0]
+        sums.append((spoken * mask[:, before + 1]).sum(1))
     return torch.cat(sums)
 
 

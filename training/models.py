@@ -27,6 +27,7 @@ from transformers import (
     BitsAndBytesConfig,
 )
 
+from agents.local import bfloat16_is_faster
 from sandbox.errors import InfrastructureError, InputError
 from training.settings import Adaptation
 from training.template import CHATML, fit_tokenizer
@@ -38,6 +39,7 @@ transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
+Dtype = Literal["auto", "float32", "bfloat16"]
 TINY_PARAMETERS = 10_000_000
 """Below this, `auto` trains all weights: adapters would save nothing."""
 
@@ -131,12 +133,13 @@ def load_policy(
     name_or_path: str | Path,
     *,
     adaptation: Adaptation = "auto",
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto",
+    dtype: Dtype = "auto",
 ) -> Policy:
     """Loads a causal language model and makes its tokenizer fit to train with.
 
     `name_or_path` is a folder (of a model or of a LoRA adapter, which is merged into its base) or a name on the
-    Hugging Face hub. `dtype="auto"` is bfloat16 for a frozen base on a GPU and float32 otherwise.
+    Hugging Face hub. `dtype="auto"` is bfloat16 for a frozen base where that is faster (a GPU, a CPU with
+    instructions for it) and float32 otherwise.
     Raises `InputError` for what cannot be loaded, has no usable chat template, or no token to pad with.
     """
     name = str(name_or_path)
@@ -159,10 +162,11 @@ def load_policy(
         raise InputError(f"model {name!r} cannot be loaded: {said}") from None
     if merged:
         model = model.merge_and_unload()
+    small = model.num_parameters() < TINY_PARAMETERS
     if adaptation == "auto":
-        adaptation = "full" if model.num_parameters() < TINY_PARAMETERS else "lora"
-        if dtype == "auto" and on_gpu and adaptation == "lora":
-            model = model.to(torch.bfloat16)
+        adaptation = "full" if small else "lora"
+    if dtype == "auto" and adaptation == "lora" and not small and bfloat16_is_faster("cuda" if on_gpu else "cpu"):
+        model = model.to(torch.bfloat16)
     fit_tokenizer(tokenizer, name)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id

@@ -147,7 +147,7 @@ def train_reward(
     """
     if settings.adaptation == "qlora":
         raise InputError("a reward model trains with full weights or lora; its new head does not live in 4 bits")
-    policy = prepare(settings, model_path)
+    policy = prepare(settings, model_path, dtype="float32")  # the new head learns in it
     model = scoring_model(policy)
     limit = context_limit(settings, policy)
     rows, kept = compare_rows(comparisons, policy.tokenizer, limit, settings)
