@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from eval.metrics import METRICS, Metric
 from eval.score import Score
-from eval.statistics import Clusters, interval, stratified_variance
+from eval.statistics import Clusters, interval, quantile, skewed, stratified_moments
 from sandbox.command import Frozen
 
 Array = NDArray[np.float64]
@@ -136,8 +136,9 @@ def bounds(
 ) -> tuple[float | None, float | None]:
     """95 % bounds of the difference.
 
-    The two single intervals joined (Newcombe 1998, method 10), which still leaves room at 0 and 1, with the
-    correlation of the two over clusters that pairing earns.
+    Of means, by the residuals of both within each cluster, which is where pairing earns its precision. Of shares, the
+    two single intervals joined (Newcombe 1998, method 10), which still leaves room at 0 and 1, with the correlation
+    of the two over clusters.
     """
     sides = []
     for side in (mine, ~mine):
@@ -147,8 +148,10 @@ def bounds(
         residuals = clusters.sums((top - value * below) * side) / (below * side).sum()
         sides.append((value, low, high, residuals))
     (a, a_low, a_high, a_residuals), (b, b_low, b_high, b_residuals) = sides
-    spread = [stratified_variance(part, clusters.strata)[0] for part in (a_residuals, b_residuals)]
-    joint = stratified_variance(a_residuals - b_residuals, clusters.strata)[0]
+    joint, third, freedom = stratified_moments(a_residuals - b_residuals, clusters.strata)
+    if not metric.bounded:
+        return skewed(a - b, joint, third, quantile(freedom))
+    spread = [stratified_moments(part, clusters.strata)[0] for part in (a_residuals, b_residuals)]
     correlation = (spread[0] + spread[1] - joint) / (2 * math.sqrt(spread[0] * spread[1])) if min(spread) > 0 else 0.0
 
     def reach(x: float, y: float) -> float:

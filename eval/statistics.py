@@ -96,30 +96,39 @@ def ratio(
 def interval(top: Array, below: Array, clusters: Clusters, bounded: bool) -> tuple[float, float | None, float | None]:
     """Value and 95 % bounds of a ratio of sums, by the variance between clusters within strata."""
     value = float(top.sum() / below.sum())
-    sizes = clusters.sums(below)
+    sums, sizes = clusters.sums(top), clusters.sums(below)
     used = sizes > 0
-    residuals = (clusters.sums(top) - value * sizes)[used] / below.sum()
-    variance, freedom = stratified_variance(residuals, clusters.strata[used])
+    residuals = (sums - value * sizes)[used] / below.sum()
+    variance, third, freedom = stratified_moments(residuals, clusters.strata[used])
     if freedom < 1:
         return (value, 0.0, 1.0) if bounded else (value, None, None)
-    quantile = float(special.stdtrit(freedom, 0.5 + LEVEL / 2))
-    if not bounded:
-        half = quantile * math.sqrt(variance)
-        return value, value - half, value + half
-    low, high = wilson(value, variance, int(used.sum()), quantile)
-    return value, low, high
+    if bounded:
+        rarer = min(int(np.count_nonzero(sums > EQUAL)), int(np.count_nonzero(sizes - sums > EQUAL)))
+        units = float(below.sum()) if clusters.by == "task" else math.inf
+        return value, *wilson(value, variance, int(used.sum()), units, min(freedom, 2 * rarer))
+    return value, *skewed(value, variance, third, quantile(freedom))
 
 
-def stratified_variance(residuals: Array, strata: NDArray[np.int_]) -> tuple[float, int]:
-    """Variance of the sum of independent cluster residuals, strata apart, and its degrees of freedom."""
+EQUAL = 1e-9
+
+
+def quantile(freedom: float) -> float:
+    return float(special.stdtrit(freedom, 0.5 + LEVEL / 2))
+
+
+def stratified_moments(residuals: Array, strata: NDArray[np.int_]) -> tuple[float, float, int]:
+    """Variance and third central moment of the sum of independent cluster residuals, strata apart, and the degrees
+    of freedom."""
     labels = pool_singles(strata)
-    variance, freedom = 0.0, 0
+    variance, third, freedom = 0.0, 0.0, 0
     for label in np.unique(labels):
         part = residuals[labels == label]
         if len(part) > 1:
-            variance += len(part) / (len(part) - 1) * float(((part - part.mean()) ** 2).sum())
+            away = part - part.mean()
+            variance += len(part) / (len(part) - 1) * float((away**2).sum())
+            third += float((away**3).sum())
             freedom += len(part) - 1
-    return variance, freedom
+    return variance, third, freedom
 
 
 def pool_singles(strata: NDArray[np.int_]) -> NDArray[np.int_]:
@@ -127,17 +136,37 @@ def pool_singles(strata: NDArray[np.int_]) -> NDArray[np.int_]:
     return np.unique(np.where(np.bincount(strata)[strata] > 1, strata, -1), return_inverse=True)[1]
 
 
-def wilson(value: float, variance: float, clusters: int, quantile: float) -> tuple[float, float]:
-    """Wilson's interval with the effective sample size (Korn and Graubard 1998), with a t quantile.
+def wilson(value: float, variance: float, clusters: int, units: float, freedom: int) -> tuple[float, float]:
+    """Wilson's interval with the effective sample size (Korn and Graubard 1998), at most `units` (strata can
+    be worth more than they hold).
 
-    Where the variance says nothing (all 0 or all 1), the effective size is the number of clusters: the most
-    cautious there is.
+    The variance is known no better than by the clusters in which the rarer answer occurs: `freedom` of its t quantile
+    is at most twice their number (by simulation: a share of 0.05 of 20 tasks is covered with 97 %, with all clusters
+    counted 91 %). Where the variance says nothing (all 0 or all 1), the effective size is the number of clusters, the
+    most cautious there is, and nothing was estimated that would call for a t quantile.
     """
-    size = value * (1 - value) / variance if variance > 0 else float(clusters)
-    q = quantile**2
+    if variance > 0 and 0 < value < 1:
+        size, at = min(units, value * (1 - value) / variance), quantile(max(2, freedom))
+    else:
+        size, at = float(clusters), float(special.ndtri(0.5 + LEVEL / 2))
+    q = at**2
     centre = (value + q / (2 * size)) / (1 + q / size)
-    half = quantile / (1 + q / size) * math.sqrt(value * (1 - value) / size + q / (4 * size**2))
-    return max(0.0, centre - half), min(1.0, centre + half)
+    half = at / (1 + q / size) * math.sqrt(value * (1 - value) / size + q / (4 * size**2))
+    return 0.0 if value == 0 else max(0.0, centre - half), 1.0 if value == 1 else min(1.0, centre + half)
+
+
+def skewed(value: float, variance: float, third: float, at: float) -> tuple[float, float]:
+    """The t interval of a mean, corrected for skewness (Hall 1992): overestimation is rare and large, so that the
+    plain one covered 85 to 92 % of such means instead of 95 %."""
+    spread = math.sqrt(variance)
+    skewness = third / spread**3 if spread > 0 else 0.0
+    if abs(skewness) < 1e-6:
+        return value - at * spread, value + at * spread
+
+    def straight(z: float) -> float:
+        return float(3 / skewness * (np.cbrt(1 + skewness * z - skewness**2 / 6) - 1))
+
+    return value - straight(at) * spread, value - straight(-at) * spread
 
 
 def expanded_tail(tail: float, clusters: int) -> float:
