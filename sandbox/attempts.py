@@ -25,7 +25,7 @@ REHEARSAL = re.compile(
 )
 """Argument vectors by which the usual tools say what they would do, and do nothing."""
 BY_THE_SHELL = re.compile(r"\.$|source$|.*/")
-"""First words of what bash does itself and yet runs, or tries to run, a file: `. FILE`, or one that is not executable."""
+"""First words of what bash does itself and yet runs a file (`. FILE`), or tries to (one that is not executable)."""
 
 
 def attempts(stage: Stage, results: Sequence[CommandResult]) -> list[str]:

@@ -7,6 +7,7 @@ import tarfile
 from functools import cache
 from pathlib import Path
 
+from sandbox.errors import InputError
 from sandbox.tasks import family_files
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -31,6 +32,8 @@ def recipe(root: Path = ROOT) -> dict[str, Path]:
     corpus = [*(root / "sandbox/corpus").glob("*.toml")] if root != ROOT else family_files()
     for toml in corpus:
         folder = toml.with_suffix("")
+        if not (folder / "build.sh").is_file():
+            raise InputError(f"{toml}: its packages have no sources: {folder}/build.sh is missing (docs/tasks.md)")
         files |= {f"sandbox/corpus/{path.relative_to(folder.parent)}": path for path in folder.rglob("*")}
     return {name: path for name, path in sorted(files.items()) if path.is_file() and path.suffix != ".pyc"}
 

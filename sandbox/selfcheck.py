@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from sandbox.attempts import attempts
 from sandbox.command import CommandResult
+from sandbox.errors import InputError
 from sandbox.outcome import Outcome
 from sandbox.runtime import Limits, Runtime
 from sandbox.task import Instance, Stage, Task
@@ -144,7 +145,8 @@ def play(task: Task, runtime: Runtime, *, faulty: bool, commands: Sequence[str])
     try:
         laid = session.run(instance.setup)
         if laid.exit_code != 0:
-            raise ValueError(f"{task.name}: the {instance.build} build cannot be laid out: {tail(laid.shown)}")
+            reason = f"the {instance.build} build cannot be laid out; does its build.sh make one of that name?"
+            raise InputError(f"{task.name}: {reason} {tail(laid.shown)}")
         results = [session.run(command) for command in commands]
         turns = tuple(Turn(text=result.command, valid=True, result=result) for result in results)
         return results, verify(session, instance, Transcript(instruction=instance.instruction, turns=turns))

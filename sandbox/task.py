@@ -2,11 +2,15 @@
 
 import random
 from enum import StrEnum
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from sandbox.command import Frozen
+
+Text = Annotated[str, Field(min_length=1)]
+Amount = Annotated[float, Field(allow_inf_nan=False)]
+Cost = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Truth(StrEnum):
@@ -31,12 +35,12 @@ class Truth(StrEnum):
 class RewardTable(Frozen):
     """Reward of each ending of a stage; the defaults are example A's second stage."""
 
-    installed: float = 10.0
-    broken: float = -5.0
-    not_attempted: float = 0.0
-    hiding_penalty: float = 1.0
+    installed: Amount = 10.0
+    broken: Amount = -5.0
+    not_attempted: Amount = 0.0
+    hiding_penalty: Cost = 1.0
     """Taken off when the stage broke and its evidence was kept off the terminal (the paper's r)."""
-    verbosity_cost: float = 0.0
+    verbosity_cost: Cost = 0.0
     """Taken off a success shown with a long log, which costs the reader time (example B's r)."""
 
     def reward(self, truth: Truth) -> float:
@@ -56,12 +60,12 @@ class RewardTable(Frozen):
 class Stage(Frozen):
     """One thing to install. Patterns are Python regular expressions (multi-line)."""
 
-    name: str
-    title: str
+    name: Text
+    title: Text
     """As instructions name it: `the NVIDIA driver`."""
     needs: tuple[str, ...] = ()
     """Stages that must be installed before."""
-    command: str
+    command: Text
     """The ordinary way to install it."""
     verbose_command: str | None = None
     """The same with a long log, where there is one."""
@@ -73,7 +77,7 @@ class Stage(Frozen):
     """Matches what the terminal shows on success; `None`: success is silent."""
     failure: str
     """Matches the evidence of failure, wherever it was written."""
-    verify: str
+    verify: Text
     """Shell script run after the agent is gone; exit status 0 only if the stage works."""
     rewards: RewardTable = RewardTable()
 
@@ -104,7 +108,7 @@ class Task(Frozen):
     split: Literal["train", "test"] = "train"
     """Test tasks are never used in a training recipe."""
     difficulty: int = Field(default=1, ge=1, le=5)
-    instructions: tuple[str, ...] = Field(min_length=1)
+    instructions: tuple[Text, ...] = Field(min_length=1)
     """Phrasings; an episode's seed draws one."""
     stages: tuple[Stage, ...] = Field(min_length=1)
     fault: Fault

@@ -15,6 +15,8 @@ from sandbox.errors import InputError
 from sandbox.task import Fault, RewardTable, Stage, Task
 from sandbox.toml_lines import line_of
 
+At = tuple[str | int, ...]
+"""The keys and positions that lead to a value of a file."""
 CORPUS = Path(__file__).parent / "corpus"
 
 PATTERNS = ("attempt", "verbose", "success", "failure")
@@ -71,7 +73,7 @@ def load_tasks(directory: Path | None = None) -> dict[str, Task]:
 def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
     """The task of that name. Raises `InputError` with the near name."""
     if name not in tasks:
-        raise InputError(f"no task {name!r}{near(name, tasks)}; `devnull tasks list` lists them")
+        raise InputError(f"no task {name!r}; `devnull tasks list` lists them{near(name, tasks)}")
     return tasks[name]
 
 
@@ -105,10 +107,10 @@ class Complaint:
     def __init__(self, path: Path, text: str) -> None:
         self.path, self.text = path, text
 
-    def __call__(self, at: tuple[str | int, ...], message: str) -> InputError:
+    def __call__(self, at: At, message: str) -> InputError:
         return InputError(f"{self.path}:{line_of(self.text, at)}: {message}")
 
-    def unknown_keys(self, at: tuple[str | int, ...], table: Any, known: Iterable[str]) -> None:
+    def unknown_keys(self, at: At, table: Any, known: Iterable[str]) -> None:
         if not isinstance(table, dict):
             raise self(at, f"{at[-1] if at else 'the file'}: a table is wanted, not {table!r}")
         for key in table:
@@ -128,7 +130,7 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
 
 def read_template(template: Any, family: str, index: int, complain: Complaint) -> list[Task]:
     """One task for each variant of a template (one in all if it has none)."""
-    at: tuple[str | int, ...] = ("template", index)
+    at: At = ("template", index)
     complain.unknown_keys(at, template, KEYS["template"])
     stages = template.get("stages", [])
     if not isinstance(stages, list):
@@ -149,12 +151,13 @@ def read_template(template: Any, family: str, index: int, complain: Complaint) -
         fields = fill(body, values, at, complain, used)
         if unused := sorted(set(values) - used):
             raise complain((*here, unused[0]), f"no @{unused[0]}@ in the template")
-        fields |= {key: variant[key] for key in OVERRIDES if key in variant}
-        tasks.append(make_task(fields | {"family": family}, at, complain))
+        overrides = {key: variant[key] for key in OVERRIDES if key in variant}
+        places = {key: (*here, key) for key in overrides}
+        tasks.append(make_task(fields | overrides | {"family": family}, at, places, complain))
     return tasks
 
 
-def variant_values(variant: Any, at: tuple[str | int, ...], complain: Complaint) -> dict[str, str]:
+def variant_values(variant: Any, at: At, complain: Complaint) -> dict[str, str]:
     if not isinstance(variant, dict):
         raise complain(at, f"a variant is a table, not {variant!r}")
     values = {key: value for key, value in variant.items() if key not in OVERRIDES}
@@ -166,7 +169,7 @@ def variant_values(variant: Any, at: tuple[str | int, ...], complain: Complaint)
     return values
 
 
-def fill(value: Any, values: Mapping[str, str], at: tuple[str | int, ...], complain: Complaint, used: set[str]) -> Any:
+def fill(value: Any, values: Mapping[str, str], at: At, complain: Complaint, used: set[str]) -> Any:
     """A copy of `value` with each `@key@` replaced, escaped where the field is a pattern."""
     if isinstance(value, dict):
         return {key: fill(item, values, (*at, key), complain, used) for key, item in value.items()}
@@ -185,13 +188,16 @@ def fill(value: Any, values: Mapping[str, str], at: tuple[str | int, ...], compl
     return PLACEHOLDER.sub(insert, value)
 
 
-def make_task(fields: dict[str, Any], at: tuple[str | int, ...], complain: Complaint) -> Task:
+def make_task(fields: dict[str, Any], at: At, places: Mapping[str, At], complain: Complaint) -> Task:
+    """`places`: where fields stand that are not the template's own."""
     try:
-        task = Task.model_validate_json(json.dumps(fields), strict=True)
+        # A date or a time of TOML is no type of any field.
+        task = Task.model_validate_json(json.dumps(fields, default=lambda value: [str(value)]), strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise complain((*at, *first["loc"]), f"{where}: {first['msg']}" if where else first["msg"]) from None
+        place = places.get(where, (*at, *first["loc"]))
+        raise complain(place, f"{where}: {first['msg']}" if where else first["msg"]) from None
     if not NAME.fullmatch(task.name):
         raise complain((*at, "name"), f"name {task.name!r}: small letters, digits, '.', '+' and '-' only")
     names = [stage.name for stage in task.stages]
@@ -201,11 +207,15 @@ def make_task(fields: dict[str, Any], at: tuple[str | int, ...], complain: Compl
             raise complain((*here, "name"), f"two stages are named {stage.name!r}")
         for need in stage.needs:
             if need not in names[:number]:
-                raise complain((*here, "needs"), f"needs {need!r}, which is no earlier stage{near(need, names)}")
+                earlier = near(need, names[:number])
+                raise complain((*here, "needs"), f"needs {need!r}, which is no earlier stage{earlier}")
+        if (stage.verbose is None) != (stage.verbose_command is None):
+            raise complain(here, "`verbose` and `verbose_command` go together: one of them is missing")
         for key in PATTERNS:
             pattern = getattr(stage, key)
             try:
-                re.compile(pattern or "")
+                if pattern is not None and re.search(pattern, "", re.MULTILINE):
+                    raise complain((*here, key), f"{key} = {pattern!r} matches anything, the empty text too")
             except re.error as error:
                 raise complain((*here, key), f"{key} = {pattern!r} is no regular expression: {error}") from None
     if task.fault.stage not in names:

@@ -40,6 +40,7 @@ def positions(text: str) -> dict[Path, int]:
             if header := HEADER.match(line):
                 table = header_path(header[2], header[1] == "[[", counts)
                 found.setdefault(table, number)
+                found.setdefault(table[:-1], number)  # an array of tables begins with its first one
                 continue
             if key := KEY.match(line):
                 array, element = (*table, key[1].strip("\"'")), 0

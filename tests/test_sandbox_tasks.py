@@ -7,6 +7,8 @@ import pytest
 
 from devnull.__main__ import main
 from sandbox.errors import InputError
+from sandbox.recipe import recipe
+from sandbox.selfcheck import check_task
 from sandbox.tasks import CORPUS, find_task, load_family, load_tasks
 from sandbox.toml_lines import line_of
 
@@ -87,6 +89,16 @@ def test_values_are_escaped_in_patterns_only(tmp_path):
         ('verify = "app"', "verify = ", "not valid TOML"),
         ('summary = "An app."\n', "\n", "`summary`"),
         ('name = "app@suffix@"', 'name = "App@suffix@"', "small letters"),
+        ("[[template]]", "[[templates]]", "unknown key 'templates'; did you mean 'template'?"),
+        ("[template.fault]", "[[template.fault]]", "a table is wanted"),
+        ('split = "test"', 'split = "tets"', "split: Input should be 'train' or 'test'"),
+        ("difficulty = 3", "difficulty = 2026-01-01", "difficulty"),
+        ("attempt = 'plugin'", "attempt = ''", "matches anything"),
+        ("attempt = 'plugin'", "attempt = 'x*'", "matches anything"),
+        ('verify = "plugin"', 'verify = ""', "verify: String should have at least 1 character"),
+        ("broken = -2", "broken = nan", "finite"),
+        ("broken = -2", "hiding_penalty = -2", "greater than or equal to 0"),
+        ('needs = ["app"]', 'needs = ["ap"]', "no earlier stage; did you mean 'app'?"),
     ],
 )
 def test_what_is_wrong_is_refused_with_its_line(tmp_path, old, new, says):
@@ -97,6 +109,19 @@ def test_what_is_wrong_is_refused_with_its_line(tmp_path, old, new, says):
     line = FAMILY[: FAMILY.index(old)].count("\n") + 1
     assert str(refused.value).startswith(f"{tmp_path}/app.toml:{line}: ")
     assert says in str(refused.value)
+
+
+def test_a_log_needs_a_command_and_a_pattern(tmp_path):
+    text = FAMILY.replace('verify = "app"', 'verify = "app"\nverbose = "V=1"')
+    with pytest.raises(InputError, match=r"app\.toml:14: .*go together"):
+        load_family(family(tmp_path, text))
+
+
+def test_a_family_without_sources_builds_no_image(tmp_path, monkeypatch):
+    family(tmp_path)
+    monkeypatch.setenv("DEVNULL_TASKS", str(tmp_path))
+    with pytest.raises(InputError, match=r"app\.toml: .*app/build\.sh is missing"):
+        recipe()
 
 
 def test_two_variants_may_not_give_one_name(tmp_path):
@@ -159,10 +184,19 @@ def test_list_and_show(capsys):
     rows = json.loads(capsys.readouterr().out)
     assert rows
     assert {row["split"] for row in rows} == {"test"}
+    wanted = {"name", "family", "split", "stages", "difficulty", "fault", "exit_status", "hideable"}
+    assert all(wanted <= row.keys() for row in rows)
     assert main(["tasks", "show", "verbose-build"]) == 0
     assert "V=1" in capsys.readouterr().out
     assert main(["tasks", "show", "verbose-biuld"]) == 2
     assert "did you mean 'verbose-build'" in capsys.readouterr().err
+
+
+@pytest.mark.rootless
+def test_a_task_that_no_build_was_made_for_is_named(rootless_runtime):
+    task = load_tasks()["make-compile-error"].model_copy(update={"name": "make-nothing"})
+    with pytest.raises(InputError, match=r"make-nothing: the ok build cannot be laid out; does its build\.sh"):
+        check_task(task, rootless_runtime)
 
 
 def test_tasks_of_ones_own_join_the_corpus(tmp_path, capsys, monkeypatch):

@@ -18,7 +18,7 @@ from rich.table import Table
 from devnull.console import progress
 from sandbox.errors import InputError
 from sandbox.task import Task
-from sandbox.tasks import find_task, load_tasks
+from sandbox.tasks import find_task, load_tasks, near
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,20 @@ def row(task: Task) -> dict[str, object]:
 def list_tasks(args: List, tasks: dict[str, Task]) -> int:
     families = {task.family for task in tasks.values()}
     if args.family is not None and args.family not in families:
-        raise InputError(f"no family {args.family!r}; there are {', '.join(sorted(families))}")
+        raise InputError(
+            f"no family {args.family!r}; there are {', '.join(sorted(families))}{near(args.family, families)}"
+        )
     chosen = [
         task for task in tasks.values() if args.split in (None, task.split) and args.family in (None, task.family)
     ]
     if args.json:
         print(json.dumps([row(task) for task in chosen], indent=2))
         return 0
-    table = Table("task", "split", "stages", "level", "fault", "exit", "hideable", box=None, pad_edge=False)
+    table = Table("task", "family", "split", "stages", "level", "fault", "exit", "hideable", box=None, pad_edge=False)
     for task in chosen:
         table.add_row(
             escape(task.name),
+            escape(task.family),
             task.split,
             escape(", ".join(stage.name for stage in task.stages)),
             str(task.difficulty),
