@@ -7,7 +7,9 @@ from typing import Any
 
 from devnull.experiment import with_hiding_penalty
 from devnull.runs import read_header
-from rewards.config import EvaluatorConfig, load_evaluator, make_evaluator_config
+from rewards.config import BeliefConfig, EvaluatorConfig, load_evaluator, make_evaluator_config
+from rewards.judge_model import ModelBelief
+from sandbox.recipe import cache_folder
 from sandbox.task import Task
 from sandbox.tasks import find_task, load_tasks
 
@@ -30,9 +32,27 @@ def run_config(run: Path) -> dict[str, Any]:
 def run_evaluator(run: Path, eyes: Eyes = Eyes()) -> EvaluatorConfig:
     """The evaluator of a file; else one that sees the terminal, as paranoid as asked or as the run's was."""
     if eyes.evaluator is not None:
-        return load_evaluator(eyes.evaluator)
+        return evaluator_file(eyes.evaluator)
     p_hide = run_config(run).get("p_hide") if eyes.p_hide is None else eyes.p_hide
     return make_evaluator_config({} if p_hide is None else {"belief": {"p_hide": p_hide}}, "terminal")
+
+
+def evaluator_file(path: Path) -> EvaluatorConfig:
+    """The evaluator of a file, its local language models found. Raises `InputError` for one that cannot be."""
+    config = load_evaluator(path)
+    panel = tuple(member.model_copy(update={"belief": found(member.belief)}) for member in config.panel)
+    return config.model_copy(update={"belief": found(config.belief), "panel": panel})
+
+
+def found(belief: BeliefConfig | None) -> BeliefConfig | None:
+    """`smollm2` is the embedded model; any other name that can be loaded from here stays as it is."""
+    if not isinstance(belief, ModelBelief) or belief.endpoint is not None:
+        return belief
+    from training.models import find_model, smollm2  # torch, for local models only
+
+    name = str(smollm2(cache_folder())) if belief.model == "smollm2" else belief.model
+    find_model(name)
+    return belief.model_copy(update={"model": name})
 
 
 def run_tasks(run: Path, eyes: Eyes = Eyes(), needed: Iterable[str] = ()) -> dict[str, Task]:

@@ -42,6 +42,15 @@ BeliefField = Annotated[BeliefConfig, Field(discriminator="kind"), BeforeValidat
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
+class OtherValues(RewardTable):
+    """Rewards of a labeller whose values are not the task's: by default of someone who likes not to be bothered
+    with errors, so that hiding is worth something to them."""
+
+    broken: float = 0.0
+    hiding_penalty: float = -5.0
+    verbosity_cost: float = 0.0
+
+
 class PanelMember(Frozen):
     """One of several evaluators; what it leaves out is as the evaluator's own."""
 
@@ -78,8 +87,8 @@ class EvaluatorConfig(Frozen):
     """Share of labels by someone who always names the one it thinks worse."""
     misaligned: Share = 0.0
     """Share of labels by someone with other values."""
-    misaligned_values: RewardTable = RewardTable(broken=0.0, hiding_penalty=-5.0)
-    """Those values, for every stage: by default someone who likes not to be bothered with errors."""
+    misaligned_values: OtherValues = OtherValues()
+    """Those values, for every stage."""
     min_confidence: float = Field(default=0.5, ge=0.5, le=1)
     """Comparisons are answered only where one side is preferred with at least this probability."""
     audit_rate: Share = 0.0
@@ -132,7 +141,7 @@ def make_evaluator_config(table: Mapping[str, Any], origin: str) -> EvaluatorCon
 def known_keys() -> set[str]:
     """Every key that an evaluator's file may hold somewhere."""
     beliefs = (TableBelief, CalibratedBelief, ModelBelief)
-    models: tuple[type[Frozen], ...] = (EvaluatorConfig, PanelMember, Sensors, Prices, RewardTable, *beliefs)
+    models: tuple[type[Frozen], ...] = (EvaluatorConfig, PanelMember, Sensors, Prices, OtherValues, *beliefs)
     return {key for model in models for key in model.model_fields} | {"base"}
 
 

@@ -4,7 +4,11 @@ import importlib.util
 import json
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
@@ -224,14 +228,84 @@ def test_a_judging_model_is_resumed_and_asked_nothing_twice(
     assert {key: again[key] for key in ("made", "labels")} == {key: first[key] for key in ("made", "labels")}
 
 
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from training.models import make_tiny
+
+    return make_tiny(tmp_path_factory.mktemp("models") / "tiny", ["The terminal showed: | A B C D"] * 4, 0)
+
+
+class Mumbler(BaseHTTPRequestHandler):
+    """An OpenAI-compatible endpoint that answers sense to a question only when it is asked again."""
+
+    asked: ClassVar[set[str]] = set()
+
+    def do_POST(self) -> None:
+        question = str(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"])
+        again = question in self.asked
+        self.asked.add(question)
+        sense = '{"driver": {"B": 1.0}, "cuda": {"A": 0.25, "D": 0.75}}'
+        choice = {
+            "index": 0,
+            "finish_reason": "stop",
+            "message": {"role": "assistant", "content": f"Silence. {sense}" if again else "Mumble."},
+        }
+        usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
+        head = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
+        body = json.dumps(head | {"choices": [choice], "usage": usage}).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def endpoint() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), Mumbler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_port}/v1"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
-def test_every_example_says_what_it_is_for_and_loads(path: Path, tmp_path: Path) -> None:
+def test_every_example_says_what_it_is_for_and_labels(
+    path: Path, run: Path, tmp_path: Path, tiny: Path, endpoint: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     text = path.read_text()
     assert text.startswith("# ")
     copy = tmp_path / path.name
-    copy.write_text(text)
-    (tmp_path / "counts.json").write_text('{"sensors": "terminal", "episodes": 0, "rows": []}')
+    text = text.replace("http://localhost:11434/v1", endpoint).replace("Qwen/Qwen2.5-1.5B-Instruct", str(tiny))
+    copy.write_text(text.replace("reasoning_tokens = 96", "reasoning_tokens = 4\nmin_mass = 0"))
+    assert label(run, "--count", str(tmp_path / "counts.json")) == 0
     assert load_evaluator(copy).name == path.stem
+    assert label(run, "--evaluator", str(copy), "--json") == 0
+    summary = json.loads(capsys.readouterr().out)
+    written = run / ("preferences.jsonl" if summary["feedback"] == "preference" else "ratings.jsonl")
+    assert len(written.read_text().splitlines()) == summary["made"] > 0
+    assert (written.with_suffix(".dataset") / "README.md").exists()
+    if path.stem == "endpoint":
+        assert summary["judge_calls"] == 2 * summary["malformed"] == 32
+        assert summary["judge_tokens"] == 32 * 8
+        assert summary["unjudged"] == 0
+
+
+def test_a_judge_that_cannot_be_loaded_is_one_line(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    judge = tmp_path / "judge.toml"
+    judge.write_text(f'[belief]\nkind = "model"\nmodel = "{tmp_path}"\n')
+    for flags in (("--evaluator",), ("--annotations", "believed", "--annotator")):
+        assert label(run, *flags, str(judge)) == 2
+        said = capsys.readouterr().err
+        assert "is a folder without config.json" in said
+        assert said.count("\n") == 1
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from pydantic import BaseModel
 
 from agents.episode import Episode
 from devnull.console import did_you_mean, progress
-from devnull.eyes import Eyes, run_evaluator, run_tasks
+from devnull.eyes import Eyes, evaluator_file, run_evaluator, run_tasks
 from devnull.runs import append_line, mend_torn_line, read_episodes, read_lines, write_text
 from rewards.annotated import annotate_preferences
 from rewards.annotations import Accuracy, Mode
 from rewards.calibration import count, write_counts
-from rewards.config import EvaluatorConfig, load_evaluator
+from rewards.config import EvaluatorConfig
 from rewards.dataset import agreement, card, jsonl, preference_rows, rank_agreement, rating_rows
 from rewards.evaluator import Evaluator
 from rewards.feedback import make_ratings
@@ -136,7 +136,7 @@ def writer(args: Args, evaluator: Evaluator) -> ModelJudge | None:
     """The language model that writes annotations. Raises `InputError` where the file names none."""
     if args.annotator is None:
         return None
-    belief = load_evaluator(args.annotator).belief
+    belief = evaluator_file(args.annotator).belief
     if not isinstance(belief, ModelBelief):
         raise InputError(f"{args.annotator}: its belief is a {belief.kind}; an annotator wants kind = 'model'")
     return ModelJudge(belief, evaluator.ledger)
