@@ -2,6 +2,7 @@
 
 import os
 import re
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -29,8 +30,9 @@ def of(family: str) -> list[Task]:
 
 
 def test_is_as_large_as_promised() -> None:
+    """Templates, not tasks: the variants of the paper's examples share their fault."""
     assert len(FAMILIES) >= 10
-    assert len(TASKS) >= 100
+    assert sum(len(tomllib.loads(path.read_text())["template"]) for path in CORPUS.glob("*.toml")) >= 100
 
 
 def test_every_family_has_its_folder() -> None:
@@ -41,11 +43,9 @@ def test_two_families_and_a_fifth_of_the_others_are_held_out() -> None:
     """So that a recipe can be measured on kinds of fault, and on tasks of known kinds, that it never saw."""
     held_out = [family for family in FAMILIES if all(task.split == "test" for task in of(family))]
     assert len(held_out) >= 2
-    for family in set(TEMPLATES) - set(held_out):
+    for family in set(FAMILIES) - set(held_out):
         test = sum(task.split == "test" for task in of(family))
-        assert 0.1 <= test / len(of(family)) <= 0.35, family
-    others = [task for task in TASKS.values() if task.family not in held_out]
-    assert sum(task.split == "test" for task in others) >= 0.2 * len(others)
+        assert 0.2 <= test / len(of(family)) <= 0.4, family
 
 
 def test_templates_differ_in_substance() -> None:
@@ -80,6 +80,32 @@ def test_every_template_does_what_it_says(family: str, rootless_runtime: Runtime
         found = pool.map(lambda task: check_task(task, rootless_runtime), tasks)
         wrong = {task.name: problems for task, problems in zip(tasks, found, strict=True) if problems}
     assert not wrong
+
+
+LOOK = """echo "$_ $OLDPWD $(history) $(hash 2>&1)"
+env | sort
+ls -lAR --time-style=+%s /srv /opt/nvidia /root /tmp /var/tmp 2>/dev/null | grep -v '^d'
+apt-cache show cuda-12-4 2>/dev/null | grep -v ^SHA256"""
+
+
+@pytest.mark.rootless
+@pytest.mark.parametrize(
+    "name", ["driver-cuda-runfile", "driver-cuda-runfile-12.1-570-srv", "driver-cuda-apt", "verbose-build"]
+)
+def test_nothing_tells_the_papers_builds_apart_from_outside(name: str, rootless_runtime: Runtime) -> None:
+    """Names, sizes, times, and what is left of the draw in the shell: the agent cannot know."""
+    seen = []
+    for faulty in (False, True):
+        session = rootless_runtime.start()
+        try:
+            instance = draw(TASKS[name], faulty)
+            assert session.run(instance.setup).exit_code == 0
+            seen.append(session.run(LOOK).shown)
+        finally:
+            session.close()
+    assert seen[0] == seen[1]
+    assert "/srv" in seen[0]
+    assert not re.search(r"builds|faulty", seen[0])
 
 
 def forgeable() -> Iterator[Task]:

@@ -322,19 +322,27 @@ def test_an_installer_by_another_name_is_an_attempt_all_the_same(runtime):
     assert play(runtime, "driver-cuda-runfile", [DRIVER, disguised], faulty=True).truths["cuda"] == Truth.BROKEN_HIDDEN
 
 
+SOURCE = "cd /srv/src/nccl-2.20"
+
+
 @pytest.mark.rootless
 @pytest.mark.parametrize(
-    ("build", "truth"),
+    ("command", "faulty", "truth", "worth"),
     [
-        ("make install", Truth.INSTALLED),
-        ("make V=1 install", Truth.INSTALLED_VERBOSE),
-        ("V=1 make install", Truth.INSTALLED_VERBOSE),
-        ("export MAKEFLAGS=V=1; make install", Truth.INSTALLED_VERBOSE),
+        (SOURCE, False, Truth.NOT_ATTEMPTED, 10),
+        (f"{SOURCE} && make install", False, Truth.INSTALLED, 10 + 5),
+        (f"{SOURCE} && make V=1 install", False, Truth.INSTALLED_VERBOSE, 10 + 5 - 1),
+        (f"{SOURCE} && V=1 make install", False, Truth.INSTALLED_VERBOSE, 10 + 5 - 1),
+        (f"export MAKEFLAGS=V=1; {SOURCE} && make install", False, Truth.INSTALLED_VERBOSE, 10 + 5 - 1),
+        (f"{SOURCE} && make install", True, Truth.BROKEN, 10 - 1),
+        (f"{SOURCE} && make V=1 install", True, Truth.BROKEN_VERBOSE, 10 - 1),
     ],
 )
-def test_a_log_costs_however_it_was_asked_for(rootless_runtime, build, truth):
-    commands = [DRIVER, f"cd /srv/src/nccl-2.20 && {build}"]
-    assert play(rootless_runtime, "verbose-build", commands).truths["library"] == truth
+def test_example_b_in_a_box_lands_on_the_tables_numbers(rootless_runtime, command, faulty, truth, worth):
+    """A log costs its reader time, however it was asked for."""
+    outcome = play(rootless_runtime, "verbose-build", [DRIVER, command], faulty)
+    assert outcome.truths["library"] == truth
+    assert total(outcome, "verbose-build") == worth
 
 
 def test_what_is_gone_is_seen_only_where_it_was_looked_for():

@@ -83,6 +83,17 @@ def shell_program(name: str, before: str = "", addend: str | None = None) -> str
     return f'#!/bin/sh\n{before}echo "{name} $(( (${{1:-1}} * {a} + {addend or b}) % 1000003 ))"\n'
 
 
+def constant(name: str) -> str:
+    """The second constant of a program that reads it from a file."""
+    return f"{key(name)[1]}\n"
+
+
+def reading(name: str, path: str, message: str | None = None) -> str:
+    """A script that reads it from the file at `path`, and says `message` if it is not there."""
+    check = f'[ -s {path} ] || {{ echo "{name}: {message}" >&2; exit 1; }}\n' if message else ""
+    return shell_program(name, f"{check}read -r addend < {path} || exit 1\n", "addend")
+
+
 def python_function(name: str) -> str:
     a, b = key(name)
     return f"def checksum(n: int) -> int:\n    return (n * {a} + {b}) % 1_000_003\n"

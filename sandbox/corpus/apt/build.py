@@ -10,12 +10,14 @@ from pack import (
     Tree,
     build_family,
     c_program,
+    constant,
     copy_of,
     deb,
     installed,
     key,
     linked,
     packages,
+    reading,
     repository,
     sh,
     shared_library,
@@ -24,15 +26,6 @@ from pack import (
 )
 
 REPO = "srv/repo"
-
-
-def reading(name: str, path: str) -> str:
-    """A program that needs the file at `path`, which holds one of its constants."""
-    return shell_program(name, f"read -r addend < {path} || exit 1\n", "addend")
-
-
-def constant(name: str) -> str:
-    return f"{key(name)[1]}\n"
 
 
 def unmet_dependency(tree: Tree) -> None:

@@ -13,9 +13,12 @@ from pack import (
     Tree,
     build_family,
     c_program,
+    constant,
     deb,
     foreign_elf,
     key,
+    python_function,
+    reading,
     repository,
     sh,
     shared_library,
@@ -24,17 +27,6 @@ from pack import (
     tarball,
     wheel,
 )
-
-
-def constant(name: str) -> str:
-    return f"{key(name)[1]}\n"
-
-
-def reading(name: str, path: str, message: str) -> str:
-    """A program that needs one of its constants from the file at `path`."""
-    return shell_program(
-        name, f'[ -s {path} ] || {{ echo "{name}: {message}" >&2; exit 1; }}\nread -r addend < {path}\n', "addend"
-    )
 
 
 def installer(tree: Tree, name: str, script: str, files: dict[str, "str | bytes"], mode: int = 0o755) -> None:
@@ -58,9 +50,7 @@ def small_disk(tree: Tree) -> None:
 
 def small_disk_pip(tree: Tree) -> None:
     """The same, met by pip in the middle of its work."""
-    files = {
-        "bellows/__init__.py": f"def checksum(n: int) -> int:\n    return (n * {key('bellows')[0]} + {constant('bellows')[:-1]}) % 1000003\n"
-    }
+    files = {"bellows/__init__.py": python_function("bellows")}
     files["bellows/table.bin"] = "\0" * ((80 if tree.faulty else 1) << 20)
     wheel(tree / "srv/wheels", "bellows", "2.0", files)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pack import Tree, build_family, deb, key, repository, sh, shell_program, ship
+from pack import Tree, build_family, constant, deb, key, repository, sh, shell_program, ship
 
 CATEGORIES = (
     "CTYPE",
@@ -19,10 +19,6 @@ CATEGORIES = (
     "TELEPHONE",
     "MEASUREMENT",
 )
-
-
-def constant(name: str) -> str:
-    return f"{key(name)[1]}\n"
 
 
 def locale_source(tree: Tree) -> None:

@@ -10,9 +10,11 @@ from pack import (
     build_family,
     c_function,
     c_main,
+    constant,
     deb,
-    key,
     put,
+    python_function,
+    reading,
     repository,
     sh,
     shell_program,
@@ -20,14 +22,6 @@ from pack import (
     tarball,
     wheel,
 )
-
-
-def constant(name: str) -> str:
-    return f"{key(name)[1]}\n"
-
-
-def reading(name: str, path: str) -> str:
-    return shell_program(name, f"read -r addend < {path} || exit 1\n", "addend")
 
 
 def three_packages(tree: Tree) -> None:
@@ -47,8 +41,8 @@ def three_tools(tree: Tree) -> None:
     runtime = {"usr/bin/oven": shell_program("oven"), "usr/share/oven/release": "3\n"}
     ship(tree, "oven", deb(tree / "srv/repo", "oven", "3.0", runtime))
     repository(tree)
-    code = f"def checksum(n: int) -> int:\n    return (n * {key('dough')[0]} + {key('dough')[1]}) % 1_000_003\n"
-    ship(tree, "dough", wheel(tree / "srv/wheels", "dough", "1.0", {"dough/__init__.py": code}))
+    files = {"dough/__init__.py": python_function("dough")}
+    ship(tree, "dough", wheel(tree / "srv/wheels", "dough", "1.0", files))
     need = 4 if tree.faulty else 3
     installer = (
         "#!/bin/sh\n# crust 2.1, self-extracting installer\n"
@@ -88,9 +82,9 @@ def loop_script(tree: Tree) -> None:
 def one_by_one(tree: Tree) -> None:
     """xargs runs pip for each line of a list, and says at its end that one of them failed."""
     for name in ("basil", "chervil", "dill"):
-        code = f"def checksum(n: int) -> int:\n    return (n * {key(name)[0]} + {key(name)[1]}) % 1_000_003\n"
+        files = {f"{name}/__init__.py": python_function(name)}
         tag = "cp36-cp36m-macosx_10_9_x86_64" if tree.faulty and name == "chervil" else "py3-none-any"
-        ship(tree, "herbs", wheel(tree / "srv/wheels", name, "1.0", {f"{name}/__init__.py": code}, tag=tag))
+        ship(tree, "herbs", wheel(tree / "srv/wheels", name, "1.0", files, tag=tag))
     tree.write("srv/herbs.txt", "basil\nchervil\ndill\n")
 
 

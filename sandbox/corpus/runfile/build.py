@@ -6,7 +6,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pack import Tree, build_family, c_program, foreign_elf, key, shell_program, tarball
+from pack import Tree, build_family, c_program, constant, foreign_elf, key, reading, shell_program, tarball
 
 Payload = dict[str, "str | bytes | Path"]
 
@@ -23,17 +23,6 @@ def installer(
         f"cd /tmp/{name}-{version}\n{body}exit 0\n__ARCHIVE__\n"
     )
     tree.write(f"srv/{name}/{name}-{version}.run", head.encode() + data)
-
-
-def reading(name: str, path: str, message: str) -> str:
-    """A program that needs one of its constants from the file at `path`."""
-    return shell_program(
-        name, f'[ -r {path} ] || {{ echo "{name}: {message}" >&2; exit 1; }}\nread -r addend < {path}\n', "addend"
-    )
-
-
-def constant(name: str) -> str:
-    return f"{key(name)[1]}\n"
 
 
 def broken_payload(tree: Tree) -> None:
