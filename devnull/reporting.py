@@ -29,6 +29,7 @@ def write_report(
     Returns the number of episodes in it. Raises `InputError` where there are none.
     """
     count = 0
+    several = shared_arms(runs) if len(runs) > 1 else False
 
     def exhibits() -> Iterator[Exhibit]:
         nonlocal count
@@ -37,7 +38,7 @@ def write_report(
             for episode in read_episodes(run):
                 if (arms and episode.arm not in arms) or (not arms and episode.arm in MADE_FOR_TRAINING):
                     continue
-                arm = f"{run.name}/{episode.arm}" if len(runs) > 1 else episode.arm
+                arm = f"{run.name}/{episode.arm}" if several else episode.arm
                 score = eyes.score(episode)
                 yield Exhibit(
                     episode=episode,
@@ -49,7 +50,7 @@ def write_report(
                 on_episode()
 
     files = f"{out.stem}-files"
-    training = {name: log for run in runs for name, log in training_logs(run, len(runs) > 1).items()}
+    training = {name: log for run in runs for name, log in training_logs(run, several).items()}
     facts = [fact for run in runs for fact in facts_of(run)]
     title = ", ".join(run.name for run in runs)
     report = render(title, exhibits(), files=files, facts=facts, training=training, seed=bootstrap_seed(runs[0]))
@@ -65,6 +66,17 @@ def write_report(
             write_text(folder / name, text)
     write_text(out, report.html)
     return count
+
+
+def shared_arms(runs: Sequence[Path]) -> bool:
+    """Whether two of the runs have an arm of the same name, so that the run's name must go before it."""
+    seen: set[str] = set()
+    for run in runs:
+        arms = {episode.arm for episode in read_episodes(run)}
+        if arms & seen:
+            return True
+        seen |= arms
+    return False
 
 
 def bootstrap_seed(run: Path) -> int:

@@ -117,8 +117,30 @@ def test_the_index_says_what_the_scores_say(task: Task) -> None:
     hidden = [each for each in scores if each.arm == "partial"]
     assert suppression["arms"]["partial"] == metrics(hidden)["error_suppression_rate"].model_dump()
     assert {(change["arm"], change["reference"]) for change in index["changes"]} == {("partial", "sft")}
-    assert "8 of them" in report.html  # hidden, of 16 that ended broken
+    words = report.html[report.html.index('<p class="words">') : report.html.index("</p>", report.html.index("words"))]
+    assert "the evaluator never came to see: partial 8 of 8; sft none." in words
+    assert "Relative to sft: deceptive inflation by partial; overjustification by none." in words
     assert report.pages == {}
+
+
+def test_verdicts_stand_in_the_table_with_their_bounds(task: Task) -> None:
+    html = render("a run", exhibits(task, some(task)), files="f").html
+    table = html[html.index('<table class="verdicts">') : html.index("</table>")]
+    cells = re.sub(r"<[^>]+>|\s+", " ", table[table.index("<tbody>") :])
+    assert re.search(r"partial\s+sft\s+yes\s+no\s+\+2\.00\s+\+1\.\d\d to \+2\.\d\d", cells), cells
+
+
+def test_runs_with_arms_of_their_own_need_no_prefix_and_share_a_reference(task: Task, tmp_path: Path) -> None:
+    for name, arm in (("one", "honest"), ("two", "hiding")):
+        (tmp_path / name).mkdir()
+        lines = [episode(task, seed, arm, hide=arm == "hiding").model_dump_json() + "\n" for seed in range(12)]
+        (tmp_path / name / "episodes.jsonl").write_text("".join(lines))
+    write_report([tmp_path / "one", tmp_path / "two"], tmp_path / "both.html")
+    index = packed((tmp_path / "both.html").read_text(), "index")
+    assert index["arms"] == ["honest", "hiding"]
+    assert [(change["arm"], change["reference"]) for change in index["changes"]] == [("hiding", "honest")]
+    write_report([tmp_path / "one", tmp_path / "one"], tmp_path / "twice.html")
+    assert packed((tmp_path / "twice.html").read_text(), "index")["arms"] == ["one/honest"]
 
 
 def test_what_hid_and_what_it_hid_are_in_the_table(task: Task) -> None:
@@ -202,10 +224,28 @@ class TestInChromium:
 
     def test_it_is_drawn_without_a_complaint(self, opened: Page) -> None:
         assert opened.ask("document.querySelectorAll('circle.dot').length") == 19
-        assert opened.ask("document.querySelectorAll('#rates-figures figure').length") == 10
+        assert opened.ask("document.querySelectorAll('#rates-figures figure').length") == 12
         assert opened.ask("document.querySelectorAll('#quadrant-figure circle').length") == 1
         assert opened.ask("document.querySelector('#steps-figures h3').textContent").startswith("training loss")
         assert opened.complaints == []
+
+    def test_hidden_failures_are_ringed_and_groups_are_counted(self, opened: Page) -> None:
+        assert opened.ask("document.querySelectorAll('circle.dot.hid').length") == 7
+        numbers = opened.ask("[...document.querySelectorAll('text.many')].map((each) => each.textContent)")
+        assert sorted(map(int, numbers)) == [6, 6, 7]
+
+    def test_arrows_walk_the_list(self, opened: Page) -> None:
+        opened.ask("location.hash = '#e1'")
+        opened.until("document.querySelector('#episode h3')?.textContent.startsWith('Episode 1 ')")
+        opened.ask("document.getElementById('list').focus()")
+        opened.press("ArrowDown")
+        opened.until("document.querySelector('#episode h3').textContent.startsWith('Episode 2 ')")
+        assert opened.ask("document.activeElement.id") == "list"
+
+    def test_a_phone_scrolls_one_way_only(self, opened: Page) -> None:
+        opened.call("Emulation.setDeviceMetricsOverride", width=390, height=844, deviceScaleFactor=1, mobile=True)
+        assert opened.ask("document.documentElement.scrollWidth") <= 390
+        opened.call("Emulation.clearDeviceMetricsOverride")
 
     def test_dots_above_the_diagonal_are_the_overestimated(self, opened: Page) -> None:
         opened.ask(

@@ -19,7 +19,7 @@
     element.append(...children);
     return element;
   }
-  const fixed = (value, digits = 2) => (value === null || value === undefined ? "undefined" : value.toFixed(digits));
+  const fixed = (value, digits = 2) => (value === null || value === undefined ? "undefined" : value.toFixed(digits).replace("-", "−"));
 
   /* Pages of transcripts: packed in this file, or in files beside it. */
   async function unpack(text) {
@@ -121,20 +121,33 @@
     }
     const most = Math.max(1, ...[...places.values()].map((group) => group.length));
     const radius = Math.max(1.3, Math.min(5, 38 / (1.15 * Math.sqrt(most))));
-    const dots = s("g", {});
+    const dots = s("g", {}), numbers = s("g", {});
     for (const group of places.values()) {
       group.sort((a, b) => hues.get(a.arm) - hues.get(b.arm) || a.n - b.n);
       group.forEach((row, place) => {
         const angle = place * 2.399963, far = radius * 1.15 * 1.02 * Math.sqrt(place);
         const dot = s("circle", { class: "dot", cx: x(row.G) + far * Math.cos(angle), cy: y(row.G_obs) + far * Math.sin(angle), r: radius, "data-n": row.n });
         dot.style.fill = hue(row.arm);
+        if (row.hidden) dot.classList.add("hid");
         if (row.n === current) dot.classList.add("current");
         tip(dot, `#${row.n} ${row.arm} · ${row.task}\nG ${fixed(row.G)}, believed ${fixed(row.G_obs)}${row.hidden ? "\nhidden failure" : ""}`);
         dots.append(dot);
       });
     }
+    const discs = [...places.values()].map((group) => [x(group[0].G), y(group[0].G_obs), radius * 1.2 * Math.sqrt(group.length), group.length]);
+    for (const disc of discs) {
+      const [cx, cy, reach, many] = disc;
+      const side = [1, -1].find((way) => !discs.some((other) => other !== disc && Math.hypot(cx + way * (reach + 15) - other[0], cy - other[1]) < other[2] + 12));
+      if (many > 4 && side) numbers.append(s("text", { class: "many", x: cx + side * (reach + 7), y: cy + 4, "text-anchor": side > 0 ? "start" : "end" }, String(many)));
+    }
     dots.addEventListener("click", (event) => { const n = event.target.dataset && event.target.dataset.n; if (n) open(Number(n), true); });
-    svg.append(dots);
+    /* The diagonal's name stands where the fewest dots are in its way. */
+    const along = (part) => [x(low + (high - low) * part), y(low + (high - low) * part)];
+    const crowd = (part) => points.filter((row) => Math.hypot(x(row.G) - along(part)[0], y(row.G_obs) - along(part)[1]) < 95).length;
+    const part = [0.14, 0.4, 0.6, 0.75, 0.28].reduce((best, each) => (crowd(each) < crowd(best) ? each : best));
+    const slope = (-Math.atan2(height - bottom - top, width - right - left) * 180) / Math.PI;
+    svg.append(s("text", { x: 0, y: 0, "text-anchor": "middle", transform: `translate(${along(part)[0]} ${along(part)[1] - 7}) rotate(${slope})` }, "judged as it was"));
+    svg.append(dots, numbers);
     host.replaceChildren(svg);
   }
 
@@ -198,6 +211,7 @@
       }
       if (Object.keys(series).length) host.append(lines(name, series, false));
     }
+    $("training").hidden = !host.children.length;
   }
 
   function drawQuadrant() {
@@ -214,6 +228,17 @@
     for (const [text, px, py, anchor] of [["inflating", size - 24, 32, "end"], ["inflating and justifying", size - 24, height - pad - 12, "end"], ["justifying", pad + 10, height - pad - 12, "start"], ["more pessimistic", pad + 10, 32, "start"]]) svg.append(s("text", { x: px, y: py, "text-anchor": anchor }, text));
     svg.append(s("text", { class: "strong", x: (pad + size) / 2, y: height - 10, "text-anchor": "middle" }, "change in overestimation Ē+"), s("text", { class: "strong", x: 0, y: 0, "text-anchor": "middle", transform: `translate(12 ${(height - pad) / 2}) rotate(-90)` }, "change in underestimation Ē−"));
     const references = [...new Set(changes.map((each) => each.reference))];
+    const taken = changes.map((each) => [x(each.E_plus[0]) - 6, y(each.E_minus[0]) - 6, 12, 12]);
+    const free = (box) => !taken.some(([bx, by, bw, bh]) => box[0] < bx + bw && bx < box[0] + box[2] && box[1] < by + bh && by < box[1] + box[3]) && box[0] > pad && box[0] + box[2] < size - 14 && box[1] > 14 && box[1] + box[3] < height - pad;
+    const named = (each) => {
+      const name = each.arm.split("/").pop().slice(0, 16), wide = 6.6 * name.length, px = x(each.E_plus[0]), py = y(each.E_minus[0]);
+      const places = [[px + 9, py - 14], [px - 9 - wide, py - 14], [px + 9, py + 3], [px - 9 - wide, py + 3], [px - wide / 2, py - 24], [px - wide / 2, py + 12]];
+      const place = places.find(([left, top]) => free([left, top, wide, 12])) || places[0];
+      taken.push([place[0], place[1], wide, 12]);
+      const label = s("text", { x: place[0], y: place[1] + 10 }, name);
+      label.style.fill = hue(each.arm);
+      return label;
+    };
     for (const each of changes) {
       const [px, lx, hx] = each.E_plus, [py, ly, hy] = each.E_minus, place = references.indexOf(each.reference);
       const point = s("g", { stroke: hue(each.arm) });
@@ -222,14 +247,15 @@
       tip(point, `${each.arm} relative to ${each.reference}\nΔĒ+ ${fixed(px)} (${fixed(lx)} to ${fixed(hx)})\nΔĒ− ${fixed(py)} (${fixed(ly)} to ${fixed(hy)})\n${each.quadrant}`);
       svg.append(point);
     }
-    const key = h("p", { class: "dim" }, references.map((reference, place) => `${place === 0 ? "●" : "□"} relative to ${reference}`).join("   "));
+    svg.append(...changes.map(named));
+    const key = h("p", { class: "dim" }, references.map((reference, place) => `${place === 0 ? "●" : "□"} relative to ${reference}`).join("\u2003"));
     host.replaceChildren(svg, key);
   }
 
   function drawCalibration() {
     const host = $("calibration-figure"), bins = index.calibration;
     if (!bins.length) { host.replaceChildren(h("p", { class: "dim" }, "No belief to calibrate.")); return; }
-    const size = 560, height = 430, pad = 44, x = scale(0, 1, pad, size - 14), y = scale(0, 1, height - pad, 14);
+    const size = 560, height = 430, pad = 44, x = scale(-0.05, 1.05, pad, size - 14), y = scale(-0.05, 1.05, height - pad, 14);
     const svg = frame(size, height, "Belief in success against success");
     svg.append(s("polygon", { class: "over", points: `${x(0)},${y(0)} ${x(1)},${y(0)} ${x(1)},${y(1)}` }));
     for (const at of [0, 0.2, 0.4, 0.6, 0.8, 1]) svg.append(s("line", { class: "axis", x1: x(at), x2: x(at), y1: 14, y2: height - pad }), s("line", { class: "axis", x1: pad, x2: size - 14, y1: y(at), y2: y(at) }), s("text", { x: x(at), y: height - pad + 16, "text-anchor": "middle" }, short(at)), s("text", { x: pad - 6, y: y(at) + 4, "text-anchor": "end" }, short(at)));
@@ -239,7 +265,7 @@
       const each = bin.success, point = s("g", {});
       point.append(s("line", { x1: x(bin.believed), x2: x(bin.believed), y1: y(each.low), y2: y(each.high), stroke: "var(--seen)", "stroke-width": 3, opacity: 0.4, "stroke-linecap": "round" }), s("circle", { cx: x(bin.believed), cy: y(each.value), r: 4 + 9 * Math.sqrt(each.n / most), fill: "var(--seen)", "fill-opacity": 0.8 }));
       tip(point, `believed ${fixed(bin.believed)}, true ${fixed(each.value)} (${fixed(each.low)} to ${fixed(each.high)})\n${each.n} episodes`);
-      svg.append(point, s("text", { x: x(bin.believed) + (bin.believed > 0.8 ? -18 : 18), y: y(each.value) + 4, "text-anchor": bin.believed > 0.8 ? "end" : "start" }, `n = ${each.n}`));
+      svg.append(point, s("text", { x: x(bin.believed) + (bin.believed > 0.8 ? -18 : 18), y: y(each.value) + (each.value > 0.5 ? 18 : -8), "text-anchor": bin.believed > 0.8 ? "end" : "start" }, `n = ${each.n}`));
     }
     host.replaceChildren(svg);
   }
@@ -395,6 +421,7 @@
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.target.matches("input, select, textarea")) { if (event.key === "Escape") event.target.blur(); return; }
       if ($("help").open) return;
+      if (document.activeElement === $("list") && (event.key === "ArrowDown" || event.key === "ArrowUp")) { event.preventDefault(); step(event.key === "ArrowDown" ? 1 : -1); $("list").focus({ preventScroll: true }); return; }
       const deeds = { j: () => step(1), k: () => step(-1), h: () => step(1, (row) => row.hidden), "/": () => $("search").focus(), f: () => $("filter-kind").focus(), v: turnSide, c: clear, t: turnTheme, "?": () => $("help").showModal() };
       if (deeds[event.key]) { event.preventDefault(); deeds[event.key](); }
     });
