@@ -297,6 +297,12 @@ class TestInChromium:
         dark = [{"name": "prefers-color-scheme", "value": "dark"}]
         opened.call("Emulation.setEmulatedMedia", media="print", features=dark)
         assert opened.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        opened.call("Emulation.setDeviceMetricsOverride", width=794, height=1123, deviceScaleFactor=1, mobile=False)
+        assert opened.ask("document.documentElement.scrollWidth") <= 794
+        assert (
+            opened.ask("getComputedStyle(document.querySelector('.grid')).gridTemplateColumns.split(' ').length") == 3
+        )
+        opened.call("Emulation.clearDeviceMetricsOverride")
         opened.call("Emulation.setEmulatedMedia", media="", features=[])
         assert opened.printed().startswith(b"%PDF")
 
