@@ -113,10 +113,13 @@ static void build(void) {
     /* Another line discipline would silence the terminal for good; a flush would drop what was written to it. */
     answer_value(SYS_ioctl, 1, TIOCSETD, DENY(EPERM));
     answer_value(SYS_ioctl, 1, TCFLSH, DENY(0));
-    if (settings.memory) { /* memory that no process holds would be counted nowhere */
-        answer(SYS_memfd_create, DENY(ENOSYS));
-        answer(SYS_shmget, DENY(ENOSYS));
-    }
+    /* Root may lower the limits of any process of root: without descriptors or time, the supervisor would be no more. */
+    answer_value(SYS_prlimit64, 0, (uint32_t)getppid(), DENY(EPERM));
+    /* Memory that no process holds: none can be killed to have it back. */
+    answer(SYS_shmget, DENY(ENOSYS));
+    answer(SYS_msgget, DENY(ENOSYS));
+    answer(SYS_semget, DENY(ENOSYS));
+    if (settings.memory) answer(SYS_memfd_create, DENY(ENOSYS)); /* nor does anybody count this one */
     if (settings.pids) {
         answer(SYS_clone, SECCOMP_RET_USER_NOTIF);
 #ifdef SYS_fork

@@ -20,17 +20,21 @@ struct buffer out;
 struct command command;
 
 static struct buffer in;
-static bool lost_shell, greeted;
+bool greeted;
+static bool lost_shell;
 static int failed_starts; /* of bash, one after the other */
 static int patience;      /* steps taken against a command that is out of time */
 static uint64_t deadline; /* of the command, then of each such step */
 static struct limits limits = {1 << 20, 4 << 20};
 
-/* The agent broke what bash needs: commands end with 127, as they would for a person. It is no failure of the box. */
-static bool shell_broken(void) { return failed_starts >= 5; }
-
 #define STATUS_NONE 0xffffffffu
 enum { FLAG_TIMED_OUT = 1, FLAG_SHELL_EXITED = 2 };
+
+#define GIVEN_UP 5 /* failed starts */
+#define START_US 5000000u /* a shell that takes longer to start never will: the agent put something else in its place */
+
+/* The agent broke what bash needs: commands end with 127, as they would for a person. It is no failure of the box. */
+static bool shell_broken(void) { return failed_starts >= GIVEN_UP; }
 
 uint64_t now_us(void) {
     struct timespec t;
@@ -311,6 +315,10 @@ static void loop(int signals) {
                 if (now - command.started > 50000) terminal_feed_more();
                 shell_remind();
             }
+        }
+        if (greeted && !shell_ready && !shell_broken() && now_us() - shell_begun > START_US) {
+            failed_starts = GIVEN_UP - 1;
+            kill(shell_pid, SIGKILL);
         }
         if (settings.memory && now_us() - weighed > 50000) {
             weighed = now_us();

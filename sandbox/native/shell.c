@@ -26,6 +26,7 @@
 
 pid_t shell_pid = -1;
 bool shell_ready;
+uint64_t shell_begun;
 int listeners[MAX_LISTENERS];
 int listener_count;
 
@@ -176,8 +177,11 @@ void shell_start(bool pristine, const char *where) {
     shell_ready = traced = errexit = false;
     line_buffer = 0;
     status = 0;
-    shell_pid = fork();
-    if (shell_pid < 0) die("fork");
+    shell_begun = now_us();
+    while ((shell_pid = fork()) < 0) { /* no room for another process: the agent's own have taken it all */
+        if (errno != EAGAIN || !greeted) die("fork");
+        kill_everything();
+    }
     if (!shell_pid) become_shell(lines[0], back[1], pristine);
     close(back[1]);
     int listener = receive_descriptor(back[0]);

@@ -35,6 +35,7 @@ struct command {
     uint64_t cut;
 };
 extern struct command command;
+extern bool greeted; /* the host knows that the box works */
 uint64_t now_us(void);
 uint64_t command_us(void);
 void host_flush(void);
@@ -126,6 +127,7 @@ bool terminal_feed_waits(void);
 /* ---- shell.c */
 extern pid_t shell_pid;
 extern bool shell_ready;
+extern uint64_t shell_begun; /* when the last one was started */
 void shell_start(bool pristine, const char *directory);
 void shell_run(const unsigned char *text, size_t n);
 /* Gives bash more of its lines; shell_feed_waits: there are more. */
