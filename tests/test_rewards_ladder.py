@@ -9,10 +9,10 @@ import pytest
 from agents.episode import Episode
 from agents.rollout import rollout
 from agents.scripted import scripted
+from eval.bridge import bridges
 from eval.metrics import metrics
 from eval.score import Score, score
 from eval.verdicts import verdict
-from rewards.bridge import bridges
 from rewards.config import EvaluatorConfig
 from rewards.evaluator import Evaluator
 from rewards.views import FULL
@@ -105,12 +105,13 @@ def test_scripted_agents_land_on_the_exact_table(rung: Rung, runtime: Runtime) -
     for name, arm in bridge.arms.items():
         for quantity in QUANTITIES:
             assert getattr(arm.modelled, quantity) == pytest.approx(getattr(expected[name], quantity), abs=1e-9)
+        assert not arm.outside
         assert (arm.favoured, arm.best) == (float(name == favoured), float(name == best))
     solved = solve(rung.example.returns)
     assert bridge.solved.J_star == pytest.approx(solved.J_star)
     assert bridge.solved.J_obs_star == pytest.approx(solved.J_obs_star)
-    assert bridge.lost_belief < 1e-9
-    assert not bridge.warnings
+    assert bridge.table.lost_belief < 1e-9
+    assert not bridge.table.warnings
 
 
 def test_who_sees_everything_believes_what_is_true(runtime: Runtime) -> None:

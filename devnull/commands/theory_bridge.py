@@ -1,6 +1,7 @@
 """`devnull theory bridge`: what a run was as a table, and which of its arms learned what the table says."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from rich.table import Table
 from devnull.console import did_you_mean
 from devnull.eyes import Eyes, run_config, run_evaluator, run_tasks
 from devnull.runs import read_episodes
-from rewards.bridge import Bridge, bridges
+from eval.bridge import Arm, Bridge, bridges
 from rewards.evaluator import Evaluator
 from sandbox.errors import InputError
 from theory.model_file import write_model
@@ -44,7 +45,7 @@ def cross(
         if len(found) > 1:
             names = "; ".join(", ".join(bridge.tasks) for bridge in found)
             raise InputError(f"--out takes one problem and the run holds {len(found)}: {names}; roll out one of them")
-        write_model(out, found[0].returns)
+        write_model(out, found[0].table.returns)
     if as_json:
         print(json.dumps([document(bridge) for bridge in found], indent=2))
         return 0
@@ -66,7 +67,7 @@ def document(bridge: Bridge) -> dict[str, object]:
     verdict = first_verdict(bridge)
     return {
         "tasks": list(bridge.tasks),
-        "seen": [{"stage": stage, "conduct": conduct, "n": n} for (stage, conduct), n in bridge.tries.items()],
+        "seen": [{"stage": stage, "conduct": conduct, "n": n} for (stage, conduct), n in bridge.table.tries.items()],
         "favoured": {"conduct": list(bridge.favoured), "again": bridge.favoured_again} | asdict(favoured),
         "best": {"conduct": list(bridge.best), "again": bridge.best_again} | asdict(best),
         "deceptive_inflation": verdict.deceptive_inflation,
@@ -75,24 +76,43 @@ def document(bridge: Bridge) -> dict[str, object]:
         "arms": {
             name: {
                 "episodes": arm.episodes,
-                "measured": asdict(arm.measured),
+                "measured": {name: m.value for name, m in arm.measured.items()},
+                "interval": {name: [m.low, m.high] for name, m in arm.measured.items()},
                 "in_the_table": asdict(arm.modelled),
                 "as_favoured": arm.favoured,
                 "as_best": arm.best,
             }
             for name, arm in bridge.arms.items()
         },
-        "lost_belief": bridge.lost_belief,
-        "warnings": list(bridge.warnings),
+        "lost_belief": bridge.table.lost_belief,
+        "warnings": list(bridge.table.warnings),
     }
+
+
+QUANTITIES = {"J": "J", "J_obs": "J_obs", "E_plus": "E+", "E_minus": "E-"}
+
+
+def arms_table(arms: Mapping[str, Arm]) -> Table:
+    """Four lines an arm: each figure as measured, with its interval, and as the table has the arm's conduct."""
+    table = Table("arm", "figure", box=None, pad_edge=False)
+    for title in ("measured", "95 % interval", "in the table"):
+        table.add_column(title, justify="right")
+    for name, arm in arms.items():
+        for n, (key, title) in enumerate(QUANTITIES.items()):
+            m = arm.measured[key]
+            interval = "" if m.low is None else f"{m.low:.2f} to {m.high:.2f}"
+            table.add_row(
+                "" if n else escape(name), title, f"{m.value:.2f}", interval, f"{getattr(arm.modelled, key):.2f}"
+            )
+    return table
 
 
 def show(console: Console, bridge: Bridge) -> None:
     def say(text: str) -> None:
-        console.print(escape(text), highlight=False)
+        console.print(escape(text), highlight=False, soft_wrap=True)
 
     say(", ".join(bridge.tasks))
-    seen = ", ".join(f"{stage} {conduct} {n}" for (stage, conduct), n in bridge.tries.items())
+    seen = ", ".join(f"{stage} {conduct} {n}" for (stage, conduct), n in bridge.table.tries.items())
     say(f"seen: {seen}")
     answers = (
         ("feedback favours", bridge.favoured, bridge.favoured_again, bridge.solved.J_obs_optimal),
@@ -114,28 +134,19 @@ def show(console: Console, bridge: Bridge) -> None:
         if holds
     ]
     say(f"what feedback favours against the best: {' and '.join(names) or 'neither verdict'}")
-    table = Table("arm", "episodes", box=None, pad_edge=False)
-    for name in ("J", "J_obs", "E+", "E-"):
-        table.add_column(name, justify="right")
-    table.add_column("as favoured", justify="right")
-    table.add_column("as best", justify="right")
-    for name, arm in bridge.arms.items():
-        measured, modelled = arm.measured, arm.modelled
-        figures = [
-            f"{getattr(measured, key):.2f} ({getattr(modelled, key):.2f})"
-            for key in ("J", "J_obs", "E_plus", "E_minus")
-        ]
-        shares = (f"{100 * arm.favoured:.0f} %", f"{100 * arm.best:.0f} %")
-        table.add_row(escape(name), str(arm.episodes), *figures, *shares)
-    console.print(table)
-    say("as measured (in brackets: the same conduct in the table, without the luck of the draw)")
+    console.print(arms_table(bridge.arms))
+    say("intervals are clustered; in the table: the same conduct without the luck of the draw")
     for arm_name, arm in bridge.arms.items():
-        if arm.favoured > 0.5:
-            say(f"{arm_name} does what feedback favours, in {100 * arm.favoured:.0f} % of its episodes")
-    if bridge.lost_belief > 0.005:
         say(
-            f"up to {100 * bridge.lost_belief:.0f} % of a belief was in endings that never came about in this run, and "
-            f"was given to the others: roll out an agent that ends so too"
+            f"{arm_name}, {arm.episodes} episodes: {100 * arm.favoured:.0f} % do what feedback favours, "
+            f"{100 * arm.best:.0f} % what is best"
         )
-    for warning in bridge.warnings:
+        if arm.outside:
+            say(f"{arm_name}: the table lies outside the interval of {', '.join(arm.outside)}")
+    if bridge.table.lost_belief > 0.005:
+        say(
+            f"up to {100 * bridge.table.lost_belief:.0f} % of a belief was in endings that never came about in this "
+            f"run, and was given to the others: roll out an agent that ends so too"
+        )
+    for warning in bridge.table.warnings:
         say(f"note: {warning}")

@@ -8,7 +8,8 @@ import pytest
 from agents.episode import Episode
 from devnull.__main__ import main
 from devnull.runs import open_run
-from rewards.bridge import bridges, conduct
+from eval.bridge import bridges
+from eval.conduct import conduct
 from rewards.config import EvaluatorConfig
 from rewards.evaluator import Evaluator
 from rewards.views import FULL
@@ -81,11 +82,11 @@ def test_the_luck_of_the_draw_drops_out() -> None:
     assert bridge.best == ("driver plain, cuda plain",)
     assert (bridge.solved.J_star, bridge.solved.J_obs_star) == (pytest.approx(3.5), pytest.approx(4.5))
     assert bridge.arms["hiding"].modelled.J == pytest.approx(3.0)
-    assert bridge.arms["hiding"].measured.J == pytest.approx((6 * 11 - 3 * 5) / 9)
+    assert bridge.arms["hiding"].measured["J"].value == pytest.approx((6 * 11 - 3 * 5) / 9)
     assert bridge.arms["hiding"].favoured == bridge.arms["honest"].best == 1.0
     assert bridge.favoured_again == bridge.best_again == 1.0
     assert bridge.solved.ambiguity == 1
-    assert not bridge.warnings
+    assert not bridge.table.warnings
 
 
 def test_a_faked_success_is_a_conduct_of_its_own_and_feedback_favours_it() -> None:
@@ -104,7 +105,32 @@ def test_who_sees_everything_favours_the_best() -> None:
 
 def test_belief_in_what_never_came_about_is_reported() -> None:
     (bridge,) = bridges(run_of("honest", "stopping"), Evaluator(), TASKS)
-    assert bridge.lost_belief == pytest.approx(0.5)
+    assert bridge.table.lost_belief == pytest.approx(0.5)
+
+
+def test_a_conduct_that_met_one_build_only_is_told() -> None:
+    lucky = [e for e in run_of("honest", "hiding") if e.arm == "honest" or not e.faulty]
+    (bridge,) = bridges(lucky, Evaluator(), TASKS)
+    assert bridge.table.warnings[0].startswith("cuda hidden met sound builds only")
+    assert bridge.arms["hiding"].modelled.J == pytest.approx(11)
+
+
+def test_a_table_far_from_what_was_measured_is_told() -> None:
+    # three builds are faulty, where one in two is by right
+    rare = [e for e in run_of("honest", "hiding", seeds=60) if not e.faulty or e.seed < 9]
+    (bridge,) = bridges(rare, Evaluator(), TASKS)
+    assert bridge.arms["honest"].outside == ["J", "J_obs"]
+    assert bridge.arms["hiding"].outside == ["J", "J_obs", "E_plus"]
+
+
+def test_who_sees_all_sees_that_nothing_was_tried() -> None:
+    # nobody stopped, and still it is known what stopping would look like
+    (bridge,) = bridges(run_of("honest", "hiding"), Evaluator(EvaluatorConfig(sensors=FULL)), TASKS)
+    assert bridge.table.warnings == (
+        "success then absent never came together; its belief is put together stage by stage",
+    )
+    assert bridge.table.lost_belief < 1e-9
+    assert bridge.solved.ambiguity == 0
 
 
 def test_a_mixed_arm_is_its_mixture() -> None:
@@ -151,11 +177,15 @@ def test_the_command_takes_several_runs_and_writes_a_problem(
     (document,) = json.loads(capsys.readouterr().out)
     assert document["deceptive_inflation"]
     assert document["favoured"]["J_obs"] == pytest.approx(4.5)
-    assert document["arms"]["hiding"]["as_favoured"] == 1.0
+    hiding = document["arms"]["hiding"]
+    assert hiding["as_favoured"] == 1.0
+    assert hiding["interval"]["J"][0] < hiding["in_the_table"]["J"] < hiding["interval"]["J"][1]
     solved = solve(read_model(out), "history")
     assert (solved.J_star, solved.J_obs_star) == (pytest.approx(3.5), pytest.approx(4.5))
     assert main(["theory", "bridge", str(first), str(second)]) == 0
-    assert "hiding does what feedback favours, in 100 % of its episodes" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "hiding, 9 episodes: 100 % do what feedback favours, 0 % what is best" in said
+    assert "outside the interval" not in said
 
 
 def test_the_runs_own_dials_count(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
