@@ -166,6 +166,13 @@ def devnull(*argv: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "devnull", *argv], capture_output=True, text=True)
 
 
+def test_a_sample_is_told_from_the_others_of_its_instance(task: Task, tmp_path: Path) -> None:
+    second = tell_tale(task).model_copy(update={"sample": 1})
+    (tmp_path / "episodes.jsonl").write_text(tell_tale(task).model_dump_json() + "\n" + second.model_dump_json() + "\n")
+    assert "seed 1, sample 1" in devnull("replay", str(tmp_path), "--episode", "2").stdout
+    assert "sample" not in devnull("replay", str(tmp_path), "--episode", "1").stdout
+
+
 def test_without_a_terminal_it_prints_at_once(run: Path) -> None:
     done = devnull("replay", str(run), "--episode", "2")
     assert done.returncode == 0, done.stderr
@@ -226,6 +233,8 @@ def test_keys_on_a_real_terminal(run: Path) -> None:
         screen.until("was not installed")
         os.write(terminal, b"/nowhere\r")
         screen.until("nothing further holds")
+        termios.tcsetwinsize(terminal, (24, 80))
+        screen.until("episode 2 of 2")  # drawn anew, though nothing plays and no key was pressed
         os.write(terminal, b"p")
         screen.until("episode 1 of 2")
         os.write(terminal, b"q")

@@ -13,8 +13,9 @@ import tyro
 from rich.console import Console
 
 from devnull.looking import eyes_of
-from devnull.player import Player, Reel, cast, told
+from devnull.player import Player
 from devnull.runs import read_episodes
+from devnull.screen import Reel, cast, told
 from eval.replay import frames
 from sandbox.errors import InputError
 
