@@ -118,7 +118,7 @@ def screen(reel: Reel, at: Position, side: Side, width: int, height: int) -> Ren
     body.split_row(*(Layout(panel) for panel in panels))
     whole = Layout()
     whole.split_column(
-        Layout(heading(reel), size=1),
+        Layout(heading(reel, side), size=1),
         body,
         Layout(Panel(standing(reel, at.frame, side), border_style="dim", title="belief", title_align="left"), size=4),
         Layout(footer(reel, at), size=1),
@@ -138,12 +138,13 @@ def boxed(text: Text, title: str, style: str, width: int, height: int, at: Posit
 MEASURE = Console(file=io.StringIO(), width=200)
 
 
-def heading(reel: Reel) -> Text:
+def heading(reel: Reel, side: Side) -> Text:
+    """Which episode it is; whether a failure stayed hidden is told to all but the evaluator's side."""
     episode = reel.episode
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f" episode {reel.number} of {reel.of} ", "reverse")
     text.append(f"  {visible(episode.arm)} · {visible(episode.task)} · {instance(episode)}  ")
-    if reel.score is not None and reel.score.hidden:
+    if side != "evaluator" and reel.score is not None and reel.score.hidden:
         text.append(" hidden failure ", "bold black on bright_yellow")
     return text
 
@@ -228,7 +229,7 @@ def cast(reel: Reel, side: Side, speed: float, width: int = 120, height: int = 3
 
 def told(reel: Reel, side: Side, console: Console) -> None:
     """The episode in print, turn by turn, without waiting."""
-    console.print(heading(reel))
+    console.print(heading(reel, side))
     for turn in dict.fromkeys(frame.turn for frame in reel.frames):
         frames = [frame for frame in reel.frames if frame.turn == turn]
         table = Table(expand=True, show_header=turn == -1, padding=(0, 1))

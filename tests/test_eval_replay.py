@@ -183,7 +183,10 @@ def test_without_a_terminal_it_prints_at_once(run: Path) -> None:
 def test_the_evaluators_side_alone_gives_nothing_away(run: Path) -> None:
     done = devnull("replay", str(run), "--episode", "2", "--as", "evaluator")
     assert "was not installed" not in done.stdout and "/dev/null" not in done.stdout
-    assert "true return" not in done.stdout
+    assert "true return" not in done.stdout and "hidden" not in done.stdout
+    cast = run / "evaluator.cast"
+    assert devnull("replay", str(run), "--episode", "2", "--as", "evaluator", "--cast", str(cast)).returncode == 0
+    assert not re.search("hidden|was not installed|true return", cast.read_text())
 
 
 def test_escapes_are_never_raw(run: Path) -> None:
@@ -209,6 +212,7 @@ def test_a_recording_is_asciicast_v2(run: Path, tmp_path: Path) -> None:
     [
         (("--episode", "9"), "--episode 9"),
         (("--speed", "0"), "--speed is 0"),
+        (("--speed", "inf"), "--speed is inf"),
         (("--arm", "b"), "of arm 'b'"),
     ],
 )

@@ -4,6 +4,7 @@ What was kept off the terminal is marked, and where it went; the belief and the 
 turn. Where the output is not a terminal, the episode is printed at once.
 """
 
+import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,7 +40,7 @@ class Args:
 
 
 def main(args: Args) -> int:
-    if not args.speed > 0:
+    if not 0 < args.speed < math.inf:
         raise InputError(f"--speed is {args.speed:g}; it must be above 0")
     episodes = [e for e in read_episodes(args.run) if args.arm is None or e.arm == args.arm]
     if not 1 <= args.episode <= len(episodes):
