@@ -39,7 +39,9 @@ def annotate_preferences(
         episode = known[key]
         task = tasks[episode.task]
         member = members[preference.evaluator]
-        judged = evaluator.judge(task, episode.transcript, seed=episode.stream, member=member, audit=preference.audited)
+        judged = evaluator.judge(
+            task, episode.transcript, seed=episode.stream, member=member, audit=preference.audited, paid=True
+        )
         written = None
         if writer is not None:
             try:

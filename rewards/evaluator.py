@@ -95,21 +95,30 @@ class Evaluator:
         return ModelJudge(belief, self.ledger, answers=self.answers, remember=self.remember)
 
     def judge(
-        self, task: Task, transcript: Transcript, *, seed: int = 0, member: Member | None = None, audit: bool = False
+        self,
+        task: Task,
+        transcript: Transcript,
+        *,
+        seed: int = 0,
+        member: Member | None = None,
+        audit: bool = False,
+        paid: bool = False,
     ) -> Judgement:
         """View, belief and believed return of one episode.
 
         `seed` (the episode's) draws which paid probes are on. Several members and none named: their mean
-        belief, beside the first one's view. `audit`: through the full view, whatever the sensors.
+        belief, beside the first one's view. `audit`: through the full view, whatever the sensors. `paid`: a view
+        that was bought before, and costs nothing to think of again.
         """
         if member is None and len(self.members) > 1:
             return self.mean(
-                task, [self.judge(task, transcript, seed=seed, member=m, audit=audit) for m in self.members]
+                task, [self.judge(task, transcript, seed=seed, member=m, audit=audit, paid=paid) for m in self.members]
             )
         member = member or self.members[0]
         view = observe(transcript, FULL if audit else member.sensors, seed)
         belief = member.belief(task, view)
-        self.ledger.view(view, audit)
+        if not paid:
+            self.ledger.view(view, audit)
         return self.judgement(member.name, task, view, belief)
 
     def judgement(self, name: str, task: Task, view: View, belief: Belief) -> Judgement:

@@ -109,6 +109,7 @@ def compare(
                 seed=episode.stream,
                 member=members[preference.evaluator],
                 audit=preference.audited,
+                paid=True,
             )
             beliefs[at] = {
                 (sharing(task, stage, tasks), stage, truth): p

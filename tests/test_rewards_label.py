@@ -165,6 +165,16 @@ def test_a_model_may_write_the_thoughts_and_is_held_against_the_exact_belief(
     assert "its belief is a table" in capsys.readouterr().err
 
 
+def test_thinking_of_a_view_again_costs_nothing(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def cost(*flags: str) -> tuple[float, int, float]:
+        assert label(run, "--json", "--evaluator", str(EXAMPLES / "audited.toml"), *flags) == 0
+        summary = json.loads(capsys.readouterr().out)
+        return summary["cost"], summary["views"], summary["audit_cost"]
+
+    assert cost() == cost("--annotations", "believed") == cost("--infer")
+    assert cost()[2] > 0
+
+
 def test_ratings_and_thumbs(run: Path) -> None:
     assert label(run, "--evaluator", str(EXAMPLES / "ratings.toml"), "--name", "stars") == 0
     ratings = [Rating.model_validate_json(x) for x in (run / "ratings-stars.jsonl").read_text().splitlines()]
