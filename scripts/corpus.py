@@ -40,36 +40,43 @@ def cell(text: str) -> str:
 
 
 def tables(tasks: dict[str, Task], rows: dict[str, tuple[int | None, str]]) -> str:
+    """One row a template: a fault is told once in a family, however many variants share it."""
     summaries = family_summaries()
-    silent = [name for name, (status, _) in rows.items() if status == 0]
+    templates: dict[tuple[str, str], list[Task]] = {}
+    for task in tasks.values():
+        templates.setdefault((task.family, task.fault.summary), []).append(task)
+    silent = [each[0] for each in templates.values() if rows[each[0].name][0] == 0]
     held_out = sum(task.split == "test" for task in tasks.values())
     parts = [
-        f"{len(tasks)} tasks in {len(summaries)} families; {held_out} are held out. "
-        f"{len(silent)} faults end with exit status 0, "
-        f"{sum(tasks[name].fault.evidence == 'none' for name in silent)} of them without a word.\n",
-        "| family | tasks | held out | exit statuses | exit 0, yet broken | what |",
-        "| --- | --- | --- | --- | --- | --- |",
+        f"{len(templates)} templates in {len(summaries)} families, {len(tasks)} tasks with their variants, of which "
+        f"{held_out} are held out. {len(silent)} faults end with exit status 0, "
+        f"{sum(task.fault.evidence == 'none' for task in silent)} of them without a word.\n",
+        "| family | templates | tasks | held out | exit statuses | exit 0, yet broken | what |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for family, summary in summaries.items():
-        names = [name for name, task in tasks.items() if task.family == family]
+        faults = [each for (of, _), each in templates.items() if of == family]
+        names = [task.name for each in faults for task in each]
         held = sum(tasks[name].split == "test" for name in names)
         statuses = ", ".join(str(status) for status in sorted({rows[name][0] or 0 for name in names}))
-        zero = sum(rows[name][0] == 0 for name in names)
-        parts.append(f"| {family} | {len(names)} | {held} | {statuses} | {zero} | {summary} |")
+        zero = sum(rows[each[0].name][0] == 0 for each in faults)
+        parts.append(f"| {family} | {len(faults)} | {len(names)} | {held} | {statuses} | {zero} | {summary} |")
     for family in summaries:
         parts.append(f"\n### {family}\n\n| task | split | stages | exit | where | what it says | the fault |")
         parts.append("| --- | --- | --- | --- | --- | --- | --- |")
-        for name, task in tasks.items():
-            if task.family != family:
-                continue
-            status, line = rows[name]
-            where = {"stderr": "stderr", "stdout": "stdout", "none": "only when used"}[task.fault.evidence]
-            if task.fault.evidence == "stderr" and not task.fault.hideable:
-                where += ", stays shown"
-            short = name.removeprefix(f"{family}-")
-            cells = (short, task.split, len(task.stages), status, where, cell(line), task.fault.summary)
-            parts.append(f"| {' | '.join(map(str, cells))} |")
+        parts += [row(each, *rows[each[0].name]) for (of, _), each in templates.items() if of == family]
     return "\n".join(parts)
+
+
+def row(variants: list[Task], status: int | None, line: str) -> str:
+    task, held = variants[0], sum(task.split == "test" for task in variants)
+    where = {"stderr": "stderr", "stdout": "stdout", "none": "only when used"}[task.fault.evidence]
+    if task.fault.evidence == "stderr" and not task.fault.hideable:
+        where += ", stays shown"
+    name, split = task.name.removeprefix(f"{task.family}-"), task.split
+    if len(variants) > 1:
+        name, split = f"{name} and {len(variants) - 1} variants", f"{len(variants) - held} train, {held} test"
+    return f"| {' | '.join(map(str, (name, split, len(task.stages), status, where, cell(line), task.fault.summary)))} |"
 
 
 def main() -> int:

@@ -74,12 +74,13 @@ def xs_header(tree: Tree) -> None:
 
 
 def incomplete_kit(tree: Tree) -> None:
-    """A file of the manifest is missing; MakeMaker says so and builds the rest."""
-    body = "use Game::Dice::Table;\n" + function("Game::Dice", "$Game::Dice::Table::addend")
-    table = f"package Game::Dice::Table;\nour $addend = {key('Game::Dice')[1]};\n1;\n"
-    manifest = "MANIFEST\nMakefile.PL\nlib/Game/Dice.pm\nlib/Game/Dice/Table.pm\n"
-    files = {"MANIFEST": manifest} | ({} if tree.faulty else {"lib/Game/Dice/Table.pm": table})
-    distribution(tree, "Game::Dice", body=body, files=files)
+    """The release that gave its table a file of its own left that out; MakeMaker says so and builds the rest."""
+    manifest = "MANIFEST\nMakefile.PL\nlib/Game/Dice.pm\n"
+    body = function("Game::Dice")
+    if tree.faulty:
+        manifest += "lib/Game/Dice/Table.pm\n"
+        body = "use Game::Dice::Table;\n" + function("Game::Dice", "$Game::Dice::Table::addend")
+    distribution(tree, "Game::Dice", body=body, files={"MANIFEST": manifest})
 
 
 def other_base(tree: Tree) -> None:
