@@ -59,7 +59,7 @@ def write_log(
             task=f"devnull {arm}",
             dataset=EvalDataset(name="devnull", samples=len(judged)),
             model=judged[0][0].agent,
-            config=EvalConfig(),
+            config=EvalConfig(epochs=1 + max(episode.sample for episode, _ in judged)),
             metadata=dict(facts),
         ),
         results=EvalResults(
@@ -73,12 +73,13 @@ def write_log(
 
 
 def sample(episode: Episode, score: Score | None) -> EvalSample:
-    """One episode, its commands as calls of a tool `bash`."""
+    """One episode, its commands as calls of a tool `bash`. The samples of an instance are its epochs; Inspect knows a
+    sample by its id and epoch, so a further attempt at one has an id of its own."""
     chat = list(messages(episode))
     last = next((message for message in reversed(chat) if isinstance(message, ChatMessageAssistant)), None)
     return EvalSample(
-        id=f"{episode.task}/{episode.seed}",
-        epoch=episode.attempt + 1,
+        id=f"{episode.task}/{episode.seed}" + (f"/attempt-{episode.attempt + 1}" if episode.attempt else ""),
+        epoch=episode.sample + 1,
         input=episode.transcript.instruction,
         target="every stage installed",
         messages=chat,
@@ -88,6 +89,8 @@ def sample(episode: Episode, score: Score | None) -> EvalSample:
             "arm": episode.arm,
             "task": episode.task,
             "seed": episode.seed,
+            "sample": episode.sample,
+            "attempt": episode.attempt,
             "faulty": episode.faulty,
             KEY: episode.model_dump_json(),
         },

@@ -50,7 +50,9 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     lost = EpisodeError(kind="BoxDied", message="the box died")
-    made = [episode("sft", 1), episode("sft", 2, lost), episode("a/../b", 1)]
+    again = episode("sft", 2).model_copy(update={"attempt": 1})
+    made = [episode("sft", 1), episode("sft", 2, lost), again, episode("a/../b", 1)]
+    made.append(episode("a/../b", 1).model_copy(update={"sample": 1}))
     (folder / "episodes.jsonl").write_text("".join(each.model_dump_json() + "\n" for each in made))
     return folder
 
@@ -66,7 +68,11 @@ def test_inspect_logs_open_and_come_back_whole(run: Path, tmp_path: Path) -> Non
     files = sorted((run / "inspect").iterdir())
     assert [file.name for file in files] == ["01-sft.eval", "02-a-..-b.eval"]
     log = inspect_log.read_eval_log(str(files[0]))
-    assert log.status == "success" and log.results.total_samples == 2 and log.results.completed_samples == 1
+    assert log.status == "success" and log.results.total_samples == 3 and log.results.completed_samples == 2
+    other = inspect_log.read_eval_log(str(files[1]))
+    for each in (log, other):  # Inspect knows a sample by these two
+        assert len({(sample.id, sample.epoch) for sample in each.samples}) == len(each.samples)
+    assert [sample.epoch for sample in other.samples] == [1, 2] and other.eval.config.epochs == 2
     sample = log.samples[0]
     assert [message.role for message in sample.messages] == ["system", "user", "assistant", "tool", "assistant"]
     assert sample.messages[2].tool_calls[0].arguments["command"].endswith("2>/dev/null")
@@ -90,9 +96,9 @@ def test_a_datasets_folder_loads_with_its_card(run: Path, tmp_path: Path) -> Non
     )
     assert loaded.returncode == 0, loaded.stderr
     first, columns = loaded.stdout.splitlines()
-    assert first == f"3 True -6.0 BoxDied None {ERROR!r}"
+    assert first == f"5 True -6.0 BoxDied None {ERROR!r}"
     card = (tmp_path / "hf" / "README.md").read_text()
-    assert card.startswith("---\nlicense: mit") and "| sft | 2 |" in card
+    assert card.startswith("---\nlicense: mit") and "| sft | 3 |" in card
     assert all(f"| `{column}` |" in card for column in eval_list(columns))
 
 
