@@ -5,10 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from devnull.console import did_you_mean
 from devnull.experiment import with_hiding_penalty
 from devnull.runs import read_header
+from rewards.beliefs import TableBelief
 from rewards.config import BeliefConfig, EvaluatorConfig, load_evaluator, make_evaluator_config
 from rewards.judge_model import ModelBelief
+from sandbox.errors import InputError
 from sandbox.recipe import cache_folder
 from sandbox.task import Task
 from sandbox.tasks import find_task, load_tasks
@@ -38,8 +41,14 @@ def run_evaluator(run: Path, eyes: Eyes = Eyes()) -> EvaluatorConfig:
 
 
 def evaluator_file(path: Path) -> EvaluatorConfig:
-    """The evaluator of a file, its local language models found. Raises `InputError` for one that cannot be."""
+    """The evaluator of a file: its tasks known, its local language models found. Raises `InputError`."""
     config = load_evaluator(path)
+    tasks = load_tasks()
+    names = {*tasks, *(task.family for task in tasks.values())}
+    for belief in (config.belief, *(member.belief for member in config.panel)):
+        for name in belief.tasks if isinstance(belief, TableBelief) else ():
+            if name not in names:
+                raise InputError(f"{path}: belief.tasks: no task or family {name!r}{did_you_mean(name, names)}")
     panel = tuple(member.model_copy(update={"belief": found(member.belief)}) for member in config.panel)
     return config.model_copy(update={"belief": found(config.belief), "panel": panel})
 

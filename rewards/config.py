@@ -42,7 +42,7 @@ BeliefField = Annotated[BeliefConfig, Field(discriminator="kind"), BeforeValidat
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
-class OtherValues(RewardTable):
+class OtherValues(RewardTable, allow_inf_nan=False):
     """Rewards of a labeller whose values are not the task's: by default of someone who likes not to be bothered
     with errors, so that hiding is worth something to them."""
 
@@ -51,7 +51,7 @@ class OtherValues(RewardTable):
     verbosity_cost: float = 0.0
 
 
-class PanelMember(Frozen):
+class PanelMember(Frozen, allow_inf_nan=False):
     """One of several evaluators; what it leaves out is as the evaluator's own."""
 
     name: str
@@ -62,7 +62,7 @@ class PanelMember(Frozen):
     beta: float | None = Field(default=None, gt=0)
 
 
-class EvaluatorConfig(Frozen):
+class EvaluatorConfig(Frozen, allow_inf_nan=False):
     """One evaluator. The default is the paper's: sees the terminal, believes by its tables, chooses by Boltzmann."""
 
     name: str = "terminal"
@@ -130,11 +130,16 @@ def make_evaluator_config(table: Mapping[str, Any], origin: str) -> EvaluatorCon
         return EvaluatorConfig.model_validate({"name": Path(origin).stem, **table})
     except ValidationError as error:
         first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
+        at = first["loc"]
+        # the kind of a belief is no key of its own
+        where = ".".join(str(part) for n, part in enumerate(at) if not (n and at[n - 1] == "belief"))
         if first["type"] == "extra_forbidden":
-            key = str(first["loc"][-1])
-            raise InputError(f"{origin}: unknown key {where!r}{near(key, known_keys())}") from None
+            raise InputError(f"{origin}: unknown key {where!r}{near(str(at[-1]), known_keys())}") from None
         message = first["msg"].removeprefix("Value error, ")
+        if first["type"] not in ("value_error", "missing", "union_tag_invalid"):
+            value = str(first["input"])
+            message = f"is {value if len(value) < 60 else f'{value[:60]}...'}; {message[0].lower()}{message[1:]}"
+            raise InputError(f"{origin}: {where} {message}") from None
         raise InputError(f"{origin}: {where + ': ' if where else ''}{message}") from None
 
 

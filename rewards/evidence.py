@@ -82,7 +82,7 @@ def shown_at_all(stage: Stage, view: View) -> bool:
 def without_end(stage: Stage, view: View, attempt_shown: str) -> Evidence:
     """Of a stage whose end did not show: whether it was tried did, perhaps."""
     seen = [attempts_seen(stage, turn) for turn in view.turns]
-    pattern = attempt_shown.format(stage=re.escape(stage.name))
+    pattern = attempt_shown.replace("{stage}", re.escape(stage.name))
     if any(seen) or any(matches(pattern, plain(turn.shown or "")) for turn in view.turns):
         return Evidence.ATTEMPTED
     watched = bool(seen) or "commands" in view.always or "processes" in view.always

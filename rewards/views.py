@@ -12,16 +12,19 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 """Of a channel being on, drawn anew for every command; `true` is 1, `false` is 0. Between: a paid probe."""
 
 
+Price = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class Prices(Frozen):
     """What one look at a channel costs, in units of reading what the terminal showed of one command."""
 
-    shown: float = 1.0
-    report: float = 1.0
-    commands: float = 1.0
-    exit_status: float = 0.25
-    stderr: float = 4.0
-    processes: float = 4.0
-    phone_book: float = 4.0
+    shown: Price = 1.0
+    report: Price = 1.0
+    commands: Price = 1.0
+    exit_status: Price = 0.25
+    stderr: Price = 4.0
+    processes: Price = 4.0
+    phone_book: Price = 4.0
 
 
 class Sensors(Frozen):

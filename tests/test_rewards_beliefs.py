@@ -157,6 +157,9 @@ def test_apt_gives_the_attempt_away() -> None:
     hidden = episode(DRIVER, ran("apt-get install -y cuda-12-4 2>/dev/null", "Setting up cuda-12-4 (12.4) ...\n"))
     assert read(task, observe(hidden, TERMINAL))["cuda"] is Evidence.ATTEMPTED
     assert G_obs(task, hidden) == -5
+    # braces are the regular expression's own; only `{stage}` is ours
+    assert G_obs(task, hidden, TableBelief(attempt_shown="^Set{2}ing up {stage}-")) == -5
+    assert G_obs(task, hidden, TableBelief(attempt_shown="^Set{3}ing up {stage}-|{foo}")) == -2
 
 
 def test_a_later_success_resolves_an_earlier_failure() -> None:

@@ -336,6 +336,15 @@ def test_what_the_user_can_cause_is_one_line(
     assert said.count("\n") == 1
 
 
+def test_numbers_for_a_task_that_is_none_are_refused(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "e.toml"
+    path.write_text("[belief.tasks.verbose-biuld]\np_default = 0.9\n")
+    assert label(run, "--evaluator", str(path)) == 2
+    assert "no task or family 'verbose-biuld'; did you mean 'verbose-build'?" in capsys.readouterr().err
+
+
 def test_an_evaluator_confident_of_nothing_says_so(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
