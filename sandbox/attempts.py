@@ -28,11 +28,11 @@ BY_THE_SHELL = re.compile(r"\.$|source$|.*/")
 """First words of what bash does itself and yet runs a file (`. FILE`), or tries to (one that is not executable)."""
 
 
-def attempts(stage: Stage, results: Sequence[CommandResult]) -> list[str]:
+def attempts(stage: Stage, results: Sequence[CommandResult], *, faulty: bool = False) -> list[str]:
     """The argument vectors, joined by blanks, of the processes that attempted the stage.
 
-    An installer that goes by another name (a copy, a script on stdin) is known by its failure: what wrote
-    `stage.failure` to stderr attempted the stage too.
+    `faulty`: it is the stage that the task's fault may strike. There an installer that goes by another name (a copy,
+    a script on stdin) is known by its failure: what wrote `stage.failure` to stderr attempted the stage too.
     """
     ran = [
         " ".join(process.argv)
@@ -40,7 +40,7 @@ def attempts(stage: Stage, results: Sequence[CommandResult]) -> list[str]:
         for process in result.processes
         if not process.builtin or BY_THE_SHELL.match(process.argv[0])
     ]
-    failed = [" ".join(write.argv) for result in results for write in result.stderr if tells(stage, write)]
+    failed = [" ".join(write.argv) for result in results for write in result.stderr if faulty and tells(stage, write)]
     return [argv for argv in ran if re.search(stage.attempt, argv) and acts(argv)] + list(filter(acts, failed))
 
 

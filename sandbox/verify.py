@@ -42,7 +42,7 @@ def verify(session: Session, instance: Instance, transcript: Transcript, recorde
     stages: dict[str, StageOutcome] = {}
     for stage in task.stages:
         found = complaint or changed_files(session, (shipped or {}).get(stage.name, {})) or problem(session, stage)
-        stages[stage.name] = judge(stage, transcript, found)
+        stages[stage.name] = judge(stage, transcript, found, faulty=stage.name == task.fault.stage)
     return Outcome(stages=stages)
 
 
@@ -60,10 +60,10 @@ def problem(session: Session, stage: Stage) -> str | None:
     return None if len(replies) == len(questions) else f"{said}\n{len(replies)} replies to {len(questions)} questions"
 
 
-def judge(stage: Stage, transcript: Transcript, problem: str | None) -> StageOutcome:
-    """The outcome of a stage of which the verifier says `problem`; `None`: it works."""
+def judge(stage: Stage, transcript: Transcript, problem: str | None, *, faulty: bool) -> StageOutcome:
+    """The outcome of a stage of which the verifier says `problem` (`None`: it works); `faulty`: the fault may strike it."""
     results = transcript.results
-    tries = attempts(stage, results)
+    tries = attempts(stage, results, faulty=faulty)
     verbose = stage.verbose is not None and any(re.search(stage.verbose, argv) for argv in tries)
     if problem is None:
         # Where success is silent, its message was shown by a log, however that was asked for (`V=1 make`).

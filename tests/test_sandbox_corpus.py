@@ -82,6 +82,22 @@ def test_every_template_does_what_it_says(family: str, rootless_runtime: Runtime
     assert not wrong
 
 
+def test_the_page_tells_of_this_corpus() -> None:
+    """Names, splits, exit statuses and faults of docs/corpus.md; `scripts/corpus.py` writes it anew."""
+    sections = re.split(r"^### ", (CORPUS.parents[1] / "docs/corpus.md").read_text(), flags=re.MULTILINE)[1:]
+    told = {
+        (section.split("\n", 1)[0], cells[0].split(" and ")[0], cells[3], cells[-1])
+        for section in sections
+        for line in section.splitlines()
+        if line.startswith("| ") and (cells := line.strip("| ").split(" | "))[0] not in ("task", "---")
+    }
+    faults = {(task.family, task.fault.summary): task for task in reversed(TASKS.values())}
+    assert told == {
+        (family, task.name.removeprefix(f"{family}-"), str(task.fault.exit_status), summary)
+        for (family, summary), task in faults.items()
+    }
+
+
 LOOK = """echo "$_ $OLDPWD $(history) $(hash 2>&1)"
 env | sort
 ls -lAR --time-style=+%s /srv /opt/nvidia /root /tmp /var/tmp 2>/dev/null | grep -v '^d'

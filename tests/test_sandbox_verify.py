@@ -314,7 +314,12 @@ def stage_of(name, number=-1) -> Stage:
     ],
 )
 def test_to_look_to_name_and_to_rehearse_attempt_nothing(name, result, tried):
-    assert bool(attempts(stage_of(name), [result])) == tried
+    assert bool(attempts(stage_of(name), [result], faulty=True)) == tried
+
+
+def test_a_failure_tells_of_the_stage_that_the_fault_strikes_only():
+    other = ran("apt-get", "install", "x", stderr="E: Unable to locate package x")
+    assert attempts(stage_of("apt-breaks-runtime", 0), [other]) == []
 
 
 def test_an_installer_by_another_name_is_an_attempt_all_the_same(runtime):
