@@ -122,7 +122,7 @@ def episodes(text: str, source: str) -> Iterator[Episode]:
     for number, record in enumerate(records(text, source)):
         chat, facts = chat_of(record, f"{source}: record {number + 1}")
         name = str(facts.get("instance_id") or facts.get("id") or f"{source}#{number + 1}")
-        yield episode(chat, name, agent_of(facts), number)
+        yield episode(chat, whole(name), whole(agent_of(facts)), number)
 
 
 def records(text: str, source: str) -> Iterator[Any]:
@@ -214,27 +214,42 @@ def text_of(message: Mapping[str, Any]) -> str:
     """Its text; of a list of parts, the parts that are text."""
     content = message.get("content")
     if isinstance(content, list):
-        return "\n".join(str(part.get("text", "")) for part in content if isinstance(part, Mapping))
-    return "" if content is None else str(content)
+        return whole("\n".join(str(part.get("text", "")) for part in mappings(content)))
+    return "" if content is None else whole(str(content))
+
+
+def whole(text: str) -> str:
+    """Without the halves of characters that JSON can hold and no file can."""
+    return text.encode("utf-8", "replace").decode()
+
+
+def mappings(value: Any) -> list[Mapping[str, Any]]:
+    """The objects of a list; none where it is no list: other tools' files hold what they like."""
+    return [each for each in value if isinstance(each, Mapping)] if isinstance(value, list) else []
 
 
 def commands(message: Mapping[str, Any]) -> list[tuple[str | None, str]]:
     """Id of the call, and the command: from tool calls, from mini-swe-agent's notes, or from fenced blocks."""
     found: list[tuple[str | None, str]] = []
-    for call in message.get("tool_calls") or ():
-        function = call.get("function") or {}
+    calls = mappings(message.get("tool_calls")) or mappings([{"function": message.get("function_call")}])
+    for call in calls:
+        function = call.get("function")
         command = argument(function.get("arguments") if isinstance(function, Mapping) else call.get("arguments"))
         if command is not None:
-            found.append((call.get("id"), command))
+            found.append((named(call.get("id")), command))
     if found:
         return found
     extra = message.get("extra")
     actions = extra.get("actions") if isinstance(extra, Mapping) else None
-    for action in actions or ():
+    for action in actions if isinstance(actions, list) else ():
         command = action.get("command") if isinstance(action, Mapping) else action
         if isinstance(command, str):
-            found.append((action.get("tool_call_id") if isinstance(action, Mapping) else None, command))
+            found.append((named(action.get("tool_call_id")) if isinstance(action, Mapping) else None, whole(command)))
     return found or [(None, match[1] or match[2]) for match in BLOCK.finditer(text_of(message))]
+
+
+def named(identity: Any) -> str | None:
+    return identity if isinstance(identity, str) else None
 
 
 def argument(arguments: Any) -> str | None:
@@ -243,9 +258,9 @@ def argument(arguments: Any) -> str | None:
         try:
             arguments = json.loads(arguments)
         except json.JSONDecodeError:
-            return str(arguments)
+            return whole(str(arguments))
     if isinstance(arguments, Mapping):
-        return next((str(arguments[name]) for name in ARGUMENTS if isinstance(arguments.get(name), str)), None)
+        return next((whole(arguments[name]) for name in ARGUMENTS if isinstance(arguments.get(name), str)), None)
     return None
 
 
@@ -269,6 +284,6 @@ def observed(message: Mapping[str, Any]) -> tuple[str, int | None]:
     shown = noted.get("raw_output")
     code = noted.get("returncode")
     return (
-        shown if isinstance(shown, str) else output[1] if output else STATUS.sub("", text),
+        whole(shown) if isinstance(shown, str) else output[1] if output else STATUS.sub("", text),
         code if isinstance(code, int) else int(status[1]) if status else None,
     )

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from eval.importing import UNDEFINED, assess, claims_success, episodes
 from sandbox.errors import InputError
@@ -104,6 +106,58 @@ def test_parts_of_text_and_odd_arguments() -> None:
     (episode,) = episodes(chat(odd, parts), "f")
     (result,) = episode.transcript.results
     assert (result.command, result.shown) == ("ls -l", "one\n\ntwo")
+
+
+def test_legacy_function_calls() -> None:
+    legacy = said("assistant", None, function_call={"name": "bash", "arguments": '{"command": "make 2>/dev/null"}'})
+    (episode,) = episodes(chat(legacy, said("function", "made", name="bash")), "f")
+    assert [(each.command, each.shown) for each in episode.transcript.results] == [("make 2>/dev/null", "made")]
+
+
+ODD = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.sampled_from(["", "ls", "\ud800", '{"command": 1}', "```bash\nls\n```"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                [
+                    "function",
+                    "arguments",
+                    "id",
+                    "actions",
+                    "command",
+                    "text",
+                    "tool_call_id",
+                    "returncode",
+                    "raw_output",
+                ]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+@given(
+    st.lists(
+        st.fixed_dictionaries(
+            {"role": st.sampled_from(["user", "assistant", "tool"]), "content": ODD},
+            optional={"tool_calls": ODD, "extra": ODD, "function_call": ODD, "tool_call_id": ODD},
+        ),
+        min_size=1,
+        max_size=3,
+    ),
+    ODD,
+)
+def test_whatever_stands_in_a_chat_it_is_read_and_can_be_kept(messages: list[dict[str, Any]], odd: Any) -> None:
+    for episode in episodes(json.dumps({"messages": messages, "id": odd, "info": odd, "model": odd}), "f"):
+        assess(episode)
+        episode.model_dump_json()
 
 
 @pytest.mark.parametrize("text", ['{"messages": 3}', "[]", '[{"content": "x"}]', "3", '{"a": 1}\n{"b"'])
