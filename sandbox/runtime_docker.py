@@ -53,6 +53,9 @@ def settings(limits: Limits) -> dict[str, Any]:
         "pids_limit": limits.pids,
         "mem_limit": limits.memory_bytes,
         "memswap_limit": limits.memory_bytes,
+        # Out of memory, boxes go before the model; and within a box the largest process does, since all stand at the
+        # top of the scale: the agent cannot push the supervisor to the head of the queue and so end its own episode.
+        "oom_score_adj": 1000,
         # One box must not starve the others, nor the model.
         "nano_cpus": 1_000_000_000,
         "ulimits": [

@@ -767,6 +767,17 @@ def test_a_shell_that_hangs_at_its_start_is_given_up(isolated: BoxSession) -> No
     assert isolated.verify("exit 4").exit_code == 4
 
 
+STOPPER = "import os, signal\nwhile True: os.kill(-1, signal.SIGSTOP)"
+
+
+def test_whoever_stops_everything_stops_no_box(isolated: BoxSession) -> None:
+    isolated.write_file("/tmp/stop.py", STOPPER.encode())
+    for _ in range(2):
+        isolated.run("python3 /tmp/stop.py & sleep 0.1; exit", timeout=0.5)
+    isolated.run("echo whatever", timeout=0.5)
+    assert isolated.verify("exit 4").exit_code == 4
+
+
 def test_a_fork_bomb_leaves_room_for_the_next_shell(isolated: BoxSession) -> None:
     isolated.run("b() { b | b & b & }; (b) 2>/dev/null & sleep 0.3; exit", timeout=10)
     assert isolated.run("echo alive", timeout=10).shown.endswith("alive\n")

@@ -17,6 +17,7 @@ import docker
 import pytest
 
 from sandbox.errors import BoxDied, ImageMissing, RuntimeUnavailable
+from sandbox.runtime import Limits
 from sandbox.runtime_docker import LABEL, DockerRuntime, me, prune
 from sandbox.session import BoxSession
 
@@ -59,6 +60,14 @@ def test_confinement(client: docker.DockerClient, session: BoxSession) -> None:
     assert (
         session.run("grep -E 'CapEff|NoNewPrivs' /proc/self/status | cut -f2 | xargs").shown == "00000000000000eb 1\n"
     )
+
+
+def test_the_supervisor_is_not_the_first_to_go(docker_runtime: DockerRuntime) -> None:
+    """An agent that offers PID 1 to the kernel's killer, then takes all memory, loses its own processes only."""
+    with docker_runtime.start(Limits(memory_bytes=128 << 20)) as session:
+        hog = "python3 -c 'x = bytearray(100 << 20); input()'"
+        session.run(f"echo 1000 >/proc/1/oom_score_adj; {hog} & {hog} & {hog}", timeout=20)
+        assert session.run("echo alive").shown.endswith("alive\n")
 
 
 def test_nothing_is_left_after_close(client: docker.DockerClient, docker_runtime: DockerRuntime) -> None:

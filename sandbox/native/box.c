@@ -65,7 +65,7 @@ static void make_devices(void) {
     must(mkdir("dev/pts", 0755), "/dev/pts");
     must(mkdir("dev/shm", 01777), "/dev/shm");
     chmod("dev/shm", 01777);
-    must(mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620"), "mount /dev/pts");
+    must(mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,max=64"), "mount /dev/pts");
     must(mount("shm", "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=16m"), "mount /dev/shm");
     must(symlink("pts/ptmx", "dev/ptmx"), "/dev/ptmx");
     must(symlink("/proc/self/fd", "dev/fd"), "/dev/fd");
@@ -141,6 +141,11 @@ void box_enter(int argc, char **argv) {
     }
     errno = EINVAL;
     if (!root) fail("--root wants a directory");
+    int first_to_go = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); /* when the host runs out of memory */
+    if (first_to_go >= 0) {
+        if (write(first_to_go, "1000", 4) < 0) errno = 0; /* a wish, no need */
+        close(first_to_go);
+    }
     uid_t uid = getuid();
     gid_t gid = getgid();
     bool user = uid != 0;

@@ -135,9 +135,8 @@ static void pack(int at, const char *name, char *path, bool descend, bool upper)
     if (S_ISCHR(st.st_mode) && st.st_rdev == makedev(0, 0) && upper) {
         pack_removed(path);
     } else if (S_ISLNK(st.st_mode)) {
-        char target[PATH_MAX];
-        ssize_t n = readlinkat(at, name, target, sizeof target);
-        if (n >= 0) entry('l', &st, path, target, (size_t)n);
+        ssize_t n = readlinkat(at, name, (char *)chunk, PATH_MAX); /* not on the stack: directories nest deep */
+        if (n >= 0) entry('l', &st, path, chunk, (size_t)n);
     } else if (S_ISFIFO(st.st_mode)) {
         entry('p', &st, path, NULL, 0);
     } else if (S_ISREG(st.st_mode)) {

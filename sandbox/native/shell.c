@@ -21,6 +21,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/types.h>
 #include <unistd.h>
 
@@ -164,6 +165,18 @@ static void send_marker(void) {
     send_line(line, (size_t)n);
 }
 
+static void listen_to(int listener) {
+#ifdef SECCOMP_IOCTL_NOTIF_SET_FLAGS
+    ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, 1UL); /* hand over the processor at once (Linux 6.6) */
+#endif
+    if (listener_count == MAX_LISTENERS) {
+        close(listeners[0]);
+        memmove(listeners, listeners + 1, sizeof *listeners * (MAX_LISTENERS - 1));
+        listener_count--;
+    }
+    listeners[listener_count++] = listener;
+}
+
 void shell_start(bool pristine, const char *where) {
     int lines[2], back[2];
     if (where) snprintf(directory, sizeof directory, "%s", where);
@@ -184,18 +197,16 @@ void shell_start(bool pristine, const char *where) {
     }
     if (!shell_pid) become_shell(lines[0], back[1], pristine);
     close(back[1]);
+    const struct timeval patience = {greeted ? 2 : 20, 0}; /* the agent may stop the child on its way */
+    setsockopt(back[0], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     int listener = receive_descriptor(back[0]);
     close(back[0]);
-    if (listener < 0) die("seccomp: user notification refused");
-#ifdef SECCOMP_IOCTL_NOTIF_SET_FLAGS
-    ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, 1UL); /* hand over the processor at once (Linux 6.6) */
-#endif
-    if (listener_count == MAX_LISTENERS) {
-        close(listeners[0]);
-        memmove(listeners, listeners + 1, sizeof *listeners * (MAX_LISTENERS - 1));
-        listener_count--;
+    if (listener < 0) {
+        if (!greeted) die("seccomp: user notification refused");
+        kill(shell_pid, SIGKILL); /* its death counts as a failed start */
+        return;
     }
-    listeners[listener_count++] = listener;
+    listen_to(listener);
     static const char first[] = "exec 10<&-; BASH_ARGV0=bash; unset OLDPWD; shopt -s expand_aliases\n";
     send_line(first, sizeof first - 1);
     send_marker();
