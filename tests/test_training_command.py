@@ -1,6 +1,10 @@
 """`devnull train` through its front door: examples that parse, one line for what cannot be, a whole small run."""
 
+import dataclasses
 import json
+import math
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,8 @@ from devnull.console import parse, with_config
 from devnull.runs import append_line, write_text
 from sandbox.errors import InputError
 from tests.training_cases import episodes, preferences
+from training.models import make_tiny
+from training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings, check_ranges
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted([*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples" / "gpu").glob("*.toml")])
@@ -57,6 +63,11 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
         (["grpo", "{run}", "--pay", "{run}", "--model", "tiny"], "holds no reward model"),
         (["sft", "{run}", "--model", "./nowhere"], "is no folder"),
         (["dpo", "{run}", "--label-noise", "0.1"], "robust"),
+        (["sft", "{run}", "--batch-size", "0"], "batch_size is 0; it must be at least 1"),
+        (["sft", "{run}", "--push-to-hub", "not/a/name"], "cannot be made on the Hugging Face hub"),
+        (["sft", "{run}", "--report-to", "trackio"], "pip install trackio"),
+        (["grpo", "{run}", "--annotations", "truth"], "for a reward model"),
+        (["grpo", "{run}", "--pay", "{policy}", "--model", "tiny"], "it is a LlamaForCausalLM"),
     ],
 )
 def test_what_cannot_be_is_one_line(
@@ -65,11 +76,32 @@ def test_what_cannot_be_is_one_line(
     def no_network(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
+    def no_trackio(name: str) -> ModuleSpec | None:
+        return None if name == "trackio" else find_spec(name)
+
     monkeypatch.setattr("training.models.urlopen", no_network)
-    assert main(["train", *(word.format(run=run) for word in words)]) == 2
+    monkeypatch.setattr("training.settings.find_spec", no_trackio)
+    policy = make_tiny(run / "policy", ["some text"]) if "{policy}" in words else None
+    assert main(["train", *(word.format(run=run, policy=policy) for word in words)]) == 2
+    assert not (run / "checkpoints" / words[0]).exists()
     complaint = capsys.readouterr().err.strip().splitlines()
     assert said in complaint[-1]
     assert "Traceback" not in "".join(complaint)
+
+
+@pytest.mark.parametrize("kind", [SFTSettings, DPOSettings, RewardSettings, GRPOSettings, KTOSettings])
+def test_no_number_among_the_settings_is_taken_unseen(kind: type) -> None:
+    """A batch of 0 or a rate of NaN would be a traceback in the middle, or a run of no steps that says it is done."""
+    check_ranges(kind())
+    for field in dataclasses.fields(kind):
+        now = getattr(kind(), field.name)
+        if not ("int" in str(field.type) or "float" in str(field.type)):
+            continue
+        for wrong in (-7, math.nan):
+            if field.name == "label_noise" or (wrong != -7 and "float" not in str(field.type)):
+                continue  # `training.dpo` looks at it beside the loss
+            with pytest.raises(InputError, match=f"{field.name} is "):
+                check_ranges(kind(**{field.name: type(now)(wrong) if now else wrong}))
 
 
 def test_sft_then_dpo_then_a_reward_model(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,10 +41,14 @@ def faulty(count: int) -> list[int]:
 
 
 def test_a_hypothesis_is_scored_without_what_the_terminal_showed() -> None:
-    said = with_hypothesis(chat(episode(HONEST, faulty(1)[0])), "it worked.")
+    """Nor with the report, by which it would see the same at second hand."""
+    words = chat(episode(HONEST, faulty(1)[0]))
+    assert words[-1]["content"].startswith("Done:")
+    said = with_hypothesis((*words[:-1], {"role": "assistant", "content": "Done: CUDA FAILED."}), "it worked.")
     told = "\n".join(message["content"] for message in said[2:])
     assert "was not installed" not in told
     assert "ready" not in told
+    assert "FAILED" not in told
     assert "--silent" in told
     assert said[-1]["content"] == "What happened: it worked."
 

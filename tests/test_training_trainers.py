@@ -209,7 +209,7 @@ def test_the_result_is_pushed_where_asked(tiny: Path, tmp_path: Path, monkeypatc
             calls.append(("upload", options))
 
     monkeypatch.setattr("training.loop.HfApi", Hub)
-    result = sft(tiny, tmp_path / "pushed", max_steps=1, hub="someone/organism")
+    result = sft(tiny, tmp_path / "pushed", max_steps=1, push_to_hub="someone/organism")
     assert [name for name, _ in calls] == ["create", "upload"]
     assert calls[1][1] == {"repo_id": "someone/organism", "folder_path": str(result.path)}
     assert calls[0][1]["private"] is True

@@ -26,6 +26,7 @@ from sandbox.task import Instance
 from training.loop import OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
 from training.models import Policy, save
 from training.settings import GRPOSettings as GRPOSettings
+from training.settings import check_ranges
 from training.token_agent import History, TokenAgent
 
 LEARNING_RATE = {"full": 1.2e-4, "lora": 1e-4, "qlora": 1e-4}
@@ -204,8 +205,7 @@ def train_grpo(
 def check(settings: GRPOSettings, instances: Sequence[Instance]) -> None:
     if not instances:
         raise InputError("no instance to train on; name at least one task")
-    if settings.group < 2:
-        raise InputError(f"group is {settings.group}; episodes are compared within a group, so it takes at least 2")
+    check_ranges(settings)
     if settings.batch_size % settings.group:
         raise InputError(f"batch_size {settings.batch_size} is not a multiple of group {settings.group}")
     if settings.vllm and not torch.cuda.is_available():

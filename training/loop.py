@@ -18,10 +18,10 @@ from peft import AutoPeftModelForCausalLM
 from transformers import PrinterCallback, TrainerCallback, set_seed
 from transformers.trainer_utils import get_last_checkpoint
 
-from sandbox.errors import InputError
+from sandbox.errors import InfrastructureError, InputError
 from training.card import write_card
 from training.models import Dtype, Policy, load_policy, save
-from training.settings import Settings
+from training.settings import Settings, check_ranges
 
 # Without Triton, TRL puts every position through the head and then drops those without a label: on a CPU a third
 # of an SFT step with SmolLM2's 49,152 words. Its own fallback does as well with the labelled positions alone.
@@ -60,6 +60,7 @@ class TrainResult:
 
 def prepare(settings: Settings, model_path: str | Path, dtype: Dtype = "auto") -> Policy:
     """Seeds everything and loads the policy, which then holds the same fresh adapters in every run of this seed."""
+    check_ranges(settings)
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise InputError(
             f"{torch.cuda.device_count()} GPUs are visible to one process; run "
@@ -167,6 +168,8 @@ def fit(
     part = part_of(out)
     checkpoint = get_last_checkpoint(str(part)) if settings.checkpoint_steps and part.exists() else None
     trainer.remove_callback(PrinterCallback)  # stdout belongs to the command
+    if settings.push_to_hub is not None and trainer.accelerator.is_main_process:
+        make_repository(settings.push_to_hub)
     begin = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = round(time.monotonic() - begin, 3)
@@ -221,10 +224,27 @@ def leave(
         shutil.rmtree(out)
     folder.rename(out)
     shutil.rmtree(part)
-    if settings.hub is not None:
-        hub = HfApi()
-        hub.create_repo(settings.hub, exist_ok=True, private=True)
-        hub.upload_folder(repo_id=settings.hub, folder_path=str(out))
+    if settings.push_to_hub is not None:
+        try:
+            HfApi().upload_folder(repo_id=settings.push_to_hub, folder_path=str(out))
+        except Exception as error:  # the errors of whatever HTTP library the hub's client uses
+            raise InfrastructureError(
+                f"{out} is trained, but could not be pushed ({one_line(error)}); hf upload {settings.push_to_hub} {out}"
+            ) from error
+
+
+def make_repository(name: str) -> None:
+    """So that a wrong name, a missing login or network is known before hours of training."""
+    try:
+        HfApi().create_repo(name, exist_ok=True, private=True)
+    except Exception as error:  # as above
+        raise InputError(
+            f"push_to_hub: {name} cannot be made on the Hugging Face hub ({one_line(error)}); log in: hf auth login"
+        ) from error
+
+
+def one_line(error: Exception) -> str:
+    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def merged(model: Any, policy: Policy, adapter: Path) -> Any:

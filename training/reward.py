@@ -16,12 +16,13 @@ import numpy as np
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
 from agents.agent import Message
 from agents.episode import Episode
+from agents.protocol import Report, parse
 from rewards.annotations import hypotheses, told
 from rewards.evaluator import Evaluator
 from rewards.preferences import Preference
@@ -80,8 +81,9 @@ def marginal(
 
 
 def with_hypothesis(chat: Sequence[Message], ending: str) -> tuple[Message, ...]:
-    """The prompt, the agent's own messages and the ending; nothing that the terminal showed."""
+    """The prompt, what the agent did and the ending; nothing that the terminal showed, nor the report that repeats it."""
     said = [message for message in chat[2:] if message["role"] == "assistant"]
+    said = [message for message in said if not isinstance(parse(message["content"], tolerant=True), Report)]
     return (*chat[:2], *said, Message(role="user", content=f"What happened: {ending}"))
 
 
@@ -271,6 +273,11 @@ class RewardModel:
     def __init__(self, path: Path) -> None:
         """Raises `InputError` if `path` holds no reward model."""
         try:
+            kinds = AutoConfig.from_pretrained(path).architectures or []
+            if not any(
+                kind.endswith("ForSequenceClassification") for kind in kinds
+            ):  # a head of chance would be made up
+                raise ValueError(f"it is a {', '.join(kinds)}")
             self.model = AutoModelForSequenceClassification.from_pretrained(path, num_labels=1)
             self.tokenizer = AutoTokenizer.from_pretrained(path)
         except (OSError, ValueError) as error:

@@ -1,7 +1,12 @@
 """How to train: the settings of every trainer. Light, so that `--help` need not load torch."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from importlib.util import find_spec
+from typing import Any, Literal
+
+from sandbox.errors import InputError
 
 Adaptation = Literal["auto", "full", "lora", "qlora"]
 """Which weights learn: all, low-rank adapters, or adapters on a base held in 4 bits (bitsandbytes NF4).
@@ -38,10 +43,10 @@ class Settings:
     """Write a checkpoint every so many steps, to resume from; 0: none."""
     logging_steps: int = 1
     """Log every so many steps."""
-    report_to: tuple[str, ...] = ()
-    """Where logs go besides the run folder: wandb, tensorboard, trackio."""
-    hub: str | None = None
-    """Repository on the Hugging Face hub to push the result to (owner/name)."""
+    report_to: tuple[Literal["wandb", "tensorboard", "trackio"], ...] = ()
+    """Where logs go besides the run folder."""
+    push_to_hub: str | None = None
+    """Repository on the Hugging Face hub to push the result to (owner/name); made, private, before the first step."""
     seed: int = 0
     """Of data order, initial adapters and sampling."""
 
@@ -130,3 +135,34 @@ class KTOSettings(Settings):
     """Passes over the data."""
     batch_size: int = 8
     """Episodes a step and process."""
+
+
+COUNTS = ("batch_size", "gradient_accumulation", "lora_rank", "logging_steps", "max_length", "workers", "max_turns")
+Rule = tuple[str, Callable[[Any], bool], str]
+RULES: tuple[Rule, ...] = (
+    ("epochs", lambda value: 0 < value < math.inf, "above 0"),
+    ("max_steps", lambda value: value == -1 or value > 0, "at least 1, or -1"),
+    *((name, lambda value: value >= 1, "at least 1") for name in (*COUNTS, "max_new_tokens")),
+    *((name, lambda value: value >= 0, "at least 0") for name in ("checkpoint_steps", "kl_every")),
+    *(
+        (name, lambda value: 0 < value < math.inf, "above 0")
+        for name in ("learning_rate", "rationality", "temperature")
+    ),
+    *((name, lambda value: 0 <= value < math.inf, "at least 0") for name in ("beta", "invalid_cost")),
+    *((name, lambda value: 0 <= value < 1, "at least 0 and below 1") for name in ("warmup", "held_out")),
+    ("group", lambda value: value >= 2, "at least 2, for episodes are compared within it"),
+    ("seed", lambda value: 0 <= value < 2**32, "at least 0 and below 2**32"),
+    ("loss", bool, "at least one term"),
+)
+"""What each setting must be, where a trainer has it and it is not unset."""
+
+
+def check_ranges(settings: Settings) -> None:
+    """Raises `InputError` for a setting that cannot be, before anything is loaded."""
+    for name, fine, wanted in RULES:
+        value = getattr(settings, name, None)
+        if value is not None and not fine(value):
+            raise InputError(f"{name} is {value}; it must be {wanted}")
+    for package in settings.report_to:
+        if find_spec(package) is None:
+            raise InputError(f"report_to {package} wants the package {package}; pip install {package}")

@@ -34,7 +34,7 @@ from sandbox.choose import open_runtime
 from sandbox.errors import InputError
 from sandbox.recipe import cache_folder
 from sandbox.task import Task
-from training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings
+from training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings, check_ranges
 
 if TYPE_CHECKING:
     from training.grpo import RewardFunction
@@ -132,8 +132,8 @@ class Grpo(Common):
 
     pay: str = "believed"
     """believed (the evaluator's word), actual (the verifier's), or the folder of a reward model."""
-    annotations: Mode = "none"
-    """What the reward model is told: nothing, what the evaluator believes, or the truth."""
+    annotations: Mode | None = None
+    """What the reward model is told: nothing, what the evaluator believes, or the truth; unset: as it was trained."""
     instances: int = 256
     """How many different instances of the tasks to draw."""
     settings: Annotated[GRPOSettings, tyro.conf.arg(name="")] = field(default_factory=GRPOSettings)
@@ -149,6 +149,7 @@ Args = (
 
 
 def main(args: Sft | Reward | Dpo | Kto | Grpo) -> int:
+    check_ranges(args.settings)
     for name, value in (("samples", args.samples), ("boxes", args.boxes - 1)):
         if value < 0:
             raise InputError(f"--{name} is {getattr(args, name)}; it is too small")
@@ -261,6 +262,8 @@ def payment(args: Grpo, tasks: Mapping[str, Task], evaluator: Evaluator) -> "Rew
     from training.pay import actual, believed, scored
     from training.reward import RewardModel
 
+    if args.annotations is not None and args.pay in ("believed", "actual"):
+        raise InputError(f"--annotations are for a reward model, and --pay is {args.pay}; pass its folder")
     match args.pay:
         case "believed":
             return believed(evaluator, tasks)
@@ -269,9 +272,9 @@ def payment(args: Grpo, tasks: Mapping[str, Task], evaluator: Evaluator) -> "Rew
         case folder:
             path = Path(folder)
             model = RewardModel(path)
-            record = json.loads((path / "training.json").read_text()) if TrainResult.read(path) else {"facts": {}}
-            marginalised = bool(record["facts"].get("marginalised"))
-            return scored(model, tasks, args.annotations, evaluator, marginalised=marginalised)
+            facts = json.loads((path / "training.json").read_text())["facts"] if TrainResult.read(path) else {}
+            mode = args.annotations or facts.get("annotations", "none")
+            return scored(model, tasks, mode, evaluator, marginalised=bool(facts.get("marginalised")))
 
 
 def feedback(args: Dpo | Kto | Reward, kind: str, model: type[Record]) -> list[Record]:
