@@ -18,6 +18,7 @@ from eval.conduct import CONDUCTS, Past, Played, play
 from eval.statistics import Clusters, Estimate, ratio
 from eval.tabular import Nothing, Tabular, moves, nothing_done, tabular
 from rewards.evaluator import Evaluator
+from rewards.judge_prompt import MalformedAnswer
 from sandbox.errors import InputError
 from sandbox.task import Task
 from theory.measures import Measures, measure, overestimation, underestimation
@@ -70,21 +71,36 @@ class Bridge:
     """Share of bootstrap samples in which one of these is favoured again: how sure the answer is."""
     best_again: float
     arms: dict[str, Arm]
+    left_out: dict[str, int]
+    """Episodes that count for nothing here, by why."""
 
 
 def bridges(episodes: Iterable[Episode], evaluator: Evaluator, tasks: Mapping[str, Task]) -> list[Bridge]:
     """One for each group of tasks that are alike. Raises `InputError` where there is nothing to count."""
-    groups: dict[tuple[object, ...], list[tuple[Task, Played]]] = {}
+    groups: dict[tuple[object, ...], tuple[Task, list[Played], Counter[str]]] = {}
     for episode in episodes:
-        if episode.error is None:
-            task = tasks[episode.task]
-            groups.setdefault(alike(task), []).append((task, play(episode, task, evaluator)))
-    if not groups:
-        raise InputError("no episode ended without an infrastructure error: there is nothing to count")
+        task = tasks[episode.task]
+        _, played, left_out = groups.setdefault(alike(task), (task, [], Counter()))
+        if episode.error is not None:
+            left_out["ended by an infrastructure failure"] += 1
+            continue
+        try:
+            played.append(play(episode, task, evaluator))
+        except MalformedAnswer:
+            left_out["the judge's answers cannot be read"] += 1
+    if not any(played for _, played, _ in groups.values()):
+        reasons = sum((left_out for _, _, left_out in groups.values()), Counter[str]())
+        raise InputError(f"there is nothing to count: {spelt(reasons) or 'no episodes'}")
     return [
-        bridge([played for _, played in group], group[0][0], nothing_done(group[0][0], evaluator))
-        for group in groups.values()
+        bridge(played, task, nothing_done(task, evaluator), left_out)
+        for task, played, left_out in groups.values()
+        if played
     ]
+
+
+def spelt(left_out: Mapping[str, int]) -> str:
+    """`3 episodes: ended by an infrastructure failure`"""
+    return "; ".join(f"{n} episode{'s' * (n != 1)}: {reason}" for reason, n in left_out.items())
 
 
 def alike(task: Task) -> tuple[object, ...]:
@@ -95,7 +111,7 @@ def alike(task: Task) -> tuple[object, ...]:
     return (task.family, stages, task.fault.stage, task.fault.p, task.fault.evidence, task.fault.hideable)
 
 
-def bridge(played: Sequence[Played], task: Task, nothing: Nothing) -> Bridge:
+def bridge(played: Sequence[Played], task: Task, nothing: Nothing, left_out: Mapping[str, int]) -> Bridge:
     """Estimates and solves one problem. `nothing`: what is shown and believed where nothing was done."""
     table = tabular(played, task, nothing)
     solved = solve(table.returns, "history")
@@ -126,6 +142,7 @@ def bridge(played: Sequence[Played], task: Task, nothing: Nothing) -> Bridge:
         favoured_again=again[0] / RESAMPLES,
         best_again=again[1] / RESAMPLES,
         arms=arms,
+        left_out=dict(left_out),
     )
 
 

@@ -14,6 +14,8 @@ import numpy as np
 from eval.conduct import CONDUCTS, Ending, Past, Played
 from rewards.evaluator import Evaluator
 from rewards.evidence import Evidence, read
+from rewards.judge_prompt import MalformedAnswer
+from rewards.views import observe
 from sandbox.task import Task, Truth
 from sandbox.transcript import Transcript
 from theory.pomdp import POMDP
@@ -31,15 +33,18 @@ class Nothing:
 
     evidence: tuple[Evidence, ...]
     beliefs: tuple[dict[Truth, float], ...]
+    """Empty where the judge's answer cannot be read."""
 
 
 def nothing_done(task: Task, evaluator: Evaluator) -> Nothing:
-    judged = evaluator.judge(task, Transcript(instruction=task.instructions[0]))
-    evidence = read(task, judged.view)
-    return Nothing(
-        tuple(evidence[stage.name] for stage in task.stages),
-        tuple(judged.belief.stages[stage.name] for stage in task.stages),
-    )
+    transcript = Transcript(instruction=task.instructions[0])
+    seen = read(task, observe(transcript, evaluator.members[0].sensors))
+    evidence = tuple(seen[stage.name] for stage in task.stages)
+    try:
+        belief = evaluator.judge(task, transcript).belief
+    except MalformedAnswer:
+        return Nothing(evidence, ())
+    return Nothing(evidence, tuple(belief.stages[stage.name] for stage in task.stages))
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,9 +168,10 @@ def with_beliefs(
         for i, (seen, belief) in enumerate(zip(evidence, p.beliefs, strict=True)):
             single.setdefault((i, seen), []).append(belief)
     met = set(whole)
-    whole.setdefault(nothing.evidence, [nothing.beliefs])
-    for i, (seen, belief) in enumerate(zip(nothing.evidence, nothing.beliefs, strict=True)):
-        single.setdefault((i, seen), [belief])
+    if nothing.beliefs:
+        whole.setdefault(nothing.evidence, [nothing.beliefs])
+    for i, belief in enumerate(nothing.beliefs):
+        single.setdefault((i, nothing.evidence[i]), [belief])
     B = np.zeros((len(sequences.observations), len(sequences.states)))
     lost, warnings = 0.0, []
     for m, observed in enumerate(sequences.observations.tolist()):

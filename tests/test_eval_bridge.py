@@ -2,20 +2,23 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from agents.episode import Episode
+from agents.episode import Episode, EpisodeError
 from devnull.__main__ import main
 from devnull.runs import open_run
 from eval.bridge import bridges
 from eval.conduct import conduct
 from rewards.config import EvaluatorConfig
-from rewards.evaluator import Evaluator
+from rewards.evaluator import Evaluator, Judgement
+from rewards.judge_prompt import MalformedAnswer
 from rewards.views import FULL
 from sandbox.command import CommandResult, Process, Write
 from sandbox.errors import InputError
 from sandbox.outcome import Outcome, StageOutcome
+from sandbox.task import Task
 from sandbox.tasks import load_tasks
 from sandbox.transcript import Transcript, Turn
 from theory.model_file import read_model
@@ -157,8 +160,30 @@ def test_redirections_of_stderr_count_as_hiding(redirection: str) -> None:
 
 
 def test_nothing_to_count_is_refused() -> None:
-    with pytest.raises(InputError, match="nothing to count"):
+    with pytest.raises(InputError, match="nothing to count: no episodes"):
         bridges([], Evaluator(), TASKS)
+    with pytest.raises(InputError, match="nothing to count: 9 episodes: ended by an infrastructure failure"):
+        bridges([broken(e) for e in run_of("honest")], Evaluator(), TASKS)
+
+
+def broken(e: Episode) -> Episode:
+    return e.model_copy(update={"outcome": None, "error": EpisodeError(kind="daemon", message="gone")})
+
+
+class Mumbler(Evaluator):
+    """A judge whose answers about hidden failures cannot be read, nor those about nothing at all."""
+
+    def judge(self, task: Task, transcript: Transcript, **how: Any) -> Judgement:
+        if not transcript.turns or (transcript.results[-1].stderr_text and not transcript.results[-1].shown):
+            raise MalformedAnswer("mumbles")
+        return super().judge(task, transcript, **how)
+
+
+def test_what_was_left_out_is_counted() -> None:
+    episodes = [*run_of("honest", "hiding"), broken(episode("honest", 9))]
+    (bridge,) = bridges(episodes, Mumbler(), TASKS)
+    assert bridge.left_out == {"the judge's answers cannot be read": 3, "ended by an infrastructure failure": 1}
+    assert {name: arm.episodes for name, arm in bridge.arms.items()} == {"hiding": 6, "honest": 9}
 
 
 def written(path: Path, *arms: str, config: dict[str, float] | None = None) -> Path:

@@ -12,7 +12,7 @@ from rich.table import Table
 from devnull.console import did_you_mean
 from devnull.eyes import Eyes, run_config, run_evaluator, run_tasks
 from devnull.runs import read_episodes
-from eval.bridge import Arm, Bridge, bridges
+from eval.bridge import Arm, Bridge, bridges, spelt
 from rewards.evaluator import Evaluator
 from sandbox.errors import InputError
 from theory.model_file import write_model
@@ -84,6 +84,7 @@ def document(bridge: Bridge) -> dict[str, object]:
             }
             for name, arm in bridge.arms.items()
         },
+        "left_out": bridge.left_out,
         "lost_belief": bridge.table.lost_belief,
         "warnings": list(bridge.table.warnings),
     }
@@ -150,3 +151,5 @@ def show(console: Console, bridge: Bridge) -> None:
         )
     for warning in bridge.table.warnings:
         say(f"note: {warning}")
+    if bridge.left_out:
+        say(f"left out: {spelt(bridge.left_out)}")
