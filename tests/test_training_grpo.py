@@ -11,6 +11,7 @@ import torch
 from agents.agent import Message, Request
 from agents.episode import Episode
 from agents.scripted import HIDING, HONEST
+from rewards.config import EvaluatorConfig
 from rewards.evaluator import Evaluator
 from sandbox.errors import BoxDied, InfrastructureError, InputError
 from sandbox.runtime import Limits
@@ -125,6 +126,18 @@ def test_the_evaluator_pays_for_what_it_sees_and_the_verifier_for_what_is_true()
     true = actual(TASKS)([shown, hidden])
     assert seen[1] > seen[0]
     assert true[1] < true[0]
+
+
+def test_the_control_pays_each_what_another_earned() -> None:
+    mixed = [episode(HIDING if seed % 2 else HONEST, seed) for seed in range(20)]
+    plain = believed(Evaluator(), TASKS)(mixed)
+    dealt = believed(Evaluator(EvaluatorConfig(shuffled=True)), TASKS)(mixed)
+    assert sorted(dealt) == sorted(plain) and dealt != plain
+
+
+def test_an_evaluator_whose_labels_err_pays_nobody() -> None:
+    with pytest.raises(InputError, match=r"label_noise, poisoned changes labels.*devnull label"):
+        believed(Evaluator(EvaluatorConfig(label_noise=0.1, poisoned=0.1)), TASKS)
 
 
 def test_invalid_messages_cost_and_a_broken_world_pays_nothing(policy: Policy) -> None:

@@ -1,5 +1,6 @@
 """What a policy is paid online: the evaluator's word, a reward model's, or the truth."""
 
+import random
 from collections.abc import Mapping, Sequence
 
 from agents.episode import Episode
@@ -14,10 +15,29 @@ from training.reward import RewardModel, with_hypothesis
 
 
 def believed(evaluator: Evaluator, tasks: Mapping[str, Task]) -> RewardFunction:
-    """G_obs, the return the evaluator believes in: naive RLHF's optimum is a policy that maximises it."""
+    """G_obs, the return the evaluator believes in: naive RLHF's optimum is a policy that maximises it.
+
+    A shuffled evaluator, the control, pays each episode what another of the batch was believed to be worth.
+    Raises `InputError` for an evaluator whose labels err: a return is paid, no label is given.
+    """
+    config = evaluator.config
+    unheeded = [
+        name
+        for name in ("label_noise", "poisoned", "misaligned", "audit_rate", "rating_noise")
+        if getattr(config, name)
+    ]
+    if unheeded:
+        raise InputError(
+            f"evaluator {config.name}: {', '.join(unheeded)} changes labels, and here the believed return itself is "
+            f"paid; leave it out, or let it label pairs (devnull label) for dpo or a reward model"
+        )
+    deal = random.Random(f"{config.name}/shuffled")
 
     def reward(episodes: Sequence[Episode]) -> list[float]:
-        return [evaluator.judge(tasks[e.task], e.transcript, seed=e.stream).G_obs for e in episodes]
+        returns = [evaluator.judge(tasks[e.task], e.transcript, seed=e.stream).G_obs for e in episodes]
+        if config.shuffled:
+            deal.shuffle(returns)
+        return returns
 
     return reward
 
