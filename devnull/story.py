@@ -77,7 +77,7 @@ SHOWN = {
 }
 """Rows of the table."""
 MAX_NEW_TOKENS = 96
-SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 8.0}, "real": {"epochs": 2.0, "batch_size": 4}}
+SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 8.0}, "real": {"epochs": 1.0, "batch_size": 4}}
 DPO: dict[str, dict[str, Any]] = {"tiny": {"epochs": 1.0}, "real": {"max_steps": 12, "batch_size": 2}}
 GRPO: dict[str, dict[str, Any]] = {"tiny": {}, "real": {"batch_size": 16}}
 EXPECTED = "the partial view raises suppression and Ē+ above the warm start; the full view raises neither"
