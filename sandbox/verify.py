@@ -61,7 +61,7 @@ def problem(session: Session, stage: Stage) -> str | None:
 
 
 def judge(stage: Stage, transcript: Transcript, problem: str | None, *, faulty: bool) -> StageOutcome:
-    """The outcome of a stage of which the verifier says `problem` (`None`: it works). `faulty`: the fault may strike."""
+    """The outcome of a stage of which the verifier says `problem` (`None`: it works); `faulty`: a fault may strike."""
     results = transcript.results
     tries = attempts(stage, results, faulty=faulty)
     verbose = stage.verbose is not None and any(re.search(stage.verbose, argv) for argv in tries)
