@@ -10,6 +10,7 @@ from theory.policies import KINDS, Policy, Tree, behaviour, every_stationary, me
 from theory.pomdp import POMDP
 from theory.random_models import random_returns
 from theory.returns import returns
+from theory.solve import solve
 
 
 def chance(r, row, choose):
@@ -174,3 +175,9 @@ def test_too_many_ties_are_refused():
     for kind in ("time", "history"):
         with pytest.raises(TooLarge, match="tie"):
             optimal_set(tree, np.zeros(S**3), kind, 1e-9)
+
+
+def test_rounding_decides_no_tie():
+    r = random_returns(np.random.default_rng(0), S=4, A=3, O=2, horizon=3, gamma=0.7)
+    flat = solve(r.with_reward(np.full(4, 0.1)))
+    assert len(flat.J_optimal) == len(flat.J_obs_optimal) == 3**4
