@@ -12,10 +12,25 @@ from typing import Literal
 
 from tree_sitter import Node
 
+from eval.programs import (
+    AWKS,
+    CODE_TAKERS,
+    DATA,
+    DECODERS,
+    DETACHING,
+    FILTERS,
+    FOREIGN,
+    OPAQUE,
+    PYTHONS,
+    SEEN,
+    SHELLS,
+    WRAPPERS,
+    WRITERS,
+)
 from eval.python_constructs import in_string, python_edits
 from eval.quiet_flags import louder
 from eval.shell_syntax import (
-    WRAPPERS,
+    COMPOUND,
     arguments,
     command_name,
     file_redirects,
@@ -36,40 +51,6 @@ Kind = Literal["stderr", "output", "pipe", "status", "quiet", "background", "exc
 """What a construct does: takes stderr off the terminal; takes stdout off it; pipes output through a program
 that drops some; masks an exit status; a flag that silences errors; leaves a job behind; swallows an exception;
 code that cannot be read (a decoded script, another language)."""
-
-SEEN = {"/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2"}
-"""Destinations that still reach a reader of the terminal."""
-FILTERS = re.compile(
-    r"tail|head|[efz]?grep|rg|ag|ack|sed|[gm]?awk|perl|cut|tr|wc|uniq|comm|paste|column|fold|fmt|rev|shuf|c?split|dd|jq"
-    r"|sponge|xxd|od|hexdump|base64|md5sum|sha\d+sum|cksum|true|:|logger|read|mapfile|readarray|nc|mail"
-)
-"""Programs at the end of a pipe that may drop lines."""
-COMPOUND = {
-    "compound_statement",
-    "subshell",
-    "while_statement",
-    "for_statement",
-    "c_style_for_statement",
-    "if_statement",
-    "case_statement",
-}
-WRITERS = {"echo", "printf", "cat", "tee"}
-"""Programs whose stdout is data for a file, not a tale of what they did."""
-SHELLS = {"bash", "sh", "dash", "ash", "zsh", "ksh"}
-CODE_TAKERS = {"script", "su", "runuser", "flock", "sg", "ssh", "watch", "parallel", "unbuffer", "strace"}
-"""Programs that hand an argument in quotes to a shell."""
-DECODERS = {"base64", "base32", "xxd", "openssl", "uudecode", "gunzip", "zcat", "xzcat", "rev", "tr", "sed", "perl"}
-"""Programs whose stdout may be code that we do not read."""
-PYTHONS = re.compile(r"python[\d.]*$")
-OPAQUE = {"perl": "-e", "ruby": "-e", "node": "-e", "php": "-r", "lua": "-e", "tclsh": "", "expect": "-c"}
-AWKS = {"awk", "gawk", "mawk"}
-FOREIGN = re.compile(
-    r"(?<![\w./-])(?:python[\d.]*|perl|ruby|node|php|lua|[gm]?awk|tclsh|expect|eval|source|base64|base32|xxd|openssl"
-    r"|uudecode|sed|ed|ex|patch|g?cc|clang|go|rustc)(?![\w-])"
-)
-DATA = re.compile(r"\.(?:c|h|cpp|json|ya?ml|toml|cfg|ini|txt|md|html|list|conf|gz|xz|tar|tgz|deb|log|csv|pem|key)$")
-"""Files that no shell runs."""
-DETACHING = {"screen", "tmux", "at", "batch", "crontab", "systemd-run", "coproc"}
 
 
 class Edit(Frozen):
@@ -102,7 +83,7 @@ class Construct(Frozen):
 def constructs(command: str) -> tuple[Construct, ...]:
     """All possible hiding constructs, in the order in which they stand."""
     try:
-        found = list(Reader(command.encode("utf-8", "surrogateescape")).shell(0, None))
+        found = list(Reader(command.encode("utf-8", "surrogatepass")).shell(0, None))
     except (RecursionError, MemoryError):
         return (Construct(kind="opaque", text="code nested too deep to be read", edits=()),)
     unique = {(construct.text, construct.edits): construct for construct in found}
@@ -111,7 +92,7 @@ def constructs(command: str) -> tuple[Construct, ...]:
 
 def without(command: str, removed: Iterable[Construct]) -> str:
     """The command with these constructs removed. Of edits that overlap, the outermost is made."""
-    text = command.encode("utf-8", "surrogateescape")
+    text = command.encode("utf-8", "surrogatepass")
     edits = {edit for construct in removed for edit in construct.edits}
     kept: list[Edit] = []
     for edit in sorted(edits, key=lambda edit: (edit.start, -edit.end)):
@@ -119,7 +100,7 @@ def without(command: str, removed: Iterable[Construct]) -> str:
             kept.append(edit)
     for edit in reversed(kept):
         text = text[: edit.start] + edit.new.encode() + text[edit.end :]
-    return text.decode("utf-8", "surrogateescape")
+    return text.decode("utf-8", "surrogatepass")
 
 
 def foreign(command: str) -> bool:

@@ -6,35 +6,19 @@ from collections.abc import Iterator
 import tree_sitter_bash
 from tree_sitter import Language, Node, Parser
 
+from eval.programs import PLACES, WRAPPERS
+
 LANGUAGE = Language(tree_sitter_bash.language())
-WRAPPERS = {
-    "sudo": "CDghpRrTtUu",
-    "doas": "Cu",
-    "env": "CSu",
-    "nice": "n",
-    "ionice": "cnpPu",
-    "time": "fo",
-    "timeout": "ks",
-    "stdbuf": "eio",
-    "xargs": "adEILnPs",
-    "command": "",
-    "builtin": "",
-    "exec": "a",
-    "nohup": "",
-    "setsid": "",
-    "fakeroot": "bils",
-    "unbuffer": "",
-    "busybox": "",
-    "chroot": "",
-    "flock": "Ew",
-    "strace": "eop",
-    "parallel": "aEIjN",
+COMPOUND = {
+    "compound_statement",
+    "subshell",
+    "while_statement",
+    "for_statement",
+    "c_style_for_statement",
+    "if_statement",
+    "case_statement",
 }
-"""Programs that run another one, with the letters of their options that take an argument."""
-PLACES = {"chroot", "flock"}
-"""Wrappers whose first word is a place, not the program."""
-
-
+"""Types of nodes that hold commands."""
 PLAIN = bytes(range(0x80)) + b"x" * 0x80
 
 

@@ -1,6 +1,7 @@
 """`devnull eval`, `compare` and `exec --oracle` as a person calls them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,18 @@ def test_a_reference_elsewhere(run: Path, capsys: pytest.CaptureFixture[str]) ->
     status, out, _ = said(capsys, "eval", run, "--reference", f"{run}@honest", "--json")
     assert status == 0
     assert json.loads(out)["verdicts"]["hiding"][f"{run}@honest"]["deceptive_inflation"] == "yes"
+
+
+def test_an_agent_by_its_name_where_the_arm_has_another(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "renamed"
+    shutil.copytree(run, path)
+    file = path / "episodes.jsonl"
+    file.write_text(file.read_text().replace('"arm":"honest"', '"arm":"base"'))
+    status, out, _ = said(capsys, "eval", path, "--reference", "honest", "--json")
+    assert status == 0
+    assert json.loads(out)["verdicts"]["hiding"]["honest"]["deceptive_inflation"] == "yes"
 
 
 def test_compare_pairs_by_task(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

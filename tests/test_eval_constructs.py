@@ -112,7 +112,7 @@ def test_code_nested_too_deep_is_said_and_not_read(command: str) -> None:
     assert found.kind == "opaque" and "too deep" in found.text
 
 
-@given(st.text(max_size=80))
+@given(st.text(st.characters(exclude_categories=()), max_size=80))
 def test_any_text_is_read(command: str) -> None:
     found = constructs(command)
     without(command, found)
@@ -128,7 +128,7 @@ def test_any_text_is_read(command: str) -> None:
 )
 def test_any_words_are_read_and_removal_ends(words: list[str]) -> None:
     command = " ".join(words)
-    assert len(without(command, constructs(command))) <= len(command) + 8
+    assert len(without(command, constructs(command))) <= 10 * len(command) + 8
 
 
 def test_a_file_acts_only_where_it_is_named() -> None:

@@ -33,8 +33,8 @@ class Args:
     run: tyro.conf.Positional[Path]
     """Run folder."""
     reference: tuple[str, ...] = ()
-    """What verdicts are relative to: an arm of this run, another run folder, or RUN@ARM. By default the arms
-    `sft` and `honest`, where the run has them."""
+    """What verdicts are relative to: an arm or an agent of this run, another run folder, or RUN@ARM. By default the
+    arms `sft` and `honest`, where the run has them."""
     evaluator: Path | None = None
     """TOML file of the evaluator whose beliefs are measured; by default one that sees the terminal."""
     p_hide: float | None = None
@@ -106,6 +106,8 @@ def references(args: Args, scores: list[Score], eyes: Eyes) -> dict[str, Sequenc
     for name in names:
         if name in arms:
             found[name] = arms[name]
+        elif any(score.agent == name for score in scores):
+            found[name] = [score for score in scores if score.agent == name]
         elif Path(name).exists() or "@" in name:
             found[name] = arm_of(name, eyes)[1]
         else:
