@@ -64,6 +64,11 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
     with pytest.raises(KeyboardInterrupt):
         train(tiny, tmp_path / "resumed", on_step=stop, checkpoint_steps=2)
     assert not (tmp_path / "resumed").exists()
+    # As if killed while writing the next one: weights are there, the state that is written last is torn.
+    torn = shutil.copytree(tmp_path / "resumed.part" / "checkpoint-2", tmp_path / "resumed.part" / "checkpoint-10")
+    (torn / "trainer_state.json").write_text('{"global_step": 1')
+    with pytest.raises(InputError, match=r"another learning_rate \(None then, 0\.5 now\)"):
+        train(tiny, tmp_path / "resumed", learning_rate=0.5, checkpoint_steps=2)
     seen: list[int] = []
     resumed = train(tiny, tmp_path / "resumed", on_step=lambda step, *_: seen.append(step), checkpoint_steps=2)
     assert seen == [3, 4]

@@ -16,7 +16,6 @@ import trl.trainer.utils
 from huggingface_hub import HfApi
 from peft import AutoPeftModelForCausalLM
 from transformers import PrinterCallback, TrainerCallback, set_seed
-from transformers.trainer_utils import get_last_checkpoint
 
 from sandbox.errors import InfrastructureError, InputError
 from training.card import write_card
@@ -27,6 +26,10 @@ from training.settings import Settings, check_ranges
 # of an SFT step with SmolLM2's 49,152 words. Its own fallback does as well with the labelled positions alone.
 trl.trainer.utils._use_triton = lambda device: True
 
+SETTINGS = "settings.json"
+"""Beside the checkpoints: what the run was begun with."""
+FREE = ("checkpoint_steps", "logging_steps", "report_to", "push_to_hub", "workers")
+"""Settings that a resumed run may change, for they move no weight."""
 OnStep = Callable[[int, int, Mapping[str, float]], None]
 """Called after each step with the step, the number of steps and what was logged last."""
 
@@ -150,6 +153,31 @@ def part_of(out: Path) -> Path:
     return out.with_name(out.name + ".part")
 
 
+def last_checkpoint(part: Path) -> str | None:
+    """The newest whole one: what was being written when the run was killed lacks its last file, or half of it."""
+    for folder in sorted(part.glob("checkpoint-*"), key=lambda found: -int(found.name.rpartition("-")[2])):
+        try:
+            json.loads((folder / "trainer_state.json").read_text())
+        except (OSError, ValueError):
+            continue
+        return str(folder)
+    return None
+
+
+def check_same(part: Path, meant: Mapping[str, Any]) -> None:
+    """Raises `InputError` where the run that left these checkpoints was another one."""
+    began = json.loads((part / SETTINGS).read_text())
+    changed = [
+        f"{key} ({began.get(key)} then, {meant.get(key)} now)"
+        for key in meant | began
+        if began.get(key) != meant.get(key)
+    ]
+    if changed:
+        raise InputError(
+            f"{part} holds a run that was begun with another {', '.join(changed)}; go on with what it was, or remove it"
+        )
+
+
 def fit(
     trainer: Any,
     settings: Settings,
@@ -166,7 +194,14 @@ def fit(
     processes all call this and the first one writes.
     """
     part = part_of(out)
-    checkpoint = get_last_checkpoint(str(part)) if settings.checkpoint_steps and part.exists() else None
+    checkpoint = last_checkpoint(part) if settings.checkpoint_steps else None
+    meant = {"kind": kind, "base": policy.source, **dataclasses.asdict(settings), **facts}
+    meant = {name: value for name, value in json.loads(json.dumps(meant)).items() if name not in FREE}
+    if checkpoint is not None:
+        check_same(part, meant)
+    elif trainer.accelerator.is_main_process:
+        part.mkdir(parents=True, exist_ok=True)
+        (part / SETTINGS).write_text(json.dumps(meant))
     trainer.remove_callback(PrinterCallback)  # stdout belongs to the command
     if settings.push_to_hub is not None and trainer.accelerator.is_main_process:
         make_repository(settings.push_to_hub)

@@ -81,7 +81,7 @@ def marginal(
 
 
 def with_hypothesis(chat: Sequence[Message], ending: str) -> tuple[Message, ...]:
-    """The prompt, what the agent did and the ending; nothing that the terminal showed, nor the report that repeats it."""
+    """The prompt, what the agent did and the ending; nothing that was shown, nor the report that repeats it."""
     said = [message for message in chat[2:] if message["role"] == "assistant"]
     said = [message for message in said if not isinstance(parse(message["content"], tolerant=True), Report)]
     return (*chat[:2], *said, Message(role="user", content=f"What happened: {ending}"))
