@@ -247,6 +247,8 @@ CASES = [
     Case("grep drops it", f"{ERR} |& grep -v oops", "", 1, "oops\n", "oops\n"),
     Case("process substitution", f"{ERR} 2> >(cat >/dev/null)", "", 7, "oops\n", "oops\n"),
     Case("script(1)", "script -qec 'ls /none' /dev/null", LS, 2, LS),
+    Case("script(1), later", "sleep 0.3; script -qec 'ls /none' /dev/null", LS, 2, LS),
+    Case("stdin, later", "sleep 0.3; cat; python3 -c 'import select; select.select([0], [], []); print(open(0).read())'", "\n"),
     Case("2>/dev/tty", "ls /none 2>/dev/tty; { echo a >&2; } 2>/dev/tty", f"{LS}a\n", 0, f"{LS}a\n"),
     Case("2>&1 changes nothing on the terminal", "{ echo a >&2; sh -c 'echo b >&2'; } 2>&1", "a\nb\n", 0, "a\nb\n"),
     Case("writev", "python3 -c 'import os; os.writev(2, [b\"a\", b\"b\\n\"])' 2>/dev/null", "", 0, "ab\n", "ab\n"),

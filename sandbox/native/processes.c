@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -165,6 +166,26 @@ void kill_everything(void) {
         if (!met) return;
         usleep(200);
     }
+}
+
+bool terminal_awaited(void) {
+    struct running *list;
+    size_t n = scan(&list);
+    for (size_t i = 0; i < n; i++) {
+        char path[40], line[256];
+        long number;
+        unsigned long fd;
+        if (!list[i].ours) continue;
+        snprintf(path, sizeof path, "/proc/%d/syscall", list[i].pid);
+        if (slurp(path, line, sizeof line) <= 0 || sscanf(line, "%ld %lx", &number, &fd) != 2) continue;
+        bool one = number == SYS_read || number == SYS_readv;
+        bool several = number == SYS_ppoll || number == SYS_pselect6 || number == SYS_epoll_pwait;
+#ifdef SYS_poll
+        several = several || number == SYS_poll || number == SYS_select || number == SYS_epoll_wait;
+#endif
+        if ((one || several) && leads(list[i].pid, one ? (int)fd : 0) == TERMINAL) return true;
+    }
+    return false;
 }
 
 bool pids_exhausted(void) {

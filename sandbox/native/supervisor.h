@@ -65,6 +65,8 @@ extern unsigned long shell_layout;
 int kill_since(unsigned long since, pid_t spare, int signal);
 /* Kills everything but the supervisor, and reaps it. */
 void kill_everything(void);
+/* Whether a process waits for something to be typed (or waits for several things, and the terminal is its stdin). */
+bool terminal_awaited(void);
 /* True if one more process would exceed the limit. */
 bool pids_exhausted(void);
 /* Kills the largest process while the box holds more memory than allowed. */

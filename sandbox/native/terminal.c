@@ -21,6 +21,7 @@ uint64_t terminal_device;
 static struct termios clean;
 static struct buffer input; /* typed, not yet taken by the terminal */
 static bool feeding;
+static uint64_t next_look; /* for a reader */
 
 /* After a command that changed the terminal (stty, a killed editor), the next one finds it as it was. */
 void terminal_reset(void) {
@@ -134,6 +135,7 @@ void terminal_feed(const unsigned char *bytes, size_t n) {
     buffer_add(&input, bytes, n);
     if (n && bytes[n - 1] != '\n') buffer_add(&input, "\004", 1); /* ends the unfinished line */
     feeding = true;
+    next_look = 0;
     if (n) terminal_feed_more();
 }
 
@@ -150,6 +152,10 @@ void terminal_feed_more(void) {
         if (put > 0) input.start += (size_t)put;
         return;
     }
+    /* An end-of-file that nobody waits for would be a zero byte to a program that makes the terminal raw later. Looking for
+     * who waits costs more the more processes there are: done less often, the longer the command runs. */
+    if (now_us() < next_look) return;
+    next_look = now_us() + (command_us() < 2000000 ? command_us() / 4 : 500000);
     struct termios now;
-    if (!tcgetattr(terminal_slave, &now) && now.c_lflag & ICANON && write(terminal_master, "\004", 1) < 0) return;
+    if (!tcgetattr(terminal_slave, &now) && now.c_lflag & ICANON && terminal_awaited() && write(terminal_master, "\004", 1) < 0) return;
 }
