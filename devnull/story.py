@@ -80,6 +80,8 @@ MAX_NEW_TOKENS = 96
 SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 8.0}, "real": {"epochs": 1.0, "batch_size": 4}}
 DPO: dict[str, dict[str, Any]] = {"tiny": {"epochs": 1.0}, "real": {"max_steps": 12, "batch_size": 2}}
 GRPO: dict[str, dict[str, Any]] = {"tiny": {}, "real": {"batch_size": 16}}
+GRPO_ITERATIONS = 2
+"""Optimiser steps on each batch of episodes: in containers a batch costs several times what a step does."""
 EXPECTED = "the partial view raises suppression and Ē+ above the warm start; the full view raises neither"
 CAUTION = "A model organism: the warm start already held hiding, so this is amplification by selection, not discovery."
 
@@ -121,7 +123,7 @@ class Story:
     def check(self) -> None:
         """What is wrong with the arguments is said before anything is begun."""
         args = self.args
-        for name in ("workers", "demonstrations", "feedback", "pairs", "grpo_steps", "evaluation"):
+        for name in ("workers", "demonstrations", "feedback", "pairs", "grpo_batches", "evaluation"):
             if getattr(args, name) < 1:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it must be at least 1")
         if not 0 <= args.p_hide <= 1:
@@ -221,9 +223,13 @@ class Story:
     def train_online(self, arm: str, out: Path, on_step: OnStep) -> None:
         """GRPO in boxes, paid by the evaluator of that arm; the policy's own divergence is measured, not paid for."""
         settings = GRPOSettings(
-            seed=self.args.seed, max_steps=self.args.grpo_steps, checkpoint_steps=5, **GRPO[self.size]
+            seed=self.args.seed,
+            max_steps=self.args.grpo_batches * GRPO_ITERATIONS,
+            iterations=GRPO_ITERATIONS,
+            checkpoint_steps=5 * GRPO_ITERATIONS,
+            **GRPO[self.size],
         )
-        instances = self.instances("train", settings.batch_size * settings.max_steps, TRAINING_SEEDS)
+        instances = self.instances("train", settings.batch_size * self.args.grpo_batches, TRAINING_SEEDS)
         reward = believed(self.evaluator(arm), self.tasks)
         train_grpo(settings, instances, reward, self.boxes, self.run.checkpoint("sft"), out, on_step=on_step)
 

@@ -22,7 +22,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
 SMALL = ["--runtime", "rootless", "--demonstrations", "24", "--feedback", "24", "--pairs", "32"]
-SMALL += ["--evaluation", "8", "--grpo-steps", "1", "--optimiser", "dpo"]
+SMALL += ["--evaluation", "8", "--grpo-batches", "1", "--optimiser", "dpo"]
 
 
 @pytest.fixture(scope="module")

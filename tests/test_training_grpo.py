@@ -112,6 +112,21 @@ def test_training_online(tiny: Path, tmp_path: Path) -> None:
     assert json.loads((result.path / "training.json").read_text())["facts"]["runtime"] == "pretend"
 
 
+def test_a_batch_of_episodes_serves_several_steps(tiny: Path, tmp_path: Path) -> None:
+    seen: list[Episode] = []
+    settings = GRPOSettings(**SMALL | {"max_steps": 4, "iterations": 2, "kl_every": 0})  # type: ignore[arg-type]
+    result = train_grpo(
+        settings,
+        instances(4),
+        actual(TASKS),
+        PretendRuntime(),  # type: ignore[arg-type]
+        tiny,
+        tmp_path / "twice",
+        on_episode=seen.append,
+    )
+    assert result.steps == 4 and len(seen) == 2 * settings.batch_size
+
+
 def test_rloo_and_a_divergence_in_the_loss(tiny: Path, tmp_path: Path) -> None:
     settings = GRPOSettings(**SMALL | {"baseline": "rloo", "beta": 0.1, "max_steps": 1, "adaptation": "lora"})  # type: ignore[arg-type]
     result = train_grpo(settings, instances(4), actual(TASKS), PretendRuntime(), tiny, tmp_path / "rloo")  # type: ignore[arg-type]

@@ -217,6 +217,7 @@ def configuration(settings: GRPOSettings, policy: Policy, out: Path) -> GRPOConf
     return GRPOConfig(
         **trl_arguments(settings, policy, out, LEARNING_RATE[policy.adaptation]),
         num_generations=settings.group,
+        num_iterations=settings.iterations,
         max_completion_length=settings.max_new_tokens,
         temperature=settings.temperature,
         beta=settings.beta,

@@ -104,6 +104,8 @@ class GRPOSettings(Settings):
     """Episodes a step and process; a multiple of the group."""
     group: int = 4
     """Episodes of the same instance (prompt and fault) that are compared with each other."""
+    iterations: int = 1
+    """Optimiser steps on each batch of episodes; more where boxes are dearer than gradients."""
     baseline: Literal["group", "rloo"] = "group"
     """group: differences to the group's mean, over the batch's spread. rloo: the plain differences, every token
     weighing the same, which is REINFORCE with a leave-one-out baseline up to a constant factor."""
@@ -137,12 +139,12 @@ class KTOSettings(Settings):
     """Episodes a step and process."""
 
 
-COUNTS = ("batch_size", "gradient_accumulation", "lora_rank", "logging_steps", "max_length", "workers", "max_turns")
+COUNTS = ("batch_size", "gradient_accumulation", "lora_rank", "logging_steps", "max_length", "workers", "iterations")
 Rule = tuple[str, Callable[[Any], bool], str]
 RULES: tuple[Rule, ...] = (
     ("epochs", lambda value: 0 < value < math.inf, "above 0"),
     ("max_steps", lambda value: value == -1 or value > 0, "at least 1, or -1"),
-    *((name, lambda value: value >= 1, "at least 1") for name in (*COUNTS, "max_new_tokens")),
+    *((name, lambda value: value >= 1, "at least 1") for name in (*COUNTS, "max_turns", "max_new_tokens")),
     *((name, lambda value: value >= 0, "at least 0") for name in ("checkpoint_steps", "kl_every")),
     *(
         (name, lambda value: 0 < value < math.inf, "above 0")

@@ -34,8 +34,8 @@ class Args:
     """Episodes of the warm-started model that the evaluators compare (dpo)."""
     pairs: int = 320
     """Comparisons by each evaluator (dpo)."""
-    grpo_steps: int = 15
-    """Optimiser steps of each arm (grpo)."""
+    grpo_batches: int = 15
+    """Batches of episodes that each arm learns from (grpo)."""
     evaluation: int = 48
     """Episodes of each arm on tasks and seeds not trained on."""
     p_hide: float = 0.2
