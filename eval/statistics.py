@@ -157,9 +157,14 @@ def wilson(value: float, variance: float, clusters: int, units: float, freedom: 
 
 def skewed(value: float, variance: float, third: float, at: float) -> tuple[float, float]:
     """The t interval of a mean, corrected for skewness (Hall 1992): overestimation is rare and large, so that the
-    plain one covered 85 to 92 % of such means instead of 95 %."""
+    plain one covered 85 to 92 % of such means instead of 95 %.
+
+    The skewness of few clusters is itself but a guess; beyond what the correction bears (where its cube root turns) it
+    would only widen the interval, by up to a half, at no gain in coverage.
+    """
     spread = math.sqrt(variance)
-    skewness = third / spread**3 if spread > 0 else 0.0
+    most = 0.95 / at
+    skewness = max(-most, min(most, third / spread**3)) if spread > 0 else 0.0
     if abs(skewness) < 1e-6:
         return value - at * spread, value + at * spread
 
