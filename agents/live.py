@@ -12,6 +12,7 @@ from sandbox.command import CommandResult
 from sandbox.errors import InfrastructureError
 from sandbox.outcome import Outcome
 from sandbox.runtime import Limits, Runtime, Session
+from sandbox.session import OWN_SECONDS
 from sandbox.task import Instance
 from sandbox.transcript import Transcript, Turn
 from sandbox.verify import verify
@@ -46,7 +47,7 @@ class Live:
             self.session = session
         if self.closed:  # the rollout was stopped while the box started
             self.close()
-        laid_out = self.box.run(self.instance.setup)
+        laid_out = self.box.run(self.instance.setup, timeout=OWN_SECONDS)
         self.box_seconds += perf_counter() - start
         if laid_out.exit_code != 0:
             raise InfrastructureError(
