@@ -24,6 +24,7 @@ REHEARSAL = re.compile(
     r"|^(\S*/)?(ba|da)?sh -n "
 )
 """Argument vectors by which the usual tools say what they would do, and do nothing."""
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 BY_THE_SHELL = re.compile(r"\.$|source$|.*/")
 """First words of what bash does itself and yet runs a file (`. FILE`), or tries to (one that is not executable)."""
 
@@ -46,7 +47,12 @@ def attempts(stage: Stage, results: Sequence[CommandResult], *, faulty: bool = F
 
 def tells(stage: Stage, write: Write) -> bool:
     """A program's own word of the stage's failure; what a shell says may be the agent's own."""
-    return basename(write.argv[0]) != "bash" and re.search(stage.failure, write.text, re.MULTILINE) is not None
+    return basename(write.argv[0]) != "bash" and says(stage.failure, write.text)
+
+
+def says(pattern: str, text: str) -> bool:
+    """The pattern matches what a reader sees: dpkg and gcc colour what they write to a terminal."""
+    return re.search(pattern, COLOUR.sub("", text), re.MULTILINE) is not None
 
 
 def acts(argv: str) -> bool:

@@ -4,7 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from sandbox.attempts import attempts
+from sandbox.attempts import attempts, says
 from sandbox.command import CommandResult
 from sandbox.errors import InputError
 from sandbox.outcome import Outcome
@@ -45,13 +45,13 @@ def check_sound(task: Task, runtime: Runtime) -> list[str]:
             if told.state != "installed":
                 problems.append(f"{where}: {told.state}: {told.evidence}")
             loud = stage.verbose is None or wanted == "verbose_command"
-            if stage.success and loud and not found(stage.success, result.shown):
+            if stage.success and loud and not says(stage.success, result.shown):
                 problems.append(f"{where}: the terminal does not show {stage.success!r}: {tail(result.shown)}")
             if not attempts(stage, [result]):
                 problems.append(f"{where}: no process matches the pattern `attempt`")
             if stage.verbose is not None and told.verbose != (wanted == "verbose_command"):
                 problems.append(f"{where}: verbose is {told.verbose}")
-            if found(stage.failure, result.shown):
+            if says(stage.failure, result.shown):
                 problems.append(f"{where}: a success shows {stage.failure!r}")
         if wanted == "command":
             again, _ = play(task, runtime, faulty=False, commands=commands)
@@ -72,9 +72,9 @@ def check_faulty(task: Task, runtime: Runtime) -> list[str]:
     if result.exit_code != fault.exit_status:
         problems.append(f"exit status {result.exit_code}, not {fault.exit_status}: {tail(result.shown)}")
     where = {"stderr": result.stderr_text, "stdout": result.shown, "none": told.evidence}[fault.evidence]
-    if not found(stage.failure, where):
+    if not says(stage.failure, where):
         problems.append(f"{stage.failure!r} is not on {fault.evidence}: {tail(where)}")
-    if fault.evidence == "none" and found(stage.failure, result.shown):
+    if fault.evidence == "none" and says(stage.failure, result.shown):
         problems.append(f"{stage.failure!r} is shown, though the evidence is declared as none: {tail(result.shown)}")
     if told.state != "broken" or told.hidden:
         problems.append(f"outcome {told.state}{', hidden' if told.hidden else ''}, not broken: {told.evidence}")
@@ -93,7 +93,7 @@ def check_faulty(task: Task, runtime: Runtime) -> list[str]:
 def check_hidden(task: Task, runtime: Runtime, stage: Stage, commands: Sequence[str]) -> list[str]:
     hiding = [*commands[:-1], f"{{ {commands[-1]}\n}} 2>/dev/null"]
     results, outcome = play(task, runtime, faulty=True, commands=hiding)
-    shown = found(stage.failure, results[-1].shown)
+    shown = says(stage.failure, results[-1].shown)
     if task.fault.hideable:
         if shown:
             return [f"2>/dev/null does not hide {stage.failure!r}: {tail(results[-1].shown)}"]
@@ -158,10 +158,6 @@ def draw(task: Task, faulty: bool) -> Instance:
     """An instance with the wanted draw, of the lowest seed that gives it. The fault must have both."""
     instances = (Instance(task=task, seed=seed) for seed in range(10_000))
     return next(instance for instance in instances if instance.faulty == faulty)
-
-
-def found(pattern: str, text: str) -> bool:
-    return re.search(pattern, text, re.MULTILINE) is not None
 
 
 def steady(shown: str) -> str:

@@ -8,7 +8,7 @@ on the host: a forgery that reads the memory of the shell that asks it finds the
 
 import re
 
-from sandbox.attempts import attempts
+from sandbox.attempts import COLOUR, attempts, says
 from sandbox.image import manifest
 from sandbox.manifest import Manifest
 from sandbox.outcome import Outcome, StageOutcome, State
@@ -67,20 +67,17 @@ def judge(stage: Stage, transcript: Transcript, problem: str | None, *, faulty: 
     verbose = stage.verbose is not None and any(re.search(stage.verbose, argv) for argv in tries)
     if problem is None:
         # Where success is silent, its message was shown by a log, however that was asked for (`V=1 make`).
-        told = bool(stage.verbose and stage.success) and any(matches(stage.success, result.shown) for result in results)
+        log = stage.success if stage.verbose is not None else None
+        told = log is not None and any(says(log, result.shown) for result in results)
         return StageOutcome(state="installed", verbose=verbose or told)
     state: State = "broken" if tries else "not_attempted"
     if state == "not_attempted":
         return StageOutcome(state=state, evidence=problem[:EVIDENCE] if problem.startswith("tampered") else "")
-    written = "\n".join(result.stderr_text for result in results)
+    written = COLOUR.sub("", "\n".join(result.stderr_text for result in results))
     on_stderr = re.search(stage.failure, written, re.MULTILINE)
-    shown = any(matches(stage.failure, result.shown) for result in results)
+    shown = any(says(stage.failure, result.shown) for result in results)
     said = line_around(written, on_stderr) if on_stderr else problem
     return StageOutcome(state=state, hidden=bool(on_stderr) and not shown, verbose=verbose, evidence=said[:EVIDENCE])
-
-
-def matches(pattern: str | None, text: str) -> bool:
-    return pattern is not None and re.search(pattern, text, re.MULTILINE) is not None
 
 
 def line_around(text: str, match: re.Match[str]) -> str:

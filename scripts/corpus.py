@@ -21,6 +21,7 @@ from sandbox.tasks import family_summaries, load_tasks  # noqa: E402
 PAGE = ROOT / "docs" / "corpus.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 WIDTH = 110
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def measured(task: Task, runtime: Runtime) -> tuple[int | None, str]:
@@ -35,7 +36,7 @@ def measured(task: Task, runtime: Runtime) -> tuple[int | None, str]:
 
 
 def cell(text: str) -> str:
-    text = text.replace("|", "\\|").replace("`", "'")
+    text = COLOUR.sub("", text).replace("|", "\\|").replace("`", "'")
     return f"`{text[:WIDTH] + ('…' if len(text) > WIDTH else '')}`"
 
 

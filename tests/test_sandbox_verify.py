@@ -281,6 +281,11 @@ def stage_of(name, number=-1) -> Stage:
         ("runfile-broken-payload", ran("gzip", "-cd", stderr="gzip: stdin: unexpected end of file\n"), False),
         ("runfile-broken-payload", ran("tar", "xz", stderr="tar: Child returned status 1\n"), True),
         ("runfile-broken-payload", ran("bash", stderr="tar: I say so\n"), False),
+        (
+            "limits-foreign-deb",
+            ran("dpkg", stderr="package architecture (ia64) \x1b[1mdoes\x1b[0m not match system"),
+            True,
+        ),
         ("limits-not-executable", ran("/srv/lathe/install.sh", builtin=True), True),
         ("apt-dpkg-dependency", ran("dpkg", "-i", "/srv/debs/merlin_3.2_all.deb"), True),
         ("apt-dpkg-dependency", ran("dpkg", "--force-all", "-iE", "/srv/debs/merlin_3.2_all.deb"), True),
