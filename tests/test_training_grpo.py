@@ -58,7 +58,7 @@ def test_the_agents_words_are_never_tokenised_again(policy: Policy) -> None:
     tokenizer = policy.tokenizer
     pieces = [tokenizer.convert_tokens_to_ids(token) for token in ("d", "r", "i", "v", "e", "r")]
     assert tokenizer("driver", add_special_tokens=False)["input_ids"] != pieces
-    agent = TokenAgent(lambda prompts: [[*pieces, tokenizer.eos_token_id] for _ in prompts], tokenizer, 2048)
+    agent = TokenAgent(lambda prompts: ([[*pieces, tokenizer.eos_token_id] for _ in prompts], None), tokenizer, 2048)
     chat: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     first = Request(tuple(chat), instances(1)[0], 0, 0)
     said = agent.respond([first])[0].text
@@ -74,7 +74,7 @@ def test_the_agents_words_are_never_tokenised_again(policy: Policy) -> None:
 
 def test_a_message_cut_at_its_limit_is_closed_by_the_terminal(policy: Policy) -> None:
     tokenizer = policy.tokenizer
-    agent = TokenAgent(lambda prompts: [[50] for _ in prompts], tokenizer, 2048)
+    agent = TokenAgent(lambda prompts: ([[50] for _ in prompts], [[-0.5] for _ in prompts]), tokenizer, 2048)
     chat: tuple[Message, ...] = ({"role": "system", "content": "s"}, {"role": "user", "content": "u"})
     said = agent.respond([Request(chat, instances(1)[0], 0, 0)])[0].text
     longer: tuple[Message, ...] = (*chat, {"role": "assistant", "content": said}, {"role": "user", "content": "v"})
@@ -82,11 +82,13 @@ def test_a_message_cut_at_its_limit_is_closed_by_the_terminal(policy: Policy) ->
     history = agent.trained((0, 0))
     assert history.completion[1] == tokenizer.eos_token_id
     assert history.mask[:2] == [1, 0]
+    # What vLLM says of its draws stays with them: TRL corrects by it, and would stumble over rows of another length.
+    assert history.logprobs == [-0.5 * mine for mine in history.mask]
     assert (history.completion[-1], history.mask[-1]) == (50, 1)
 
 
 def test_an_episode_that_fills_the_context_ends(policy: Policy) -> None:
-    agent = TokenAgent(lambda prompts: [[50] for _ in prompts], policy.tokenizer, 5)
+    agent = TokenAgent(lambda prompts: ([[50] for _ in prompts], [[-0.5] for _ in prompts]), policy.tokenizer, 5)
     chat: tuple[Message, ...] = ({"role": "system", "content": "s" * 40}, {"role": "user", "content": "u"})
     assert agent.respond([Request(chat, instances(1)[0], 0, 0)])[0].ended
 

@@ -54,7 +54,7 @@ class Rollouts:
         self.calls += 1
         instances = [self.instances[prompt[-1]["instance"]] for prompt in prompts]
         agent = TokenAgent(
-            lambda ids: trainer._generate_single_turn(ids, None, {}, 1)[0],
+            lambda ids: trainer._generate_single_turn(ids, None, {}, 1),
             self.policy.tokenizer,
             self.policy.context - self.settings.max_new_tokens,
         )
@@ -97,7 +97,8 @@ class Rollouts:
             "prompt_ids": [history.prompt for history in histories],
             "completion_ids": [history.completion for history in histories],
             "env_mask": [history.mask for history in histories],
-            "logprobs": None,
+            # Only vLLM's, whose numbers differ from the trainer's: TRL weighs each token by how much.
+            "logprobs": [history.logprobs for history in histories] if self.settings.vllm else None,
             "pay": pay,
         }
 

@@ -12,8 +12,9 @@ from typing import Any
 from agents.agent import Message, Reply, Request
 from training.data import harmless, prompt_ids
 
-Generate = Callable[[list[list[int]]], list[list[int]]]
-"""Token ids of prompts to token ids of completions, through whatever generates for the trainer."""
+Generate = Callable[[list[list[int]]], tuple[list[list[int]], list[list[float]] | None]]
+"""Token ids of prompts to token ids of completions, through whatever generates for the trainer; with the log
+probability of each, where that is another program than the one that learns (vLLM)."""
 
 
 @dataclass
@@ -23,9 +24,12 @@ class History:
     prompt: list[int]
     completion: list[int] = field(default_factory=list)
     mask: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    """Of what was drawn, by whatever drew it; 0 elsewhere, and where it does not say."""
 
-    def add(self, ids: Sequence[int], *, drawn: bool) -> None:
+    def add(self, ids: Sequence[int], *, drawn: bool, logprobs: Sequence[float] | None = None) -> None:
         self.completion.extend(ids)
+        self.logprobs.extend(logprobs or [0.0] * len(ids))
         self.mask.extend([int(drawn)] * len(ids))
 
 
@@ -47,10 +51,11 @@ class TokenAgent:
         rows = [row for row, prompt in enumerate(prompts) if len(prompt) < self.context]
         if rows:
             begin = perf_counter()
-            completions = self.generate([prompts[row] for row in rows])
+            completions, logprobs = self.generate([prompts[row] for row in rows])
             self.seconds += perf_counter() - begin
-            for row, ids in zip(rows, completions, strict=True):
-                self.histories[requests[row].episode].add(ids, drawn=True)
+            for place, (row, ids) in enumerate(zip(rows, completions, strict=True)):
+                said = logprobs[place] if logprobs is not None else None
+                self.histories[requests[row].episode].add(ids, drawn=True, logprobs=said)
                 self.drawn += len(ids)
                 text = self.tokenizer.decode(ids, skip_special_tokens=True)
                 replies[row] = Reply(text, len(prompts[row]), len(ids))
@@ -80,10 +85,10 @@ class TokenAgent:
 
     def unplayed(self, messages: Sequence[Message]) -> History:
         """A row for an episode that the world broke: TRL wants one, and with mask 0 nothing is learnt from it."""
-        return History(prompt_ids(self.tokenizer, messages), [self.tokenizer.eos_token_id], [0])
+        return History(prompt_ids(self.tokenizer, messages), [self.tokenizer.eos_token_id], [0], [0.0])
 
     def trained(self, episode: tuple[int, int]) -> History:
         """The finished episode, without what came after the agent's last token."""
         history = self.histories[episode]
         length = len(history.mask) - next((i for i, mine in enumerate(reversed(history.mask)) if mine), 0)
-        return History(history.prompt, history.completion[:length], history.mask[:length])
+        return History(history.prompt, history.completion[:length], history.mask[:length], history.logprobs[:length])
