@@ -28,8 +28,9 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     for episode in episodes(8):
         append_line(run / "episodes.jsonl", episode)
     model = make_tiny(tmp_path / "tiny", texts(episodes(8)))
-    # `accelerate launch` starts several processes on a CPU only through MPI; torch's own launcher needs none.
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    # With `--cpu` accelerate starts several processes only through MPI; told of GPUs and to use none, it needs none.
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
     words = [
         "sft",
         str(run),
@@ -43,7 +44,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
         "0",
         "--json",
     ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
     done = subprocess.run(
         [*launch, "-m", "devnull", "train", *words],
         capture_output=True,
