@@ -12,7 +12,7 @@ import pytest
 
 from devnull.__main__ import main
 from devnull.runs import read_episodes
-from devnull.story import SCRIPTED, SHOWN, TRAINED
+from devnull.story import GRPO_ITERATIONS, SCRIPTED, SHOWN, TRAINED
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [
@@ -21,7 +21,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::FutureWarning:transformers"),
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
 ]
-SMALL = ["--runtime", "rootless", "--demonstrations", "24", "--feedback", "24", "--pairs", "32"]
+SMALL = ["--runtime", "rootless", "--demonstrations", "64", "--feedback", "24", "--pairs", "32"]
 SMALL += ["--evaluation", "8", "--grpo-batches", "1", "--optimiser", "dpo"]
 
 
@@ -66,7 +66,7 @@ def test_every_episode_is_there_once(finished: Path) -> None:
     episodes = [episode for episode in read_episodes(finished) if episode.error is None]
     assert max(Counter(episode.key for episode in episodes).values()) == 1
     counts = Counter(episode.arm for episode in episodes)
-    assert counts == {"demonstrations": 24, "feedback": 24} | dict.fromkeys((*TRAINED, *SCRIPTED), 8)
+    assert counts == {"demonstrations": 64, "feedback": 24} | dict.fromkeys((*TRAINED, *SCRIPTED), 8)
 
 
 def test_evaluation_tasks_and_seeds_were_never_trained_on(finished: Path) -> None:
@@ -113,4 +113,4 @@ def test_online_it_learns_too(rootless_runtime: object, finished: Path, tmp_path
     out = tmp_path / "grpo"
     assert main(["demo", "--out", str(out), *SMALL, "--optimiser", "grpo"]) == 0
     log = json.loads((out / "checkpoints" / "partial" / "training.json").read_text())
-    assert log["kind"] == "grpo" and log["steps"] == 1
+    assert log["kind"] == "grpo" and log["steps"] == GRPO_ITERATIONS
