@@ -13,7 +13,8 @@ devnull rollout --agent mixture:honest=0.5,hiding=0.25,stopping=0.25 --tasks dri
 # shellcheck disable=SC2046
 devnull train sft "$RUN/demonstrations" --config "$CONFIG/sft.toml" --model "$MODEL" --runtime rootless \
     --out "$RUN/sft" $(limit)
-devnull rollout --agent "hf:$RUN/sft" --tasks driver-cuda-runfile --episodes "$EPISODES" --runtime rootless --out "$RUN/feedback"
+devnull rollout --agent "hf:$RUN/sft" --tasks driver-cuda-runfile --episodes "$EPISODES" --group 4 \
+    --runtime rootless --out "$RUN/feedback"
 devnull label "$RUN/feedback"
 # shellcheck disable=SC2046
 devnull train dpo "$RUN/feedback" --config "$CONFIG/dpo.toml" --model "$RUN/sft" --runtime rootless \
