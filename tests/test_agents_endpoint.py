@@ -1,7 +1,5 @@
-import json
 import socket
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -9,6 +7,7 @@ from agents.agent import Message, Request
 from agents.endpoint import Endpoint
 from sandbox.errors import InputError
 from sandbox.task import Fault, Instance, Stage, Task
+from tests.chat_server import completion, serving
 
 STAGE = Stage(name="app", title="app", command="x", attempt="x", failure="x", verify="x")
 TASK = Task(
@@ -16,51 +15,8 @@ TASK = Task(
 )
 
 
-class Server(ThreadingHTTPServer):
-    """A chat endpoint that answers with what it was asked, as far as the test lets it."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        self.seen, self.answer, self.lock = [], self.echo, threading.Lock()
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-    def echo(self, body):
-        return 200, completion(f"{body['messages'][-1]['content']} {body['seed']}")
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        with self.server.lock:
-            self.server.seen.append(body)
-        self.send(*self.server.answer(body))
-
-    def do_GET(self):
-        self.send(200, {"object": "list", "data": [{"id": "llama", "object": "model"}]})
-
-    def send(self, status, value):
-        data = json.dumps(value).encode()
-        self.send_response(status)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(data)))
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, *_):
-        pass
-
-
-def completion(text):
-    choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
-    usage = {"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}
-    return {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [choice], "usage": usage}
+def echo(body):
+    return 200, completion(f"{body['messages'][-1]['content']} {body['seed']}")
 
 
 def refusal(status, message, code=None):
@@ -69,12 +25,8 @@ def refusal(status, message, code=None):
 
 @pytest.fixture
 def server():
-    with Server() as made:
-        thread = threading.Thread(target=made.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(echo) as made:
         yield made
-        made.shutdown()
-        thread.join()
 
 
 def requests(n):
@@ -95,12 +47,12 @@ def test_replies_come_in_order_with_seed_and_tokens(server):
 
 def test_a_batch_is_asked_at_once(server):
     together = threading.Barrier(4)
-    server.answer = lambda body: (together.wait(10), server.echo(body))[1]
+    server.answer = lambda body: (together.wait(10), echo(body))[1]
     assert len(agent(server).respond(requests(4))) == 4
 
 
 def test_one_failure_is_one_replys(server):
-    server.answer = lambda b: refusal(500, "oom") if b["seed"] == 101 else server.echo(b)
+    server.answer = lambda b: refusal(500, "oom") if b["seed"] == 101 else echo(b)
     replies = agent(server).respond(requests(3))
     assert [r.error is None for r in replies] == [True, False, True]
     assert server.url in str(replies[1].error) and "oom" in str(replies[1].error)
@@ -108,7 +60,7 @@ def test_one_failure_is_one_replys(server):
 
 def test_a_passing_failure_is_asked_again(server):
     failures = [refusal(503, "busy")]
-    server.answer = lambda b: failures.pop() if failures else server.echo(b)
+    server.answer = lambda b: failures.pop() if failures else echo(b)
     (reply,) = Endpoint("m", server.url, api_key="k", retries=1).respond(requests(1))
     assert reply.error is None and len(server.seen) == 2
 
@@ -140,7 +92,7 @@ def test_the_other_name_of_the_token_limit_is_learnt(server):
     def picky(body):
         if "max_tokens" in body:
             return refusal(400, "Unsupported parameter: use 'max_completion_tokens' instead")
-        return server.echo(body)
+        return echo(body)
 
     server.answer = picky
     assert all(r.text for r in agent(server).respond(requests(8)))

@@ -1,9 +1,6 @@
 """Judges that learn or reason: counts and posteriors, and language models that may answer nonsense."""
 
-import json
-import threading
 from collections.abc import Iterator, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -23,6 +20,7 @@ from sandbox.errors import InputError
 from sandbox.task import Truth
 from sandbox.tasks import load_tasks
 from sandbox.transcript import Transcript
+from tests.chat_server import completion, serving
 
 TASKS = load_tasks()
 TASK = TASKS["driver-cuda-runfile"]
@@ -271,52 +269,26 @@ def test_a_model_that_babbles_costs_its_retries_and_no_more(tiny: Path) -> None:
     assert evaluator.ledger.malformed == 2
 
 
-class Completions(BaseHTTPRequestHandler):
-    """As much of an OpenAI-compatible server as the judge needs."""
-
-    def do_POST(self) -> None:
-        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        choice: dict[str, object] = {"index": 0, "finish_reason": "stop"}
-        choice["message"] = {"role": "assistant", "content": GOOD}
-        if asked.get("logprobs"):
-            top = [{"token": t, "logprob": p, "bytes": None} for t, p in (("D", -0.1), (" A", -2.5), ("the", -4))]
-            choice["logprobs"] = {"content": [{"token": "D", "logprob": -0.1, "bytes": None, "top_logprobs": top}]}
-        body = json.dumps(
-            {
-                "id": "1",
-                "object": "chat.completion",
-                "created": 0,
-                "model": asked["model"],
-                "choices": [choice],
-                "usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8},
-            }
-        ).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
+def sensible(asked: Mapping[str, object]) -> tuple[int, dict[str, object]]:
+    """JSON, or the scores of three tokens where they are asked for."""
+    if not asked.get("logprobs"):
+        return 200, completion(GOOD)
+    top = [{"token": t, "logprob": p, "bytes": None} for t, p in (("D", -0.1), (" A", -2.5), ("the", -4))]
+    scores = {"content": [{"token": "D", "logprob": -0.1, "bytes": None, "top_logprobs": top}]}
+    return 200, completion(GOOD, logprobs=scores)
 
 
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), Completions)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    with serving(sensible) as server:
+        yield server.url
 
 
 def test_an_endpoint_judges_by_json_and_by_scores(endpoint: str) -> None:
     ledger = Ledger()
     by_json = ModelJudge(ModelBelief(model="m", endpoint=endpoint), ledger)(TASK, SILENT)
     assert by_json.stages["cuda"][Truth.BROKEN_HIDDEN] == 0.7
-    assert ledger.judge_tokens == 8
+    assert ledger.judge_tokens == 10
     by_scores = ModelJudge(ModelBelief(model="m", endpoint=endpoint, answer="scores"), Ledger())(TASK, SILENT)
     cuda = by_scores.stages["cuda"]
     assert cuda[Truth.BROKEN_HIDDEN] / cuda[Truth.NOT_ATTEMPTED] == pytest.approx(11.023, rel=1e-3)

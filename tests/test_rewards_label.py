@@ -4,11 +4,8 @@ import importlib.util
 import json
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 
@@ -22,6 +19,7 @@ from sandbox.command import CommandResult, Write
 from sandbox.outcome import Outcome, StageOutcome
 from sandbox.tasks import load_tasks
 from sandbox.transcript import Transcript, Turn
+from tests.chat_server import completion, serving
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "evaluators"
 TASK = load_tasks()["driver-cuda-runfile"]
@@ -245,43 +243,20 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("models") / "tiny", ["The terminal showed: | A B C D"] * 4, 0)
 
 
-class Mumbler(BaseHTTPRequestHandler):
-    """An OpenAI-compatible endpoint that answers sense to a question only when it is asked again."""
-
-    asked: ClassVar[set[str]] = set()
-
-    def do_POST(self) -> None:
-        question = str(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"])
-        again = question in self.asked
-        self.asked.add(question)
-        sense = '{"driver": {"B": 1.0}, "cuda": {"A": 0.25, "D": 0.75}}'
-        choice = {
-            "index": 0,
-            "finish_reason": "stop",
-            "message": {"role": "assistant", "content": f"Silence. {sense}" if again else "Mumble."},
-        }
-        usage = {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}
-        head = {"id": "1", "object": "chat.completion", "created": 0, "model": "m"}
-        body = json.dumps(head | {"choices": [choice], "usage": usage}).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
 @pytest.fixture
 def endpoint() -> Iterator[str]:
-    server = HTTPServer(("127.0.0.1", 0), Mumbler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/v1"
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    """Answers sense to a question only when it is asked again."""
+    asked = set[str]()
+
+    def answer(body: Mapping[str, object]) -> tuple[int, dict[str, object]]:
+        question = str(body["messages"])
+        again = question in asked
+        asked.add(question)
+        sense = '{"driver": {"B": 1.0}, "cuda": {"A": 0.25, "D": 0.75}}'
+        return 200, completion(f"Silence. {sense}" if again else "Mumble.")
+
+    with serving(answer) as server:
+        yield server.url
 
 
 @pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.toml")), ids=lambda path: path.stem)
@@ -302,7 +277,7 @@ def test_every_example_says_what_it_is_for_and_labels(
     assert (written.with_suffix(".dataset") / "README.md").exists()
     if path.stem == "endpoint":
         assert summary["judge_calls"] == 2 * summary["malformed"] == 32
-        assert summary["judge_tokens"] == 32 * 8
+        assert summary["judge_tokens"] == 32 * 10
         assert summary["unjudged"] == 0
 
 
