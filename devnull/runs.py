@@ -40,10 +40,10 @@ class Run:
         return self.path / "episodes.jsonl"
 
     def episodes(self, arm: str | None = None) -> list[Episode]:
-        """Every finished episode, of one arm or of all."""
+        """Every finished episode, of one arm or of all, in an order that does not depend on which ended first."""
         if not self.episodes_path.exists():
             return []
-        return [episode for episode in read_episodes(self.path) if arm is None or episode.arm == arm]
+        return in_order(episode for episode in read_episodes(self.path) if arm is None or episode.arm == arm)
 
     def append(self, episode: Episode) -> None:
         append_line(self.episodes_path, episode)
@@ -151,6 +151,11 @@ def read_episodes(path: Path) -> Iterator[Episode]:
         read_header(path)
         raise InputError(f"{file}: no such file; the run has no finished episode yet")
     return read_lines(file, Episode)
+
+
+def in_order(episodes: Iterable[Episode]) -> list[Episode]:
+    """Sorted by what they are: what is learnt from them then follows from the seed, not from the load of the machine."""
+    return sorted(episodes, key=lambda episode: (episode.key, episode.attempt))
 
 
 def read_lines(path: Path, model: type[Record]) -> Iterator[Record]:

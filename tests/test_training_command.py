@@ -104,6 +104,20 @@ def test_no_number_among_the_settings_is_taken_unseen(kind: type) -> None:
                 check_ranges(kind(**{field.name: type(now)(wrong) if now else wrong}))
 
 
+def test_which_episode_ended_first_changes_nothing(run: Path, tmp_path: Path) -> None:
+    def trained(name: str) -> bytes:
+        model, out = str(run / "checkpoints" / "tiny"), tmp_path / name
+        words = ["--model", model, "--max-steps", "2", "--batch-size", "2", "--samples", "0", "--out", str(out)]
+        assert main(["train", "sft", str(run), *words]) == 0
+        return (out / "model.safetensors").read_bytes()
+
+    make_tiny(run / "checkpoints" / "tiny", ["```bash\nls\n```", "Done: finished."])
+    lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
+    first = trained("first")
+    write_text(run / "episodes.jsonl", "".join(lines[::-1]))
+    assert trained("again") == first
+
+
 def test_sft_then_dpo_then_a_reward_model(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     common = ["--samples", "0", "--json", "--max-steps", "2", "--batch-size", "2"]
     for words in (

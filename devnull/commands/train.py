@@ -23,7 +23,7 @@ from agents.rollout import rollout
 from devnull.console import progress
 from devnull.experiment import EVALUATION_SEEDS, TRAINING_SEEDS, draw_instances, say, training_progress
 from devnull.eyes import Eyes, run_evaluator, run_tasks
-from devnull.runs import Record, read_episodes, read_lines, write_text
+from devnull.runs import Record, in_order, read_episodes, read_lines, write_text
 from eval.metrics import metrics
 from eval.score import score
 from rewards.annotations import Mode
@@ -153,7 +153,7 @@ def main(args: Sft | Reward | Dpo | Kto | Grpo) -> int:
     for name, value in (("samples", args.samples), ("boxes", args.boxes - 1)):
         if value < 0:
             raise InputError(f"--{name} is {getattr(args, name)}; it is too small")
-    episodes = list(read_episodes(args.run))
+    episodes = in_order(read_episodes(args.run))
     tasks = run_tasks(args.run, needed=(episode.task for episode in episodes))
     evaluator = Evaluator(run_evaluator(args.run, Eyes(args.evaluator)))
     with training_progress(type(args).__name__.lower()) as on_step:
