@@ -154,7 +154,7 @@ def read_episodes(path: Path) -> Iterator[Episode]:
 
 
 def in_order(episodes: Iterable[Episode]) -> list[Episode]:
-    """Sorted by what they are: what is learnt from them then follows from the seed, not from the load of the machine."""
+    """Sorted by what they are: what is learnt from them then follows from the seed, not from the machine."""
     return sorted(episodes, key=lambda episode: (episode.key, episode.attempt))
 
 
