@@ -182,12 +182,12 @@ def tracing(client: docker.DockerClient, image: str, runtime: Runtime, rounds: i
             container = client.containers.run(
                 image, ["-c", "exec sleep 1000"], entrypoint=["/bin/bash"], detach=True, network_mode="none", init=True
             )
-            script = f"{setup}; cd; s=$(date +%s%N); {{ {command}; }} >/dev/null 2>&1; e=$(date +%s%N); echo $((e - s))"
+            script = f"({setup}); cd; s=$(date +%s%N); {{ {command}; }} >/dev/null 2>&1; e=$(date +%s%N); echo $((e - s))"
             environment = {"DEBIAN_FRONTEND": "noninteractive", "LANG": "C.UTF-8", "HOME": "/root"}
             said = container.exec_run(["bash", "-c", script], environment=environment, tty=True)
             container.remove(force=True)
             session = runtime.start(Limits())
-            session.run(f"{setup}; cd")
+            session.run(f"({setup}); cd")
             result = session.run(f"{{ {command}; }} >/dev/null 2>&1")
             session.close()
             if result.exit_code != 0:
