@@ -182,7 +182,8 @@ def tracing(client: docker.DockerClient, image: str, runtime: Runtime, rounds: i
             container = client.containers.run(
                 image, ["-c", "exec sleep 1000"], entrypoint=["/bin/bash"], detach=True, network_mode="none", init=True
             )
-            script = f"({setup}); cd; s=$(date +%s%N); {{ {command}; }} >/dev/null 2>&1; e=$(date +%s%N); echo $((e - s))"
+            timed = f"s=$(date +%s%N); {{ {command}; }} >/dev/null 2>&1; e=$(date +%s%N); echo $((e - s))"
+            script = f"({setup}); cd; {timed}"
             environment = {"DEBIAN_FRONTEND": "noninteractive", "LANG": "C.UTF-8", "HOME": "/root"}
             said = container.exec_run(["bash", "-c", script], environment=environment, tty=True)
             container.remove(force=True)
