@@ -108,7 +108,7 @@ static void greet(void) {
 
 /* The shell may have ended its command, or its own start. */
 static void look_at_shell(bool patient) {
-    for (useconds_t nap = 10; nap < 1000; nap += nap / 2) { /* it needs some microseconds to get there */
+    for (useconds_t nap = 0; nap < 1000; nap += nap < 20 ? 1 : nap / 2) { /* it needs some microseconds to get there */
         if (shell_finished()) {
             shell_died(); /* forgets the marker: it has served */
             if (!shell_ready) {
@@ -122,7 +122,8 @@ static void look_at_shell(bool patient) {
             return;
         }
         if (!patient) return;
-        usleep(nap);
+        if (nap < 20) sched_yield();
+        else usleep(nap);
     }
 }
 

@@ -148,11 +148,6 @@ void shell_feed(void) {
 
 bool shell_feed_waits(void) { return waiting.end > waiting.start; }
 
-static void send_line(const char *text, size_t n) {
-    buffer_add(&waiting, text, n);
-    shell_feed();
-}
-
 static void send_marker(void) {
     uint64_t random;
     char line[128];
@@ -162,13 +157,17 @@ static void send_marker(void) {
     /* The comment: after a string that never ends, bash's parser stumbles over one more token. `!` keeps errexit and
      * the ERR trap out of it. */
     int n = snprintf(line, sizeof line, "#END:%s:$?\n! ((0))<$'\\036'END:%s:$?:$-\n", nonce, nonce);
-    send_line(line, (size_t)n);
+    buffer_add(&waiting, line, (size_t)n);
+    shell_feed();
 }
 
-static void listen_to(int listener) {
-#ifdef SECCOMP_IOCTL_NOTIF_SET_FLAGS
-    ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, 1UL); /* hand over the processor at once (Linux 6.6) */
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS /* Linux 6.6; Debian 12's headers are older than the kernels that run it */
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
 #endif
+
+static void listen_to(int listener) {
+    ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP); /* hand over the processor at once */
     if (listener_count == MAX_LISTENERS) {
         close(listeners[0]);
         memmove(listeners, listeners + 1, sizeof *listeners * (MAX_LISTENERS - 1));
@@ -208,37 +207,34 @@ void shell_start(bool pristine, const char *where) {
     }
     listen_to(listener);
     static const char first[] = "exec 10<&-; BASH_ARGV0=bash; unset OLDPWD; shopt -s expand_aliases\n";
-    send_line(first, sizeof first - 1);
+    buffer_add(&waiting, first, sizeof first - 1);
     send_marker();
 }
 
 void shell_run(const unsigned char *text, size_t n) {
-    struct buffer line = {0};
     if (!traced || trace_spoilt) {
         static const char on[] = "PS4=$'\\036X$?:${#BASH_LINENO[@]}:';\\set -x\n";
-        buffer_add(&line, on, sizeof on - 1);
+        buffer_add(&waiting, on, sizeof on - 1);
     }
     trace_spoilt = false;
     trace_ours = true;
     char before[48];
     if (status != 1 && !(status && errexit)) { /* `$?` as the last command left it; the marker left 1 */
         int k = snprintf(before, sizeof before, status ? "(\\exit %d);" : "((1));", status);
-        buffer_add(&line, before, (size_t)k);
+        buffer_add(&waiting, before, (size_t)k);
     }
-    buffer_add(&line, "\\eval -- $'", 11); /* the backslash keeps aliases out */
+    buffer_add(&waiting, "\\eval -- $'", 11); /* the backslash keeps aliases out */
     for (size_t i = 0; i < n; i++) {
         unsigned char c = text[i];
         char octal[5];
         if ((c >= ' ' && c < 127 && c != '\'' && c != '\\')) {
-            buffer_add(&line, &c, 1);
+            buffer_add(&waiting, &c, 1);
         } else if (c) { /* a zero byte cannot be part of a command line */
             snprintf(octal, sizeof octal, "\\%03o", c);
-            buffer_add(&line, octal, 4);
+            buffer_add(&waiting, octal, 4);
         }
     }
-    buffer_add(&line, "'\n", 2);
-    send_line((const char *)line.data, line.end);
-    free(line.data);
+    buffer_add(&waiting, "'\n", 2);
     send_marker();
 }
 
