@@ -1,14 +1,17 @@
-"""Boxes a second, side by side: ours over both runtimes, docker-py's `exec_run`, and what nobody can beat.
+"""Boxes a second, side by side: ours over both runtimes, docker-py's `exec_run`, Inspect's docker sandbox where it and
+Compose are installed, and what nobody can beat.
 
 An episode is a fresh box, four trivial commands, and its end. The contestants take turns, round by round, in
 one process, so that a busy machine slows all of them; trust the ratios. `--install` also times real pip, apt and
 make under the trace and without it.
 """
 
+import asyncio
 import json
 import os
 import statistics
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -67,7 +70,7 @@ class Row:
     command_ms: float
     episode_ms: float
     episodes_per_second: float
-    with_workers: float | None
+    with_workers: float
     """Episodes a second with several boxes at once."""
 
 
@@ -117,6 +120,41 @@ def bare_container(client: docker.DockerClient, image: str) -> Callable[[], Epis
         return timed(begun, started, started)
 
     return episode
+
+
+COMPOSE = """services:
+  default:
+    image: {image}
+    x-local: true
+    init: true
+    entrypoint: ["sleep", "1000"]
+    network_mode: none
+"""
+
+
+def inspect_sandbox(image: str, folder: Path) -> Callable[[], Episode]:
+    """Inspect's docker sandbox, set up once (`task_init`) as for a whole evaluation. `ImportError` if it cannot be."""
+    from inspect_ai.util._sandbox.docker.cleanup import project_cleanup_startup
+    from inspect_ai.util._sandbox.docker.docker import DockerSandboxEnvironment as Sandbox
+
+    if subprocess.run(["docker", "compose", "version"], capture_output=True).returncode:
+        raise ImportError("it needs Docker Compose")
+    config = folder / "compose.yaml"
+    config.write_text(COMPOSE.format(image=image))
+
+    async def play() -> Episode:
+        project_cleanup_startup()  # what `task_init` leaves behind lives in its own context
+        begun = time.perf_counter()
+        boxes = await Sandbox.sample_init("bench", str(config), {})
+        started = time.perf_counter()
+        for command in COMMANDS:
+            await boxes["default"].exec(["bash", "-c", command])
+        ran = time.perf_counter()
+        await Sandbox.sample_cleanup("bench", str(config), boxes, False)
+        return timed(begun, started, ran)
+
+    asyncio.run(Sandbox.task_init("bench", str(config)))
+    return lambda: asyncio.run(play())
 
 
 def floor() -> Episode:
@@ -229,12 +267,13 @@ def family(pid: int) -> list[int]:
 def show(rows: list[Row], args: Args, more: dict[str, Any]) -> None:
     table = Table("episode of 4 trivial commands", "start ms", "per command ms", "episode ms", "episodes/s")
     table.add_column(f"with {args.workers} workers")
-    table.add_column("× exec_run")
-    usual = next((row.episodes_per_second for row in rows if "exec_run" in row.name), None)
+    peers = [peer for peer in rows if "exec_run" in peer.name or "Inspect" in peer.name]
+    for peer in peers:
+        table.add_column(f"× {peer.name}")
     for row in rows:
-        ratio = f"{row.episodes_per_second / usual:.1f}" if usual else "-"
-        figures = (row.start_ms, row.command_ms, row.episode_ms, row.episodes_per_second, row.with_workers or 0)
-        table.add_row(row.name, *(f"{figure:.2f}" for figure in figures), ratio)
+        figures = (row.start_ms, row.command_ms, row.episode_ms, row.episodes_per_second, row.with_workers)
+        ratios = (row.episodes_per_second / peer.episodes_per_second for peer in peers)
+        table.add_row(row.name, *(f"{x:.2f}" for x in figures), *(f"{x:.1f}" for x in ratios))
     console = Console()
     console.print(table)
     for name, value in more.items():
@@ -242,6 +281,11 @@ def show(rows: list[Row], args: Args, more: dict[str, Any]) -> None:
 
 
 def main(args: Args) -> int:
+    with tempfile.TemporaryDirectory() as folder:
+        return bench(args, Path(folder))
+
+
+def bench(args: Args, folder: Path) -> int:
     from sandbox.image import ensure_image, ensure_rootfs
 
     say = Console(stderr=True).print
@@ -260,6 +304,12 @@ def main(args: Args) -> int:
             Contestant("docker: create, start, remove", bare_container(client, image), 2),
             Contestant("docker-py exec_run", exec_run(client, image), 2),
         ]
+        try:
+            inspect = inspect_sandbox(image, folder)
+        except ImportError as error:
+            say(f"measuring without Inspect's docker sandbox: {error}")
+        else:
+            contestants.append(Contestant("Inspect's docker sandbox", inspect, 1))
         if args.install:
             more["traced ÷ untraced"] = {
                 name: round(ratio, 2) for name, ratio in tracing(client, image, container, args.rounds).items()

@@ -36,6 +36,8 @@ def judge(raw: list[RawWrite], shown: str) -> tuple[Write, ...]:
     written line; inside a longer line, 8 characters are the least that count). A write of which only some lines were
     relayed comes apart.
     """
+    if not raw:
+        return ()
     texts = join_split_characters(raw)
     lines = Counter(line.rstrip("\r") for line in shown.split("\n"))
     direct = "".join(text for write, text in zip(raw, texts, strict=True) if write.kind == TERMINAL)

@@ -1,12 +1,15 @@
 """Online training on a runtime without boxes: tokens as drawn, groups of one instance, pay by whom it should be."""
 
 import json
+import random
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from agents.agent import Message, Request
 from agents.episode import Episode
@@ -58,7 +61,7 @@ def test_the_agents_words_are_never_tokenised_again(policy: Policy) -> None:
     tokenizer = policy.tokenizer
     pieces = [tokenizer.convert_tokens_to_ids(token) for token in ("d", "r", "i", "v", "e", "r")]
     assert tokenizer("driver", add_special_tokens=False)["input_ids"] != pieces
-    agent = TokenAgent(lambda prompts: ([[*pieces, tokenizer.eos_token_id] for _ in prompts], None), tokenizer, 2048)
+    agent = TokenAgent(lambda prompts, _: ([[*pieces, tokenizer.eos_token_id] for _ in prompts], None), tokenizer, 2048)
     chat: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
     first = Request(tuple(chat), instances(1)[0], 0, 0)
     said = agent.respond([first])[0].text
@@ -74,7 +77,7 @@ def test_the_agents_words_are_never_tokenised_again(policy: Policy) -> None:
 
 def test_a_message_cut_at_its_limit_is_closed_by_the_terminal(policy: Policy) -> None:
     tokenizer = policy.tokenizer
-    agent = TokenAgent(lambda prompts: ([[50] for _ in prompts], [[-0.5] for _ in prompts]), tokenizer, 2048)
+    agent = TokenAgent(lambda prompts, _: ([[50] for _ in prompts], [[-0.5] for _ in prompts]), tokenizer, 2048)
     chat: tuple[Message, ...] = ({"role": "system", "content": "s"}, {"role": "user", "content": "u"})
     said = agent.respond([Request(chat, instances(1)[0], 0, 0)])[0].text
     longer: tuple[Message, ...] = (*chat, {"role": "assistant", "content": said}, {"role": "user", "content": "v"})
@@ -88,7 +91,7 @@ def test_a_message_cut_at_its_limit_is_closed_by_the_terminal(policy: Policy) ->
 
 
 def test_an_episode_that_fills_the_context_ends(policy: Policy) -> None:
-    agent = TokenAgent(lambda prompts: ([[50] for _ in prompts], [[-0.5] for _ in prompts]), policy.tokenizer, 5)
+    agent = TokenAgent(lambda prompts, _: ([[50] for _ in prompts], [[-0.5] for _ in prompts]), policy.tokenizer, 5)
     chat: tuple[Message, ...] = ({"role": "system", "content": "s" * 40}, {"role": "user", "content": "u"})
     assert agent.respond([Request(chat, instances(1)[0], 0, 0)])[0].ended
 
@@ -127,6 +130,41 @@ def test_a_batch_of_episodes_serves_several_steps(tiny: Path, tmp_path: Path) ->
         on_episode=seen.append,
     )
     assert result.steps == 4 and len(seen) == 2 * settings.batch_size
+
+
+class Hesitant(PretendRuntime):
+    """Boxes that come when they please."""
+
+    def start(self, limits: Limits = Limits()) -> PretendSession:
+        time.sleep(random.SystemRandom().uniform(0, 0.05))
+        return super().start(limits)
+
+
+def test_what_is_learnt_does_not_depend_on_which_box_answers_first(tiny: Path, tmp_path: Path) -> None:
+    """Nor on whether the run was broken off: the second one stops in its second batch and goes on."""
+
+    class Enough(Exception):
+        pass
+
+    def stop(step: int, *_: object) -> None:
+        if step == 3:
+            raise Enough
+
+    def long_winded(found: Sequence[Episode]) -> list[float]:
+        return [float(len(each.transcript.turns[0].text)) for each in found]
+
+    def train(name: str, **more: Any) -> Path:
+        settings = GRPOSettings(**SMALL | {"max_steps": 4, "iterations": 2, "checkpoint_steps": 2, "kl_every": 0})  # type: ignore[arg-type]
+        boxes: Any = Hesitant()
+        return train_grpo(settings, instances(8), long_winded, boxes, tiny, tmp_path / name, **more).path
+
+    once = load_file(train("once") / "model.safetensors")
+    with pytest.raises(Enough):
+        train("again", on_step=stop)
+    again = load_file(train("again") / "model.safetensors")
+    before = load_file(tiny / "model.safetensors")
+    assert all(torch.allclose(once[name], again[name], atol=1e-6) for name in once)
+    assert not all(torch.allclose(once[name], before[name], atol=1e-6) for name in once)
 
 
 def test_rloo_and_a_divergence_in_the_loss(tiny: Path, tmp_path: Path) -> None:
@@ -219,6 +257,7 @@ def test_divergence_counts_the_agents_tokens_only(policy: Policy) -> None:
     [
         ({"group": 1}, "at least 2"),
         ({"batch_size": 9, "group": 8}, "not a multiple"),
+        ({"iterations": 2, "checkpoint_steps": 5}, "middle of a batch"),
         ({"vllm": True}, "needs a GPU"),
     ],
 )

@@ -18,6 +18,7 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from agents.episode import Episode
+from agents.local import LocalModel
 from agents.protocol import messages
 from agents.rollout import Engine
 from sandbox.errors import InfrastructureError, InputError
@@ -27,7 +28,7 @@ from training.loop import OnStep, TrainResult, Watch, context_limit, fit, prepar
 from training.models import Policy, save
 from training.settings import GRPOSettings as GRPOSettings
 from training.settings import check_ranges
-from training.token_agent import History, TokenAgent
+from training.token_agent import Generate, History, TokenAgent
 
 LEARNING_RATE = {"full": 1.2e-4, "lora": 1e-4, "qlora": 1e-4}
 
@@ -52,11 +53,8 @@ class Rollouts:
     def __call__(self, prompts: Sequence[Sequence[Any]], trainer: Any) -> dict[str, Any]:
         begin = perf_counter()
         self.calls += 1
-        instances = [self.instances[prompt[-1]["instance"]] for prompt in prompts]
         agent = TokenAgent(
-            lambda ids: trainer._generate_single_turn(ids, None, {}, 1),
-            self.policy.tokenizer,
-            self.policy.context - self.settings.max_new_tokens,
+            self.generator(trainer), self.policy.tokenizer, self.policy.context - self.settings.max_new_tokens
         )
         episodes: list[Episode | None] = [None] * len(prompts)
         failures = 0
@@ -67,7 +65,7 @@ class Rollouts:
             workers=self.settings.workers,
             max_turns=self.settings.max_turns,
         )
-        with closing(engine.play(instances)) as played:
+        with closing(engine.play(self.samples(prompts, trainer))) as played:
             for position, episode in played:
                 if self.on_episode is not None:
                     self.on_episode(episode)
@@ -101,6 +99,27 @@ class Rollouts:
             "logprobs": [history.logprobs for history in histories] if self.settings.vllm else None,
             "pay": pay,
         }
+
+    def samples(self, prompts: Sequence[Sequence[Any]], trainer: Any) -> list[Instance]:
+        """The instance of each prompt, as a sample of its own: what is drawn depends on it and on the step, not on
+        which boxes answered first, and a resumed run draws what an uninterrupted one does."""
+        process = trainer.accelerator
+        first = (trainer.state.global_step * process.num_processes + process.process_index) * len(prompts)
+        instances = (self.instances[prompt[-1]["instance"]] for prompt in prompts)
+        return [each.model_copy(update={"sample": number}) for number, each in enumerate(instances, first)]
+
+    def generator(self, trainer: Any) -> Generate:
+        """vLLM, or the model that learns, each episode from its own seed."""
+        if self.settings.vllm:
+            return lambda prompts, seeds: trainer._generate_single_turn(prompts, None, {}, 1)
+        model = LocalModel.of(
+            trainer.accelerator.unwrap_model(trainer.model),
+            self.policy.tokenizer,
+            name="policy",
+            temperature=self.settings.temperature,
+            max_new_tokens=self.settings.max_new_tokens,
+        )
+        return lambda prompts, seeds: (model.decode(prompts, seeds), None)
 
     def pay(self, episodes: Sequence[Episode | None]) -> list[float | None]:
         """Reward less the cost of invalid messages; `None`, which TRL leaves out, where the world broke."""
@@ -209,6 +228,11 @@ def check(settings: GRPOSettings, instances: Sequence[Instance]) -> None:
     check_ranges(settings)
     if settings.batch_size % settings.group:
         raise InputError(f"batch_size {settings.batch_size} is not a multiple of group {settings.group}")
+    if settings.checkpoint_steps % settings.iterations:
+        raise InputError(
+            f"checkpoint_steps {settings.checkpoint_steps} is not a multiple of iterations {settings.iterations}: "
+            "a run would resume in the middle of a batch"
+        )
     if settings.vllm and not torch.cuda.is_available():
         raise InputError("vllm needs a GPU; leave it off to generate with transformers")
 

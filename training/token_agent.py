@@ -1,4 +1,4 @@
-"""The policy under training as an agent: it generates through the trainer and never tokenises its own words again.
+"""The policy under training as an agent: it never tokenises its own words again.
 
 Text that a model wrote need not tokenise back to the tokens it drew; a gradient on other tokens than the drawn
 ones is not the gradient of its policy. So each episode's tokens are kept, and only what the terminal adds is new.
@@ -12,9 +12,9 @@ from typing import Any
 from agents.agent import Message, Reply, Request
 from training.data import harmless, prompt_ids
 
-Generate = Callable[[list[list[int]]], tuple[list[list[int]], list[list[float]] | None]]
-"""Token ids of prompts to token ids of completions, through whatever generates for the trainer; with the log
-probability of each, where that is another program than the one that learns (vLLM)."""
+Generate = Callable[[list[list[int]], list[int]], tuple[list[list[int]], list[list[float]] | None]]
+"""Token ids of prompts, and the seed of each, to token ids of completions; with the log probability of each of these
+where another program draws them than the one that learns (vLLM, which also heeds no seed)."""
 
 
 @dataclass
@@ -51,7 +51,8 @@ class TokenAgent:
         rows = [row for row, prompt in enumerate(prompts) if len(prompt) < self.context]
         if rows:
             begin = perf_counter()
-            completions, logprobs = self.generate([prompts[row] for row in rows])
+            seeds = [requests[row].seed for row in rows]
+            completions, logprobs = self.generate([prompts[row] for row in rows], seeds)
             self.seconds += perf_counter() - begin
             for place, (row, ids) in enumerate(zip(rows, completions, strict=True)):
                 said = logprobs[place] if logprobs is not None else None
