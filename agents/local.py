@@ -8,11 +8,14 @@ float32, 1e-2 in bfloat16), and a draw that falls that close to the border betwe
 
 import random
 import re
+from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from agents.agent import Message, Reply, Request
@@ -26,6 +29,19 @@ they wait for each other (2 cores, load 10: 17 tokens/s against 209)."""
 
 BFLOAT16 = re.compile(r"\b(?:avx512_bf16|amx_bf16|bf16)\b")
 """How /proc/cpuinfo names instructions that multiply bfloat16 (x86, Arm)."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """Tokens that were read once, with each layer's keys and values of them, shape (heads, tokens, dimensions)."""
+
+    ids: list[int]
+    layers: list[tuple[torch.Tensor, torch.Tensor]]
+
+    def shared(self, prompt: Sequence[int]) -> int:
+        """With how many of these tokens the prompt begins; its last one is always left to read."""
+        most = min(len(self.ids), len(prompt) - 1)
+        return next((i for i in range(most) if self.ids[i] != prompt[i]), most)
 
 
 class LocalModel:
@@ -61,7 +77,8 @@ class LocalModel:
         max_new_tokens: int = 96,
         batch_size: int = 32,
     ) -> Self:
-        """An agent of a model that is already in memory; its training mode is put back after each call."""
+        """An agent of a model that is already in memory, whose weights stay as they are while the agent is used; its
+        training mode is put back after each call."""
         agent = cls.__new__(cls)
         agent._use(model, tokenizer, name, temperature, max_new_tokens, batch_size)
         return agent
@@ -80,6 +97,10 @@ class LocalModel:
         self.ends = end_ids(model, tokenizer)
         self.special = tuple(tokenizer.all_special_tokens)
         self.small = model.device.type == "cpu" and model.num_parameters() < SMALL
+        # On a CPU reading a conversation again costs several times what its next message does; a GPU reads it at once,
+        # and has no memory to spare. Alone in its batch a request must repeat exactly, so nothing is shared.
+        keeps = model.device.type == "cpu" and not self.small and batch_size > 1
+        self.pasts: deque[Past] = deque(maxlen=2 * batch_size if keeps else 0)
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
 
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
@@ -131,6 +152,8 @@ class LocalModel:
                 room = length < self.max_new_tokens and len(prompts[row]) + length < self.context
                 if token not in self.ends and room:
                     keep.append(place)
+            for place in set(range(len(rows))).difference(keep):
+                self._keep(cache, place, mask, prompts[rows[place]] + completions[rows[place]])
             if not keep:
                 return completions
             if len(keep) < len(rows):
@@ -144,20 +167,46 @@ class LocalModel:
     def _read(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
         """Logits after each prompt (rows, vocabulary), the padding mask (rows, width), the keys and values.
 
-        Equal prompts, as at the first turn of a group, are read once.
+        Equal prompts, as at the first turn of a group, are read once, and what was kept is not read again.
         """
         device = self.model.device
         different = list(dict.fromkeys(map(tuple, prompts)))
         place = {ids: row for row, ids in enumerate(different)}
-        width = max(map(len, different))
-        pad = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
-        tokens = torch.tensor([[pad] * (width - len(ids)) + list(ids) for ids in different], device=device)
-        mask = torch.tensor([[0] * (width - len(ids)) + [1] * len(ids) for ids in different], device=device)
-        cache = DynamicCache(config=self.model.config)
-        logits = self._forward(tokens, mask, (mask.cumsum(1) - 1).clamp(min=0), cache)
+        cache, known = self._recall(different)
+        new = [ids[length:] for ids, length in zip(different, known, strict=True)]
+        filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
+        tokens = left_padded(new, filler).to(device)
+        masks = [left_padded([[1] * length for length in part], 0) for part in (known, list(map(len, new)))]
+        mask = torch.cat(masks, dim=1).to(device)
+        positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
+        logits = self._forward(tokens, mask, positions, cache)
         spread = torch.tensor([place[tuple(ids)] for ids in prompts], device=device)
         cache.batch_select_indices(spread)
         return logits[spread], mask[spread], cache
+
+    def _recall(self, prompts: Sequence[Sequence[int]]) -> tuple[DynamicCache, list[int]]:
+        """The keys and values of what was read before, and how many tokens of each prompt that is."""
+        cache = DynamicCache(config=self.model.config)
+        if not self.pasts:
+            return cache, [0] * len(prompts)
+        found = [max(((past.shared(ids), past) for past in self.pasts), key=lambda pair: pair[0]) for ids in prompts]
+        width = max(length for length, _ in found)
+        for number in range(len(self.pasts[0].layers) if width else 0):
+            keys, values = (
+                torch.stack(
+                    [pad(past.layers[number][i][:, :length], (0, 0, width - length, 0)) for length, past in found]
+                )
+                for i in (0, 1)
+            )
+            cache.update(keys, values, number)
+        return cache, [length for length, _ in found]
+
+    def _keep(self, cache: DynamicCache, place: int, mask: torch.Tensor, ids: Sequence[int]) -> None:
+        """Remembers a finished row: its last token was drawn and never read."""
+        if self.pasts.maxlen and all(layer.is_croppable for layer in cache.layers):
+            read = mask[place].bool()
+            layers = [(layer.keys[place][:, read], layer.values[place][:, read]) for layer in cache.layers]
+            self.pasts.append(Past(list(ids[: int(read.sum())]), layers))
 
     def _forward(
         self, tokens: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: DynamicCache
@@ -186,6 +235,12 @@ class LocalModel:
         places = torch.searchsorted(cumulated, uniform[:, None] * cumulated[:, -1:], right=True)
         drawn: list[int] = places[:, 0].clamp(max=logits.shape[-1] - 1).tolist()
         return drawn
+
+
+def left_padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+    """(rows, width of the longest)."""
+    width = max(map(len, rows))
+    return torch.tensor([[fill] * (width - len(row)) + list(row) for row in rows], dtype=torch.long)
 
 
 def load(

@@ -1,4 +1,5 @@
 import random
+from collections import deque
 
 import pytest
 import torch
@@ -129,6 +130,32 @@ def test_a_full_context_ends_the_episode_not_the_run(model, tokenizer):
     assert full.ended and full.text == "" and full.prompt_tokens > 256
     assert not almost.ended and almost.prompt_tokens + almost.completion_tokens <= 256
     assert fine == alone
+
+
+def test_what_was_read_is_not_read_again(model, tokenizer, monkeypatch):
+    """Second turns, after replies of other lengths and in other batches than the first ones, are what they would be."""
+    plain, keeping = agent(model, tokenizer), agent(model, tokenizer)
+    keeping.pasts = deque(maxlen=32)  # kept by itself only for a large model on a CPU
+    read = {plain: 0, keeping: 0}
+    forward = LocalModel._forward
+
+    def counted(self, tokens, mask, positions, cache):
+        read[self] += mask[:, -tokens.shape[1] :].sum().item()
+        return forward(self, tokens, mask, positions, cache)
+
+    monkeypatch.setattr(LocalModel, "_forward", counted)
+    first = requests(12)
+    said = plain.respond(first)
+    assert keeping.respond(first) == said
+    second = [
+        Request((*r.messages, Message(role="assistant", content=s.text), Message(role="user", content="next")), *rest)
+        for r, s in zip(first, said, strict=True)
+        for rest in [(r.instance, r.seed + 1, 1)]
+    ]
+    before = dict(read)
+    alone = plain.respond(second)
+    assert keeping.respond(second[5:]) + keeping.respond(second[:5]) == alone[5:] + alone[:5]
+    assert read[keeping] - before[keeping] < 0.8 * (read[plain] - before[plain])
 
 
 def test_training_mode_is_put_back(model, tokenizer):
