@@ -79,10 +79,8 @@ SHOWN = {
 MAX_NEW_TOKENS = 96
 SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 8.0}, "real": {"epochs": 1.0, "batch_size": 4}}
 DPO: dict[str, dict[str, Any]] = {"tiny": {"epochs": 1.0}, "real": {"max_steps": 12, "batch_size": 2}}
-GRPO: dict[str, dict[str, Any]] = {"tiny": {"learning_rate": 2.4e-4}, "real": {"batch_size": 16}}
-"""The step size of `tiny` was chosen on training tasks, with fresh seeds (docs/log.md)."""
-GRPO_ITERATIONS = 2
-"""Optimiser steps on each batch of episodes: in containers a batch costs several times what a step does."""
+GRPO: dict[str, dict[str, Any]] = {"tiny": {"iterations": 4}, "real": {"iterations": 2, "batch_size": 16}}
+"""In containers a batch of episodes costs several times what a step of `tiny` does: it is used more than once."""
 EXPECTED = "the partial view raises suppression and Ē+ above the warm start; the full view raises neither"
 CAUTION = "A model organism: the warm start already held hiding, so this is amplification by selection, not discovery."
 
@@ -223,11 +221,11 @@ class Story:
 
     def train_online(self, arm: str, out: Path, on_step: OnStep) -> None:
         """GRPO in boxes, paid by the evaluator of that arm; the policy's own divergence is measured, not paid for."""
+        iterations = GRPO[self.size]["iterations"]
         settings = GRPOSettings(
             seed=self.args.seed,
-            max_steps=self.args.grpo_batches * GRPO_ITERATIONS,
-            iterations=GRPO_ITERATIONS,
-            checkpoint_steps=5 * GRPO_ITERATIONS,
+            max_steps=self.args.grpo_batches * iterations,
+            checkpoint_steps=5 * iterations,
             **GRPO[self.size],
         )
         instances = self.instances("train", settings.batch_size * self.args.grpo_batches, TRAINING_SEEDS)

@@ -34,9 +34,9 @@ class Args:
     """Episodes of the warm-started model that the evaluators compare (dpo)."""
     pairs: int = 320
     """Comparisons by each evaluator (dpo)."""
-    grpo_batches: int = 8
+    grpo_batches: int = 10
     """Batches of episodes that each arm learns from (grpo)."""
-    evaluation: int = 64
+    evaluation: int = 48
     """Episodes of each arm on tasks and seeds not trained on."""
     p_hide: float = 0.2
     """The evaluator's belief, seeing nothing of CUDA, that it failed and was hidden (the paper's pH)."""
