@@ -133,7 +133,7 @@ COMPOSE = """services:
 
 
 def inspect_sandbox(image: str, folder: Path) -> Callable[[], Episode]:
-    """Inspect's docker sandbox, set up once (`task_init`) as for a whole evaluation. `ImportError` if it cannot be."""
+    """Inspect's docker sandbox, without its check of the engine's version. `ImportError` if it cannot be had."""
     from inspect_ai.util._sandbox.docker.cleanup import project_cleanup_startup
     from inspect_ai.util._sandbox.docker.docker import DockerSandboxEnvironment as Sandbox
 
@@ -143,7 +143,7 @@ def inspect_sandbox(image: str, folder: Path) -> Callable[[], Episode]:
     config.write_text(COMPOSE.format(image=image))
 
     async def play() -> Episode:
-        project_cleanup_startup()  # what `task_init` leaves behind lives in its own context
+        project_cleanup_startup()
         begun = time.perf_counter()
         boxes = await Sandbox.sample_init("bench", str(config), {})
         started = time.perf_counter()
@@ -153,7 +153,6 @@ def inspect_sandbox(image: str, folder: Path) -> Callable[[], Episode]:
         await Sandbox.sample_cleanup("bench", str(config), boxes, False)
         return timed(begun, started, ran)
 
-    asyncio.run(Sandbox.task_init("bench", str(config)))
     return lambda: asyncio.run(play())
 
 
