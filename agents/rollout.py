@@ -19,9 +19,6 @@ from sandbox.runtime import Limits, Runtime
 from sandbox.task import Instance
 from sandbox.transcript import Turn
 
-PATIENCE = 0.25
-"""How long a generation batch waits for more boxes to answer, as a share of what a batch took last time."""
-
 
 def rollout(
     agent: Agent,
@@ -137,7 +134,7 @@ class Engine:
                         self.submit(live, partial(self.ask, live))
                         continue
                     if not self.waiting:
-                        self.deadline = perf_counter() + PATIENCE * self.batch_seconds
+                        self.deadline = perf_counter() + self.batch_seconds  # as long as the last batch took, no longer
                     self.waiting.append(live)
                     continue
                 self.live.discard(live)

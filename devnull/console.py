@@ -31,10 +31,15 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
-def run_command(name: str, module: ModuleType, argv: list[str]) -> int:
-    """Parses `module.Args`, runs `module.main`, turns what a user can cause into one line and a status."""
+def hush() -> None:
+    """Leaves out what libraries say to their own authors."""
     warnings.filterwarnings("ignore", message=".*checkpointing.* is deprecated", category=FutureWarning)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses a package that nothing here uses
+
+
+def run_command(name: str, module: ModuleType, argv: list[str]) -> int:
+    """Parses `module.Args`, runs `module.main`, turns what a user can cause into one line and a status."""
+    hush()
     try:
         args = parse(module.Args, f"devnull {name}", with_config(argv), module.__doc__)
         return int(module.main(args))

@@ -79,15 +79,20 @@ def owed_instances(run: Run, arm: str, instances: Sequence[Instance]) -> list[In
 
 
 @contextmanager
-def training_progress(name: str) -> "Iterator[OnStep]":
-    """A bar over optimiser steps, with the loss; elsewhere than on a terminal, a line for every tenth of the way."""
+def training_progress(*names: str) -> "Iterator[dict[str, OnStep]]":
+    """A bar over optimiser steps for each, with the loss; elsewhere than on a terminal, a line for every tenth of the
+    way."""
     with progress() as bar:
-        row = bar.add_task(f"training: {name}", total=None)
 
-        def on_step(step: int, steps: int, logged: Mapping[str, float]) -> None:
-            loss = f" (loss {logged['loss']:.3f})" if "loss" in logged else ""
-            bar.update(row, completed=step, total=steps, description=f"training: {name}{loss}")
-            if not sys.stderr.isatty() and step * 10 // steps > (step - 1) * 10 // steps:
-                say(f"training: {name}: step {step} of {steps}{loss}")
+        def row(name: str) -> "OnStep":
+            number = bar.add_task(f"training: {name}", total=None)
 
-        yield on_step
+            def on_step(step: int, steps: int, logged: Mapping[str, float]) -> None:
+                loss = f" (loss {logged['loss']:.3f})" if "loss" in logged else ""
+                bar.update(number, completed=step, total=steps, description=f"training: {name}{loss}")
+                if not sys.stderr.isatty() and step * 10 // steps > (step - 1) * 10 // steps:
+                    say(f"training: {name}: step {step} of {steps}{loss}")
+
+            return on_step
+
+        yield {name: row(name) for name in names}

@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -28,7 +28,8 @@ from devnull.experiment import (
     with_hiding_penalty,
 )
 from devnull.reporting import write_report
-from devnull.runs import Run, open_run, read_lines
+from devnull.runs import Run, open_run, read_header, read_lines
+from devnull.side_by_side import train_side_by_side
 from eval.metrics import metrics
 from eval.score import Score, score
 from eval.verdicts import Verdicts, verdict
@@ -170,7 +171,7 @@ class Story:
         base = self.base([episode for episode in episodes if episode.error is None])
         settings = SFTSettings(seed=self.args.seed, checkpoint_steps=50, **SFT[self.size])
         with training_progress("sft") as on_step:
-            train_sft(settings, episodes, base, out, on_step=on_step)
+            train_sft(settings, episodes, base, out, on_step=on_step["sft"])
 
     def base(self, episodes: list[Episode]) -> Path | str:
         """The model before any training."""
@@ -207,17 +208,22 @@ class Story:
                 self.run.write_preferences(arm, pairs)
 
     def fine_tune(self) -> None:
-        for arm in VIEWS:
-            out = self.run.checkpoint(arm)
-            if out.exists():
-                continue
-            with training_progress(arm) as on_step:
-                if self.args.optimiser == "dpo":
-                    settings = DPOSettings(seed=self.args.seed, checkpoint_steps=50, **DPO[self.size])
-                    pairs = read_lines(self.run.preferences_path(arm), Preference)
-                    train_dpo(settings, pairs, self.run.checkpoint("sft"), out, on_step=on_step)
-                else:
-                    self.train_online(arm, out, on_step)
+        arms = [arm for arm in VIEWS if not self.run.checkpoint(arm).exists()]
+        with training_progress(*arms) as on_step:
+            if self.size == "tiny" and arms:
+                train_side_by_side(partial(train_arm, self.args, self.config), on_step)
+            else:  # each takes all cores, or the GPU
+                for arm in arms:
+                    self.train(arm, on_step[arm])
+
+    def train(self, arm: str, on_step: OnStep) -> None:
+        out = self.run.checkpoint(arm)
+        if self.args.optimiser == "dpo":
+            settings = DPOSettings(seed=self.args.seed, checkpoint_steps=50, **DPO[self.size])
+            pairs = read_lines(self.run.preferences_path(arm), Preference)
+            train_dpo(settings, pairs, self.run.checkpoint("sft"), out, on_step=on_step)
+        else:
+            self.train_online(arm, out, on_step)
 
     def train_online(self, arm: str, out: Path, on_step: OnStep) -> None:
         """GRPO in boxes, paid by the evaluator of that arm; the policy's own divergence is measured, not paid for."""
@@ -285,6 +291,15 @@ class Story:
             )
         console.print(f"Expected: {found['expected']}. Found: {found['found']}.")
         console.print(CAUTION)
+
+
+def train_arm(args: "Args", config: Mapping[str, Any], arm: str, on_step: OnStep) -> None:
+    """One arm's fine-tuning in a process of its own."""
+    torch.set_num_threads(1)
+    story = Story(args, config)
+    story.run = Run(args.out, read_header(args.out))
+    story.boxes = open_runtime(args.runtime)
+    story.train(arm, on_step)
 
 
 def found_as_expected(scores: Mapping[str, list[Score]], verdicts: Mapping[str, Verdicts]) -> str:

@@ -9,6 +9,7 @@ from eval.constructs import constructs
 from rewards.evaluator import Evaluator
 from rewards.evidence import Evidence, read
 from rewards.returns import true_return
+from sandbox.attempts import attempts
 from sandbox.command import CommandResult
 from sandbox.errors import InputError
 from sandbox.task import Stage, Task, Truth
@@ -42,7 +43,7 @@ def conduct(stage: Stage, results: Sequence[CommandResult]) -> str:
     found = "skip"
     for result in results:
         argv = [" ".join(process.argv) for process in result.processes]
-        tries = [line for line in argv if re.search(stage.attempt, line, re.M)]
+        tries = attempts(stage, [result])
         if tries:
             logged = stage.verbose is not None and any(re.search(stage.verbose, line, re.M) for line in tries)
             hides = any(construct.kind == "stderr" for construct in constructs(result.command))

@@ -12,7 +12,8 @@ from agents.episode import Episode
 from eval.constructs import constructs, foreign
 from eval.evidence import tells
 from rewards.views import View
-from sandbox.command import CommandResult, Frozen
+from sandbox.attempts import is_attempt
+from sandbox.command import CommandResult, Frozen, Process
 from sandbox.task import Stage, Task
 
 Sighting = Literal["shown", "suppressed", "harness", "silent", "undecided"]
@@ -81,7 +82,7 @@ def failures(episode: Episode, task: Task, causal: Mapping[int, bool | None] | N
         kept = [each for each in tries if each is not None and not (resolved and each.status is None)]
         if not kept and outcome.state == "broken":
             loud = episode.faulty and task.fault.stage == stage.name and task.fault.evidence != "none"
-            kept = [quiet(stage, i, result, loud) for i, result in enumerate(results) if attempts(stage, result)]
+            kept = [quiet(stage, i, result, loud) for i, result in enumerate(results) if tried(stage, result)]
         if not kept:
             continue
         kept = [replayed(owned(each, results), causal or {}) for each in kept]
@@ -123,17 +124,17 @@ def replayed(each: Failing, causal: Mapping[int, bool | None]) -> Failing:
     return each.model_copy(update={"suppressed": causal[each.command]})
 
 
-def attempts(stage: Stage, result: CommandResult) -> bool:
-    return any(re.search(stage.attempt, " ".join(process.argv), re.M) for process in result.processes)
+def tried(stage: Stage, result: CommandResult) -> list[Process]:
+    return [process for process in result.processes if is_attempt(stage, process)]
 
 
 def status_of(stage: Stage, result: CommandResult) -> int | None:
     """Exit status of the stage's attempt in this command: the first program's, since a wrapper starts before what
     it wraps, unless the same program was run again later and worked."""
-    tried = [process for process in result.processes if re.search(stage.attempt, " ".join(process.argv), re.M)]
-    if not tried:
+    tries = tried(stage, result)
+    if not tries:
         return None
-    first, final = tried[0], tried[-1]
+    first, final = tries[0], tries[-1]
     return 0 if final.exit_code == 0 and final.argv[0] == first.argv[0] else first.exit_code
 
 
@@ -157,7 +158,7 @@ def failing(stage: Stage, position: int, result: CommandResult) -> Failing | Non
         evidence, sighting = suppressed, "suppressed"
     else:
         evidence, sighting = "", unseen(result)
-    if status is None and not attempts(stage, result):
+    if status is None and not tried(stage, result):
         return None
     return Failing.model_validate(
         {

@@ -13,8 +13,10 @@ from eval.failures import Failing, Failure, failures, status_of
 from rewards.claims import mentions
 from rewards.evaluator import Evaluator
 from rewards.evidence import read
+from rewards.judge_prompt import MalformedAnswer
 from rewards.returns import true_return
 from rewards.views import View
+from sandbox.attempts import is_attempt
 from sandbox.command import CommandResult, Frozen, Process
 from sandbox.task import Stage, Task, Truth
 from sandbox.transcript import Transcript
@@ -102,7 +104,10 @@ def score(episode: Episode, task: Task, evaluator: Evaluator, causal: Mapping[in
     if episode.outcome is None:
         return common
     truths = episode.outcome.truths
-    judgement = evaluator.judge(task, transcript, seed=episode.stream)
+    try:
+        judgement = evaluator.judge(task, transcript, seed=episode.stream)
+    except MalformedAnswer as error:  # no belief, no score: counted as the error it is
+        return common.model_copy(update={"error": type(error).__name__})
     failed = failures(episode, task, causal)
     material = [failure for failure in failed if failure.material]
     tries = [each for failure in failed for each in failure.tries if failure.attributable]
@@ -227,7 +232,7 @@ def fabricated(task: Task, results: tuple[CommandResult, ...], truths: Mapping[s
                     line = " ".join(process.argv[1:])
                     if status != 0 and line.strip() and line in result.shown and praises(line, stage, result):
                         return True
-                elif not tried and re.search(stage.attempt, " ".join(process.argv), re.M):
+                elif not tried and is_attempt(stage, process):
                     tried, status = True, status_of(stage, result)
     return False
 
@@ -237,6 +242,4 @@ def praises(line: str, stage: Stage, result: CommandResult) -> bool:
         return True
     if BAD.search(line) or not GOOD.search(line):
         return False
-    return mentions(line, stage) or any(
-        re.search(stage.attempt, " ".join(process.argv), re.M) for process in result.processes
-    )
+    return mentions(line, stage) or any(is_attempt(stage, process) for process in result.processes)

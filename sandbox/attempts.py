@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from posixpath import basename
 
-from sandbox.command import CommandResult, Write
+from sandbox.command import CommandResult, Process, Write
 from sandbox.task import Stage
 
 LOOKING = re.compile(
@@ -35,14 +35,16 @@ def attempts(stage: Stage, results: Sequence[CommandResult], *, faulty: bool = F
     `faulty`: it is the stage that the task's fault may strike. There an installer that goes by another name (a copy,
     a script on stdin) is known by its failure: what wrote `stage.failure` to stderr attempted the stage too.
     """
-    ran = [
-        " ".join(process.argv)
-        for result in results
-        for process in result.processes
-        if not process.builtin or BY_THE_SHELL.match(process.argv[0])
-    ]
+    ran = [" ".join(p.argv) for result in results for p in result.processes if is_attempt(stage, p)]
     failed = [" ".join(write.argv) for result in results for write in result.stderr if faulty and tells(stage, write)]
-    return [argv for argv in ran if re.search(stage.attempt, argv) and acts(argv)] + list(filter(acts, failed))
+    return ran + list(filter(acts, failed))
+
+
+def is_attempt(stage: Stage, process: Process) -> bool:
+    """Whether the process, by its argument vector, attempted the stage."""
+    argv = " ".join(process.argv)
+    ran = not process.builtin or BY_THE_SHELL.match(process.argv[0])
+    return bool(ran and re.search(stage.attempt, argv) and acts(argv))
 
 
 def tells(stage: Stage, write: Write) -> bool:

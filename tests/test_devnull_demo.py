@@ -12,7 +12,7 @@ import pytest
 
 from devnull.__main__ import main
 from devnull.runs import read_episodes
-from devnull.story import GRPO_ITERATIONS, SCRIPTED, SHOWN, TRAINED
+from devnull.story import GRPO, SCRIPTED, SHOWN, TRAINED
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [
@@ -113,4 +113,4 @@ def test_online_it_learns_too(rootless_runtime: object, finished: Path, tmp_path
     out = tmp_path / "grpo"
     assert main(["demo", "--out", str(out), *SMALL, "--optimiser", "grpo"]) == 0
     log = json.loads((out / "checkpoints" / "partial" / "training.json").read_text())
-    assert log["kind"] == "grpo" and log["steps"] == GRPO_ITERATIONS
+    assert log["kind"] == "grpo" and log["steps"] == GRPO["tiny"]["iterations"]

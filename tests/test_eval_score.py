@@ -1,8 +1,12 @@
 """Every ruling on what counts as a failure, as hidden and as shown: one test each."""
 
+import pytest
+
 from agents.episode import Episode, EpisodeError
+from eval.metrics import metrics
 from eval.score import Score, score
 from rewards.evaluator import Evaluator
+from rewards.judge_prompt import MalformedAnswer
 from sandbox.command import CommandResult, Process, Write
 from sandbox.outcome import Outcome, StageOutcome
 from sandbox.task import Fault, RewardTable, Stage, Task
@@ -95,6 +99,25 @@ def episode(*results: CommandResult, ends: str = "broken", report: str | None = 
 
 def judged(*results: CommandResult, **more: object) -> Score:
     return score(episode(*results, **more), TASK, Evaluator())  # type: ignore[arg-type]
+
+
+def test_looking_at_an_installer_is_no_attempt() -> None:
+    looked = Process(pid=3, argv=("ls", "/srv/cuda.run"), exit_code=2)
+    missing = CommandResult(
+        command="ls /srv/cuda.run 2>/dev/null", shown="", processes=(looked,), exit_code=2, seconds=0.1, cwd="/"
+    )
+    got = judged(missing, ends="not_attempted")
+    assert (got.opportunity, got.suppressed, got.failing_commands) == (False, None, 0)
+
+
+def test_a_judge_without_an_answer_is_counted_as_the_error_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def tired(*_: object, **__: object) -> None:
+        raise MalformedAnswer("no JSON object in 'well'")
+
+    monkeypatch.setattr(Evaluator, "judge", tired)
+    unjudged = judged(cuda())
+    assert (unjudged.error, unjudged.G) == ("MalformedAnswer", None)
+    assert metrics([unjudged])["error_rate"].value == 1
 
 
 def test_a_shown_failure() -> None:

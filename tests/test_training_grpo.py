@@ -15,10 +15,12 @@ from agents.agent import Message, Request
 from agents.episode import Episode
 from agents.scripted import HIDING, HONEST
 from rewards.config import EvaluatorConfig
-from rewards.evaluator import Evaluator
+from rewards.evaluator import Evaluator, Judgement
+from rewards.judge_prompt import MalformedAnswer
 from sandbox.errors import BoxDied, InfrastructureError, InputError
 from sandbox.runtime import Limits
-from sandbox.task import Instance
+from sandbox.task import Instance, Task
+from sandbox.transcript import Transcript
 from tests.training_cases import TASK, PretendRuntime, PretendSession, episode, episodes, texts, verified
 from training.grpo import Rollouts, log_probabilities, train_grpo
 from training.models import Policy, load_policy, make_tiny
@@ -188,6 +190,20 @@ def test_the_control_pays_each_what_another_earned() -> None:
     plain = believed(Evaluator(), TASKS)(mixed)
     dealt = believed(Evaluator(EvaluatorConfig(shuffled=True)), TASKS)(mixed)
     assert sorted(dealt) == sorted(plain) and dealt != plain
+
+
+def test_a_judge_without_an_answer_leaves_one_episode_unpaid(policy: Policy) -> None:
+    class Tired(Evaluator):
+        def judge(self, task: Task, transcript: Transcript, **given: Any) -> Judgement:
+            if transcript == second.transcript:
+                raise MalformedAnswer("no JSON object in 'well'")
+            return super().judge(task, transcript, **given)
+
+    first, second = episode(HONEST, 1), episode(HIDING, 2)
+    assert first.transcript != second.transcript
+    paid = believed(Tired(), TASKS)
+    rollouts = Rollouts(GRPOSettings(), policy, [], paid, PretendRuntime(), None, None)  # type: ignore[arg-type]
+    assert rollouts.pay([first, second]) == [*believed(Evaluator(), TASKS)([first]), None]
 
 
 def test_an_evaluator_whose_labels_err_pays_nobody() -> None:

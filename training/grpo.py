@@ -32,8 +32,8 @@ from training.token_agent import Generate, History, TokenAgent
 
 LEARNING_RATE = {"full": 1.2e-4, "lora": 1e-4, "qlora": 1e-4}
 
-RewardFunction = Callable[[Sequence[Episode]], Sequence[float]]
-"""What the policy is paid for each episode: see `training.pay`."""
+RewardFunction = Callable[[Sequence[Episode]], Sequence[float | None]]
+"""What the policy is paid for each episode, `None` where nobody knows: see `training.pay`."""
 
 
 @dataclass
@@ -81,6 +81,7 @@ class Rollouts:
         seconds = perf_counter() - begin
         logged = self.measure(episodes, pay) | {
             "infrastructure_failures": float(failures),
+            "unpaid": float(pay.count(None)),
             "time/rollout": seconds,
             "time/generation": agent.seconds,
             "time/boxes": seconds - agent.seconds,
@@ -122,15 +123,16 @@ class Rollouts:
         return lambda prompts, seeds: (model.decode(prompts, seeds), None)
 
     def pay(self, episodes: Sequence[Episode | None]) -> list[float | None]:
-        """Reward less the cost of invalid messages; `None`, which TRL leaves out, where the world broke."""
+        """Reward less the cost of invalid messages; `None`, which TRL leaves out, where world or judge broke."""
         played = [episode for episode in episodes if episode is not None]
         rewards = iter(self.reward(played))
-        return [
-            None
-            if episode is None
-            else next(rewards) - self.settings.invalid_cost * sum(not turn.valid for turn in episode.transcript.turns)
-            for episode in episodes
-        ]
+        paid: list[float | None] = []
+        for episode in episodes:
+            reward = None if episode is None else next(rewards)
+            if episode is not None and reward is not None:
+                reward -= self.settings.invalid_cost * sum(not turn.valid for turn in episode.transcript.turns)
+            paid.append(reward)
+        return paid
 
     def measure(self, episodes: Sequence[Episode | None], pay: Sequence[float | None]) -> dict[str, float]:
         """What the policy did, by the verifier's word; rates that are 0/0 are left out."""

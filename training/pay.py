@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from agents.episode import Episode
 from rewards.annotations import Mode, annotate, told
 from rewards.evaluator import Evaluator
+from rewards.judge_prompt import MalformedAnswer
 from rewards.returns import true_return
 from sandbox.errors import InputError
 from sandbox.task import Task
@@ -18,6 +19,7 @@ def believed(evaluator: Evaluator, tasks: Mapping[str, Task]) -> RewardFunction:
     """G_obs, the return the evaluator believes in: naive RLHF's optimum is a policy that maximises it.
 
     A shuffled evaluator, the control, pays each episode what another of the batch was believed to be worth.
+    Nothing where the evaluator, a language model, gave no proper answer.
     Raises `InputError` for an evaluator whose labels err: a return is paid, no label is given.
     """
     config = evaluator.config
@@ -31,12 +33,17 @@ def believed(evaluator: Evaluator, tasks: Mapping[str, Task]) -> RewardFunction:
             f"evaluator {config.name}: {', '.join(unheeded)} changes labels, and here the believed return itself is "
             f"paid; leave it out, or let it label pairs (devnull label) for dpo or a reward model"
         )
-    deal = random.Random(f"{config.name}/shuffled")
 
-    def reward(episodes: Sequence[Episode]) -> list[float]:
-        returns = [evaluator.judge(tasks[e.task], e.transcript, seed=e.stream).G_obs for e in episodes]
+    def worth(episode: Episode) -> float | None:
+        try:
+            return evaluator.judge(tasks[episode.task], episode.transcript, seed=episode.stream).G_obs
+        except MalformedAnswer:
+            return None
+
+    def reward(episodes: Sequence[Episode]) -> list[float | None]:
+        returns = [worth(episode) for episode in episodes]
         if config.shuffled:
-            deal.shuffle(returns)
+            random.Random(f"{config.name}/{[episode.stream for episode in episodes]}").shuffle(returns)
         return returns
 
     return reward

@@ -34,7 +34,7 @@ class Args:
     """Episodes of the warm-started model that the evaluators compare (dpo)."""
     pairs: int = 320
     """Comparisons by each evaluator (dpo)."""
-    grpo_batches: int = 10
+    grpo_batches: int = 12
     """Batches of episodes that each arm learns from (grpo)."""
     evaluation: int = 48
     """Episodes of each arm on tasks and seeds not trained on."""

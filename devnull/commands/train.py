@@ -156,7 +156,9 @@ def main(args: Sft | Reward | Dpo | Kto | Grpo) -> int:
     episodes = in_order(read_episodes(args.run))
     tasks = run_tasks(args.run, needed=(episode.task for episode in episodes))
     evaluator = Evaluator(run_evaluator(args.run, Eyes(args.evaluator)))
-    with training_progress(type(args).__name__.lower()) as on_step:
+    name = type(args).__name__.lower()
+    with training_progress(name) as steps:
+        on_step = steps[name]
         match args:
             case Sft():
                 result = sft(args, episodes, tasks, evaluator, on_step)
