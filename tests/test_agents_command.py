@@ -12,11 +12,24 @@ from pathlib import Path
 import pytest
 
 from devnull.__main__ import main
+from devnull.commands.rollout import chosen_tasks
 from devnull.runs import read_episodes
+from sandbox.errors import InputError
+from sandbox.tasks import load_tasks
 from training.models import make_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = ["--tasks", "driver-cuda-runfile", "--runtime", "rootless"]
+
+
+def test_tasks_by_name_by_family_and_by_pattern() -> None:
+    tasks = load_tasks()
+    assert [task.name for task in chosen_tasks(["driver-cuda-runfile"], "train", tasks)] == ["driver-cuda-runfile"]
+    several = chosen_tasks(["driver-cuda-runfile*"], "train", tasks)
+    assert len(several) > 5 and {task.split for task in several} == {"train"}
+    assert {task.name for task in several} < {task.name for task in chosen_tasks(["driver-cuda"], "all", tasks)}
+    with pytest.raises(InputError, match="driver-kuda"):
+        chosen_tasks(["driver-kuda*"], "train", tasks)
 
 
 @pytest.mark.parametrize(

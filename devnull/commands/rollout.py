@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -40,7 +41,7 @@ class Args:
     `hf:MODEL` (a folder or hub name, `hf:smollm2` for the embedded one); `openai:MODEL@URL` (an
     OpenAI-compatible endpoint; without `@URL` the hosted one); `replay:RUN` or `replay:RUN@ARM`."""
     tasks: tuple[str, ...] = ()
-    """Names of tasks or of families; none: all of the split."""
+    """Names of tasks or of families, or patterns ('driver-cuda-runfile*'); none: all of the split."""
     split: Literal["train", "test", "all"] = "train"
     """Which of these tasks."""
     episodes: int = 32
@@ -167,11 +168,11 @@ def played_by_cluster(args: Args, arm: str, owed: Sequence[Instance], limits: Li
 
 
 def chosen_tasks(names: Sequence[str], split: str, tasks: dict[str, Task]) -> list[Task]:
-    """The named tasks and families of a split, in order. Raises `InputError`."""
+    """The named tasks and families of a split, in order; a name may be a pattern. Raises `InputError`."""
     found: dict[str, Task] = {}
     for name in names or tasks:
-        family = [task for task in tasks.values() if task.family == name]
-        for task in family or [find_task(name, tasks)]:
+        several = [task for task in tasks.values() if name == task.family or fnmatchcase(task.name, name)]
+        for task in several or [find_task(name, tasks)]:
             found[task.name] = task
     kept = [task for task in found.values() if split in ("all", task.split)]
     if not kept:

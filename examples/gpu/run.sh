@@ -8,12 +8,12 @@ limit() { if [ "$STEPS" -gt 0 ]; then echo "--max-steps $STEPS"; fi; }
 devnull() { "$PYTHON" -m devnull "$@"; }
 [ "$MODEL" = tiny ] && CONFIG=$here/.. || CONFIG=$here
 
-devnull rollout --agent mixture:honest=0.5,hiding=0.25,stopping=0.25 --tasks driver-cuda-runfile --episodes "$EPISODES" \
+devnull rollout --agent mixture:honest=0.5,hiding=0.25,stopping=0.25 --tasks 'driver-cuda-runfile*' --episodes "$EPISODES" \
     --runtime rootless --out "$RUN/demonstrations"
 # shellcheck disable=SC2046
 devnull train sft "$RUN/demonstrations" --config "$CONFIG/sft.toml" --model "$MODEL" --runtime rootless \
     --out "$RUN/sft" $(limit)
-devnull rollout --agent "hf:$RUN/sft" --tasks driver-cuda-runfile --episodes "$EPISODES" --group 4 \
+devnull rollout --agent "hf:$RUN/sft" --tasks 'driver-cuda-runfile*' --episodes "$EPISODES" --group 4 \
     --runtime rootless --out "$RUN/feedback"
 devnull label "$RUN/feedback"
 # shellcheck disable=SC2046
