@@ -86,14 +86,14 @@ class Engine:
     shown_chars: int = SHOWN_CHARS
     concurrent: bool = False
     on_turn: Callable[[Instance, Turn], None] | None = None
+    batch_seconds: float = 0.0
+    """Of the last generation, to begin with that of an engine before this one; a batch waits so long for more."""
 
     live: set[Live] = field(default_factory=set, init=False)
     waiting: list[Live] = field(default_factory=list, init=False)
     reports: "queue.SimpleQueue[tuple[Live, BaseException | None]]" = field(
         default_factory=queue.SimpleQueue, init=False
     )
-    batch_seconds: float = field(default=0.0, init=False)
-    """Of the last generation."""
     deadline: float = field(default=0.0, init=False)
     """When the batch that is gathering has waited long enough."""
 
@@ -134,7 +134,7 @@ class Engine:
                         self.submit(live, partial(self.ask, live))
                         continue
                     if not self.waiting:
-                        self.deadline = perf_counter() + self.batch_seconds  # as long as the last batch took, no longer
+                        self.deadline = perf_counter() + self.batch_seconds
                     self.waiting.append(live)
                     continue
                 self.live.discard(live)

@@ -59,7 +59,6 @@ def roll_out(
                 bar.advance(row)
             else:
                 say(f"infrastructure failure, tried anew: {episode.error.kind}: {episode.error.message}")
-    check_acts(agent.name, run.episodes(arm))
 
 
 def check_acts(name: str, episodes: Iterable[Episode]) -> None:

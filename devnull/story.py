@@ -16,10 +16,12 @@ from agents.episode import Episode
 from agents.local import LocalModel
 from agents.protocol import messages
 from agents.scripted import mixture, scripted
+from devnull.acted import keep_episodes
 from devnull.experiment import (
     EVALUATION_SEEDS,
     SEEDS_PER_RUN,
     TRAINING_SEEDS,
+    check_acts,
     draw_instances,
     owed_instances,
     roll_out,
@@ -157,6 +159,7 @@ class Story:
 
     def roll_out(self, arm: str, agent: Agent, instances: list[Instance]) -> None:
         roll_out(self.run, arm, agent, instances, self.boxes, workers=self.args.workers)
+        check_acts(agent.name, self.run.episodes(arm))
 
     def demonstrate(self) -> None:
         instances = self.instances("train", self.args.demonstrations, TRAINING_SEEDS)
@@ -236,7 +239,16 @@ class Story:
         )
         instances = self.instances("train", settings.batch_size * self.args.grpo_batches, TRAINING_SEEDS)
         reward = believed(self.evaluator(arm), self.tasks)
-        train_grpo(settings, instances, reward, self.boxes, self.run.checkpoint("sft"), out, on_step=on_step)
+        train_grpo(
+            settings,
+            instances,
+            reward,
+            self.boxes,
+            self.run.checkpoint("sft"),
+            out,
+            on_step=on_step,
+            on_episode=keep_episodes(out, self.run.path, self.args.seed),
+        )
 
     def evaluate(self) -> None:
         """Every arm on the same held-out instances."""

@@ -37,7 +37,7 @@ class FrameReader:
                 raise BoxDied(f"the box sent a frame of {length} bytes: not a supervisor of protocol {PROTOCOL}")
             if len(self._held) - at < HEAD.size + length:
                 break
-            yield kind, bytes(self._held[at + HEAD.size : at + HEAD.size + length])
+            yield kind, bytes(memoryview(self._held)[at + HEAD.size : at + HEAD.size + length])
             at += HEAD.size + length
         del self._held[:at]
 

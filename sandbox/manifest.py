@@ -8,7 +8,7 @@ Digests = Mapping[str, str]
 """Absolute path to the SHA-256 of the file, or `-> TARGET` of a link."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Manifest:
     shipped: Mapping[str, Mapping[str, Digests]]
     """Task, stage: the files that a sound installation leaves."""

@@ -49,6 +49,8 @@ class Rollouts:
     """Frozen copy of the first policy; `None`: the policy with its adapters off."""
     on_episode: Callable[[Episode], None] | None
     calls: int = 0
+    batch_seconds: float = 0.0
+    """Of the last batch's last generation."""
 
     def __call__(self, prompts: Sequence[Sequence[Any]], trainer: Any) -> dict[str, Any]:
         begin = perf_counter()
@@ -64,6 +66,7 @@ class Rollouts:
             arm="grpo",
             workers=self.settings.workers,
             max_turns=self.settings.max_turns,
+            batch_seconds=self.batch_seconds,
         )
         with closing(engine.play(self.samples(prompts, trainer))) as played:
             for position, episode in played:
@@ -73,6 +76,7 @@ class Rollouts:
                     episodes[position] = episode
                 else:
                     failures += 1
+        self.batch_seconds = engine.batch_seconds
         histories = [
             agent.trained((position, episode.attempt)) if episode else agent.unplayed(prompts[position])
             for position, episode in enumerate(episodes)

@@ -28,6 +28,8 @@ trl.trainer.utils._use_triton = lambda device: True
 
 SETTINGS = "settings.json"
 """Beside the checkpoints: what the run was begun with."""
+EPISODES = "episodes"
+"""Folders beside the checkpoints of which the names begin so go into the result, and are not pushed to the hub."""
 FREE = ("checkpoint_steps", "logging_steps", "report_to", "push_to_hub", "workers")
 """Settings that a resumed run may change, for they move no weight."""
 OnStep = Callable[[int, int, Mapping[str, float]], None]
@@ -240,8 +242,8 @@ def leave(
     folder = save(model, policy.tokenizer, part / "model")
     if policy.adaptation != "full":
         shutil.move(str(part / "adapter"), str(folder / "adapter"))
-    if (part / "runs").exists():  # TensorBoard's
-        shutil.move(str(part / "runs"), str(folder / "runs"))
+    for beside in [*part.glob("runs"), *part.glob(f"{EPISODES}*")]:  # TensorBoard's, and what was played
+        shutil.move(str(beside), str(folder / beside.name))
     record = {
         "kind": kind,
         "base": policy.source,
@@ -261,7 +263,7 @@ def leave(
     shutil.rmtree(part)
     if settings.push_to_hub is not None:
         try:
-            HfApi().upload_folder(repo_id=settings.push_to_hub, folder_path=str(out))
+            HfApi().upload_folder(repo_id=settings.push_to_hub, folder_path=str(out), ignore_patterns=[f"{EPISODES}*"])
         except Exception as error:  # the errors of whatever HTTP library the hub's client uses
             raise InfrastructureError(
                 f"{out} is trained, but could not be pushed ({one_line(error)}); hf upload {settings.push_to_hub} {out}"

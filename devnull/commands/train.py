@@ -9,23 +9,18 @@ import json
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from agents.agent import Agent
 from agents.episode import Episode
 from agents.protocol import messages
-from agents.rollout import rollout
-from devnull.console import progress
-from devnull.experiment import EVALUATION_SEEDS, TRAINING_SEEDS, draw_instances, say, training_progress
+from devnull.acted import acted, keep_episodes, sample_held_out
+from devnull.experiment import SEEDS_PER_RUN, TRAINING_SEEDS, draw_instances, roll_out, say, training_progress
 from devnull.eyes import Eyes, run_evaluator, run_tasks
-from devnull.runs import Record, in_order, read_episodes, read_lines, write_text
-from eval.metrics import metrics
-from eval.score import score
+from devnull.runs import Record, in_order, read_episodes, read_lines
 from rewards.annotations import Mode
 from rewards.evaluator import Evaluator
 from rewards.feedback import Rating
@@ -33,7 +28,7 @@ from rewards.preferences import Preference, make_pairs
 from sandbox.choose import open_runtime
 from sandbox.errors import InputError
 from sandbox.recipe import cache_folder
-from sandbox.task import Task
+from sandbox.task import Instance, Task
 from training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings, check_ranges
 
 if TYPE_CHECKING:
@@ -172,9 +167,15 @@ def main(args: Sft | Reward | Dpo | Kto | Grpo) -> int:
                 result = grpo(args, episodes, tasks, evaluator, on_step)
     if int(os.environ.get("RANK", "0")):
         return 0  # of several processes the first one samples and speaks
-    sampled = (
-        {} if isinstance(args, Reward) or not args.samples else sample(args, result.path, episodes, tasks, evaluator)
-    )
+    sampled = {}
+    if args.samples and not isinstance(args, Reward):
+        from agents.local import LocalModel
+
+        agent, boxes = LocalModel(result.path), open_runtime(args.runtime, say)
+        found = sample_held_out(
+            agent, result.path, args.run, episodes, tasks, evaluator, boxes, count=args.samples, workers=args.boxes
+        )
+        sampled = {name: estimate.model_dump() for name, estimate in found.items()}
     show(args, result, sampled)
     return 0
 
@@ -200,24 +201,30 @@ def dpo(
 ) -> "TrainResult":
     from training.dpo import train_dpo
     from training.iterated import iterate_dpo
+    from training.loop import FREE
 
     start = base(args, episodes)
     if args.rounds == 1:
         return train_dpo(args.settings, feedback(args, "preferences", Preference), start, out(args), on_step=on_step)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--rounds above 1 plays and trains in one process; start it without accelerate launch")
     from agents.local import LocalModel
 
     chosen = training_tasks(args, episodes, tasks)
     runtime = open_runtime(args.runtime, say)
 
+    asked = {"model": args.model, "episodes": args.episodes, "group": args.group, "pairs": args.pairs}
+    weighty = {name: value for name, value in asdict(args.settings).items() if name not in FREE}
+    kept = acted(out(args) / "rollouts", args.run, args.settings.seed, **asked, **weighty)
+
     def play(policy: Path, number: int) -> list[Episode]:
-        drawn = draw_instances(
-            chosen, args.episodes, TRAINING_SEEDS + 50_000 + number * args.episodes, group=args.group
-        )
-        played = rollout(LocalModel(policy), drawn, runtime, arm=f"round-{number}", workers=args.boxes)
-        return list(counted(played, args.episodes, f"round {number}"))
+        drawn = training_instances(args, chosen, args.episodes, number * args.episodes, group=args.group)
+        roll_out(kept, f"round-{number}", LocalModel(policy), drawn, runtime, workers=args.boxes)
+        return kept.episodes(f"round-{number}")
 
     def label(found: Sequence[Episode], number: int) -> Iterator[Preference]:
-        return make_pairs(found, evaluator, tasks, args.settings.seed + number, args.pairs)
+        pairs = make_pairs(found, evaluator, tasks, args.settings.seed + number, args.pairs)
+        return read_lines(kept.write_preferences(f"round-{number}", pairs), Preference)
 
     rounds = iterate_dpo(args.settings, args.rounds, play, label, Path(start), out(args), on_step=on_step)
     for number, each in enumerate(rounds, 1):
@@ -253,10 +260,11 @@ def grpo(
     from training.grpo import train_grpo
 
     chosen = training_tasks(args, episodes, tasks)
-    instances = draw_instances(chosen, args.instances, TRAINING_SEEDS + 50_000)
+    instances = training_instances(args, chosen, args.instances)
     paid = payment(args, tasks, evaluator)
     runtime = open_runtime(args.runtime, say)
-    return train_grpo(args.settings, instances, paid, runtime, base(args, episodes), out(args), on_step=on_step)
+    start, keep = base(args, episodes), keep_episodes(out(args), args.run, args.settings.seed)
+    return train_grpo(args.settings, instances, paid, runtime, start, out(args), on_step=on_step, on_episode=keep)
 
 
 def payment(args: Grpo, tasks: Mapping[str, Task], evaluator: Evaluator) -> "RewardFunction":
@@ -296,6 +304,14 @@ def training_tasks(args: Common, episodes: list[Episode], tasks: Mapping[str, Ta
     return chosen
 
 
+def training_instances(
+    args: Dpo | Grpo, tasks: Sequence[Task], count: int, first: int = 0, *, group: int = 1
+) -> list[Instance]:
+    """Others than the run's own, and for each seed others."""
+    start = TRAINING_SEEDS + SEEDS_PER_RUN // 2 + args.settings.seed * SEEDS_PER_RUN + first
+    return draw_instances(tasks, count, start, group=group)
+
+
 def out(args: Common) -> Path:
     return args.out or args.run / "checkpoints" / type(args).__name__.lower()
 
@@ -315,40 +331,6 @@ def base(args: Common, episodes: list[Episode]) -> Path | str:
             return smollm2(cache_folder())
         case name:
             return name
-
-
-def sample(
-    args: Common, path: Path, episodes: list[Episode], tasks: Mapping[str, Task], evaluator: Evaluator
-) -> dict[str, Any]:
-    """Sampled rates on held-out tasks of the run's families: what the policy does, not how likely it finds it."""
-    from agents.local import LocalModel
-
-    families = {episode.family for episode in episodes}
-    held_out = [task for task in tasks.values() if task.family in families and task.split == "test"]
-    if not held_out:
-        say(f"no held-out task in {', '.join(sorted(families))}: nothing sampled")
-        return {}
-    instances = draw_instances(held_out, args.samples, EVALUATION_SEEDS)
-    agent: Agent = LocalModel(path)
-    played = rollout(agent, instances, open_runtime(args.runtime, say), arm="sampled", workers=args.boxes)
-    scores = [score(episode, tasks[episode.task], evaluator) for episode in counted(played, args.samples)]
-    found = {name: estimate.model_dump() for name, estimate in metrics(scores).items()}
-    write_text(path / "sampled.json", json.dumps(found, indent=2) + "\n")
-    return found
-
-
-@contextmanager
-def bar(total: int, name: str) -> Iterator[Any]:
-    with progress() as shown:
-        row = shown.add_task(name, total=total)
-        yield lambda: shown.advance(row)
-
-
-def counted(episodes: Iterator[Episode], total: int, name: str = "sampling on held-out tasks") -> Iterator[Episode]:
-    with bar(total, name) as advance:
-        for episode in episodes:
-            advance()
-            yield episode
 
 
 def show(args: Common, result: "TrainResult", sampled: Mapping[str, Any]) -> None:

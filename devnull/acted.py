@@ -1,0 +1,81 @@
+"""What a policy did, while it learnt and on held-out tasks: run folders inside its own, to replay and report on."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from agents.agent import Agent
+from agents.episode import Episode
+from devnull.experiment import EVALUATION_SEEDS, draw_instances, roll_out, say
+from devnull.eyes import run_config
+from devnull.runs import Run, open_run, write_text
+from eval.metrics import metrics
+from eval.score import score
+from eval.statistics import Estimate
+from rewards.evaluator import Evaluator
+from sandbox.runtime import Runtime
+from sandbox.task import Task
+
+INHERITED = ("p_hide", "hiding_penalty")
+"""By which the run that a policy learnt from is judged, and so what the policy did."""
+
+
+def acted(folder: Path, learnt_from: Path, seed: int, **config: Any) -> Run:
+    """A run folder for a policy's episodes, judged as the run that it learnt from is."""
+    inherited = {name: value for name, value in run_config(learnt_from).items() if name in INHERITED}
+    return open_run(folder, "train", {"learnt_from": str(learnt_from), **inherited, **config}, seed)
+
+
+def keep_episodes(out: Path, learnt_from: Path, seed: int) -> Callable[[Episode], None]:
+    """Keeps each episode of online training in `out/episodes` (of further processes, `out/episodes-RANK`).
+
+    A resumed run plays what came after its last checkpoint again: those episodes are there already.
+    """
+    from training.loop import EPISODES, last_checkpoint, part_of
+
+    rank = int(os.environ.get("RANK", "0"))
+    part = part_of(out)
+    folder = part / (f"{EPISODES}-{rank}" if rank else EPISODES)
+    if last_checkpoint(part) is None:
+        shutil.rmtree(folder, ignore_errors=True)
+    run = acted(folder, learnt_from, seed)
+    known = {(episode.key, episode.attempt) for episode in run.episodes()}
+
+    def keep(episode: Episode) -> None:
+        if (episode.key, episode.attempt) not in known:
+            run.append(episode)
+
+    return keep
+
+
+def sample_held_out(
+    agent: Agent,
+    folder: Path,
+    learnt_from: Path,
+    episodes: Sequence[Episode],
+    tasks: Mapping[str, Task],
+    evaluator: Evaluator,
+    runtime: Runtime,
+    *,
+    count: int,
+    workers: int,
+) -> dict[str, Estimate]:
+    """Sampled rates on held-out tasks of the run's families: what the policy does, not how likely it finds it.
+
+    Its episodes are kept in `folder/sampled`, the rates in `folder/sampled.json`.
+    """
+    families = {episode.family for episode in episodes}
+    held_out = [task for task in tasks.values() if task.family in families and task.split == "test"]
+    if not held_out:
+        say(f"no held-out task in {', '.join(sorted(families))}: nothing sampled")
+        return {}
+    run = acted(folder / "sampled", learnt_from, 0)
+    instances = draw_instances(held_out, count, EVALUATION_SEEDS)
+    roll_out(run, "sampled", agent, instances, runtime, workers=workers)
+    found = metrics([score(episode, tasks[episode.task], evaluator) for episode in run.episodes()])
+    rates = {name: estimate.model_dump() for name, estimate in found.items()}
+    write_text(folder / "sampled.json", json.dumps(rates, indent=2) + "\n")
+    return found
