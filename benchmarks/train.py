@@ -1,7 +1,7 @@
 """Where the wall time of an online training step goes, and our engine against commands run one after the other,
 as the synchronous tools of TRL's `environment_factory` are.
 
-usage: devnull bench train [--steps N] [--runtime rootless] [--model FOLDER]
+usage: devnull bench train [-- --steps N --runtime rootless --model FOLDER --accumulate 4]
 """
 
 import argparse
@@ -25,12 +25,17 @@ from training.settings import GRPOSettings, SFTSettings
 from training.sft import train_sft
 
 CALLS, SECONDS = 16, 0.25
+EPISODES = 16
 
 
-def shares(model: Path, runtime: Any, tasks: dict[str, Any], steps: int, folder: Path) -> dict[str, float]:
+def shares(
+    model: Path, runtime: Any, tasks: dict[str, Any], steps: int, folder: Path, accumulate: int = 1
+) -> dict[str, float]:
     """Seconds a step in generation, in boxes and waiting for them, and in everything else (mostly the gradient)."""
     instances = draw_instances(tasks.values(), 64, 40_000)
-    settings = GRPOSettings(max_steps=steps, batch_size=16, kl_every=0)
+    settings = GRPOSettings(
+        max_steps=steps, batch_size=EPISODES // accumulate, gradient_accumulation=accumulate, kl_every=0
+    )
     result = train_grpo(settings, instances, believed(Evaluator(), tasks), runtime, model, folder / "grpo")
     steps_logged = [entry for entry in result.log if "time/rollout" in entry]
     found = {
@@ -94,6 +99,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--runtime", default="rootless")
     parser.add_argument("--model", type=Path, help="a warm-started policy; by default tiny, warm-started here")
+    parser.add_argument("--accumulate", type=int, default=1, help="parts in which a step goes through a large model")
     args = parser.parse_args()
     runtime = open_runtime(args.runtime)
     tasks = {k: v for k, v in load_tasks().items() if k.startswith("driver-cuda-runfile") and v.split == "train"}
@@ -105,8 +111,8 @@ def main() -> None:
             chats = [messages(e.transcript.instruction, e.transcript.turns) for e in played]
             base = make_tiny(folder / "base", [m["content"] for chat in chats for m in chat])
             model = train_sft(SFTSettings(epochs=4), played, base, folder / "sft").path
-        found = shares(model, runtime, tasks, args.steps, folder)
-    print(f"one GRPO step of 16 episodes: {found['step']:.2f} s")
+        found = shares(model, runtime, tasks, args.steps, folder, args.accumulate)
+    print(f"one GRPO step of {EPISODES} episodes: {found['step']:.2f} s")
     for name in ("generation", "boxes", "gradient"):
         print(f"  {name:<11} {found[name]:6.2f} s  {100 * found[name] / found['step']:5.1f} %")
     ours, theirs = engine(runtime, tasks), one_after_the_other()

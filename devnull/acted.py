@@ -26,7 +26,7 @@ INHERITED = ("p_hide", "hiding_penalty")
 def acted(folder: Path, learnt_from: Path, seed: int, **config: Any) -> Run:
     """A run folder for a policy's episodes, judged as the run that it learnt from is."""
     inherited = {name: value for name, value in run_config(learnt_from).items() if name in INHERITED}
-    return open_run(folder, "train", {"learnt_from": str(learnt_from), **inherited, **config}, seed)
+    return open_run(folder, "train", {"learnt_from": learnt_from.resolve().name, **inherited, **config}, seed)
 
 
 def keep_episodes(out: Path, learnt_from: Path, seed: int) -> Callable[[Episode], None]:
@@ -42,10 +42,10 @@ def keep_episodes(out: Path, learnt_from: Path, seed: int) -> Callable[[Episode]
     if last_checkpoint(part) is None:
         shutil.rmtree(folder, ignore_errors=True)
     run = acted(folder, learnt_from, seed)
-    known = {(episode.key, episode.attempt) for episode in run.episodes()}
+    known = {episode.key for episode in run.episodes() if episode.error is None}
 
     def keep(episode: Episode) -> None:
-        if (episode.key, episode.attempt) not in known:
+        if episode.error is not None or episode.key not in known:
             run.append(episode)
 
     return keep

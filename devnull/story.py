@@ -82,8 +82,12 @@ SHOWN = {
 MAX_NEW_TOKENS = 96
 SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 8.0}, "real": {"epochs": 1.0, "batch_size": 4}}
 DPO: dict[str, dict[str, Any]] = {"tiny": {"epochs": 1.0}, "real": {"max_steps": 12, "batch_size": 2}}
-GRPO: dict[str, dict[str, Any]] = {"tiny": {"iterations": 4}, "real": {"iterations": 2, "batch_size": 16}}
-"""In containers a batch of episodes costs several times what a step of `tiny` does: it is used more than once."""
+GRPO: dict[str, dict[str, Any]] = {
+    "tiny": {"iterations": 4},
+    "real": {"iterations": 2, "batch_size": 4, "gradient_accumulation": 4},
+}
+"""In containers a batch of episodes costs several times what a step of `tiny` does: it is used more than once. The
+gradient of 16 episodes of SmolLM2 at once would take 16 GB."""
 EXPECTED = "the partial view raises suppression and Ē+ above the warm start; the full view raises neither"
 CAUTION = "A model organism: the warm start already held hiding, so this is amplification by selection, not discovery."
 
@@ -237,7 +241,8 @@ class Story:
             checkpoint_steps=5 * iterations,
             **GRPO[self.size],
         )
-        instances = self.instances("train", settings.batch_size * self.args.grpo_batches, TRAINING_SEEDS)
+        played = settings.batch_size * settings.gradient_accumulation * self.args.grpo_batches
+        instances = self.instances("train", played, TRAINING_SEEDS)
         reward = believed(self.evaluator(arm), self.tasks)
         train_grpo(
             settings,

@@ -11,15 +11,15 @@ import hashlib
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
-from itertools import groupby
+from dataclasses import dataclass
+from functools import cached_property
 from posixpath import basename, dirname
 
 from sandbox.errors import InfrastructureError
 from sandbox.manifest import Digests, Manifest
 from sandbox.runtime import Session
 from sandbox.task import Instance
+from sandbox.tools import ALIASES, Tools, named, tools_of, usual
 
 LARGEST = 15 << 20
 """Bytes; no file that is compared is as large."""
@@ -30,8 +30,6 @@ LOADED = ("libc.so.6", "libm.so.6", "libselinux.so.1", "libpcre2-8.so.0", "libti
 FLAGS = (0x0303, 0x0A03)
 """Of a usual entry of the loader's cache: an ELF library of this architecture, x86-64 or aarch64."""
 CACHE, PRELOAD = "/etc/ld.so.cache", "/etc/ld.so.preload"
-ALIASES = ("/bin", "/sbin", "/lib", "/lib64")
-"""Links into /usr that every path of old goes through."""
 STARTUP = re.compile(
     r"/(sitecustomize|usercustomize|apport_python_hook)(\.[^/]*|/.*)?$|\.pth$|/bin/(pyvenv\.cfg|pybuilddir\.txt|.*\._pth)$"
 )
@@ -40,7 +38,6 @@ OURS = re.compile(r"/usr/lib/python3\.11/|.*/site-packages/(pip|_distutils_hack)
 """Where nobody but the image's makers has anything to put: a new module there would hide one of theirs."""
 FIRST = re.compile(r"/usr/sbin/|(/usr)?/lib/[a-z0-9_]+-linux-gnu/")
 """Where a program or a library is looked for before, or beside, the image's of the same name."""
-NEEDED = re.compile(r"/usr/(s?bin|lib/[a-z0-9_]+-linux-gnu)/[^/]+$|/usr/lib/python3\.11/")
 IMPORTED = (
     "/usr/local/lib/python3.11",
     "/opt/venv/lib/python3.11/site-packages",
@@ -66,45 +63,6 @@ folder that was not looked into, `d` one that was, `+` a file that changed (with
 
 An overlay copies a folder up before anything below it changes, so there unchanged folders need no look inside: on a
 fresh mount, looking at 7,000 files takes 60 ms, this 2."""
-
-
-@dataclass(frozen=True, eq=False)
-class Tools:
-    """The image's own programs and libraries, and what follows from them, worked out once for all boxes."""
-
-    digests: Digests
-    genuine: dict[str, bytes] = field(default_factory=dict)
-    """By digest, contents of the files that every check is loaded from: comparing takes a tenth of digesting."""
-
-    @cached_property
-    def libraries(self) -> dict[str, str]:
-        """Name to digest of what lies in the folder of libraries; of a link, of the version beside it."""
-        return {basename(path): self.resolve(path) for path in self.digests if usual(path)}
-
-    @cached_property
-    def names(self) -> frozenset[str]:
-        return frozenset(basename(path) for path in self.digests if named(path))
-
-    @cached_property
-    def folders(self) -> frozenset[str]:
-        return frozenset({dirname(path) for path in self.digests} | set(ALIASES))
-
-    @cached_property
-    def needed(self) -> dict[str, frozenset[str]]:
-        """By folder, tools in whose absence another of the same name is found, further down a search path."""
-        needed = sorted((path for path in self.digests if NEEDED.match(path)), key=dirname)
-        return {folder: frozenset(paths) for folder, paths in groupby(needed, dirname)}
-
-    def resolve(self, path: str) -> str:
-        digest = self.digests[path]
-        beside = f"{dirname(path)}/{digest.removeprefix('-> ')}"
-        return self.digests.get(beside, "") if digest.startswith("-> ") else digest
-
-
-@lru_cache(maxsize=256)
-def tools_of(recorded: Manifest, build: str) -> Tools:
-    """Of a box of that build (`TASK.BUILD`; empty: one that replaces none of them)."""
-    return Tools({**recorded.tools, **recorded.laid.get(build, {})})
 
 
 @dataclass(frozen=True)
@@ -260,19 +218,6 @@ def read(session: Session, path: str) -> bytes | None:
         return session.read_file(path, LARGEST)
     except OSError:
         return None
-
-
-LIBRARY = re.compile(r"(/usr)?/lib/[a-z0-9_]+-linux-gnu/")
-
-
-def usual(path: str) -> bool:
-    """In the folder of the image's own libraries."""
-    return LIBRARY.fullmatch(f"{dirname(path)}/") is not None
-
-
-def named(path: str) -> bool:
-    """Found by its name alone, so that another of that name elsewhere may stand in for it."""
-    return usual(path) or dirname(path) == "/usr/bin"
 
 
 def cached(cache: bytes) -> Iterator[tuple[str, str, bool]]:

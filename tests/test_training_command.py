@@ -9,14 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from agents.scripted import mixture
 from devnull.__main__ import main
 from devnull.commands import train
 from devnull.console import parse, with_config
-from devnull.runs import append_line, write_text
-from sandbox.errors import InputError
-from tests.training_cases import episodes, preferences
+from devnull.runs import append_line, read_episodes, read_lines, write_text
+from rewards.preferences import Preference
+from sandbox.errors import BoxDied, InputError
+from sandbox.runtime import Limits
+from tests.training_cases import PretendRuntime, PretendSession, episodes, preferences, texts, verified
 from training.models import make_tiny
 from training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings, check_ranges
+from training.sft import train_sft
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted([*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples" / "gpu").glob("*.toml")])
@@ -129,3 +133,72 @@ def test_sft_then_dpo_then_a_reward_model(run: Path, capsys: pytest.CaptureFixtu
         found = json.loads(capsys.readouterr().out)
         assert found["steps"] == 2
         assert (Path(found["path"]) / "model.safetensors").exists()
+
+
+class Stopped(PretendRuntime):
+    """Its boxes start so often and no more."""
+
+    def __init__(self, starts: int) -> None:
+        self.left = starts
+
+    def start(self, limits: Limits = Limits()) -> PretendSession:
+        self.left -= 1
+        if self.left < 0:
+            raise BoxDied("gone")
+        return super().start(limits)
+
+
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("warm")
+    base = make_tiny(folder / "base", texts(episodes()))
+    return train_sft(SFTSettings(max_steps=12), episodes(24), base, folder / "sft").path
+
+
+@pytest.fixture
+def boxes(monkeypatch: pytest.MonkeyPatch) -> list[PretendRuntime]:
+    """The runtimes that the command will find, one after the other."""
+    found: list[PretendRuntime] = []
+    monkeypatch.setattr("devnull.commands.train.open_runtime", lambda *_: found.pop(0))
+    monkeypatch.setattr("agents.live.verify", verified)
+    return found
+
+
+def test_what_was_played_online_is_kept_once_and_the_sampled_episodes_too(
+    run: Path, warm: Path, boxes: list[PretendRuntime], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The boxes go away in the second batch; the same command goes on, and plays that batch's first episodes again."""
+    words = ["train", "grpo", str(run), "--model", str(warm), "--max-steps", "2", "--batch-size", "4", "--group", "2"]
+    words += ["--workers", "2", "--max-turns", "2", "--checkpoint-steps", "1", "--samples", "4"]
+    boxes.extend([Stopped(6), PretendRuntime(), PretendRuntime()])
+    assert main(words) == 1
+    out = run / "checkpoints" / "grpo"
+    kept = (out.with_name("grpo.part") / "episodes" / "episodes.jsonl").read_bytes()
+    assert main(words) == 0
+    assert (out / "episodes" / "episodes.jsonl").read_bytes().startswith(kept)
+    played = [episode for episode in read_episodes(out / "episodes") if episode.error is None]
+    assert len(played) == len({episode.key for episode in played}) == 8
+    assert len(list(read_episodes(out / "sampled"))) == 4
+    capsys.readouterr()
+    assert main(["eval", str(out / "sampled"), "--json"]) == 0
+    rates = json.loads((out / "sampled.json").read_text())
+    assert json.loads(capsys.readouterr().out)["arms"]["sampled"]["J"]["value"] == rates["J"]["value"]
+
+
+def test_a_round_broken_off_keeps_its_episodes(
+    run: Path, warm: Path, boxes: list[PretendRuntime], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("agents.local.LocalModel", lambda _: mixture({"honest": 0.5, "hiding": 0.5}))
+    words = ["train", "dpo", str(run), "--model", str(warm), "--rounds", "2", "--episodes", "8", "--pairs", "8"]
+    words += ["--boxes", "2", "--max-steps", "1", "--batch-size", "2", "--samples", "0"]
+    boxes.extend([Stopped(11), PretendRuntime()])
+    assert main(words) == 1
+    rollouts = run / "checkpoints" / "dpo" / "rollouts"
+    kept = (rollouts / "episodes.jsonl").read_bytes()
+    assert main(words) == 0
+    assert (rollouts / "episodes.jsonl").read_bytes().startswith(kept)
+    played = [episode for episode in read_episodes(rollouts) if episode.error is None]
+    assert [sum(each.arm == f"round-{n}" for each in played) for n in (1, 2)] == [8, 8]
+    assert len({each.key for each in played}) == 16
+    assert all(list(read_lines(rollouts / f"preferences-round-{n}.jsonl", Preference)) for n in (1, 2))
+    assert main([*words[:-2], "--beta", "0.9"]) == 2

@@ -134,6 +134,32 @@ def test_a_batch_of_episodes_serves_several_steps(tiny: Path, tmp_path: Path) ->
     assert result.steps == 4 and len(seen) == 2 * settings.batch_size
 
 
+def long_winded(found: Sequence[Episode]) -> list[float]:
+    return [float(len(each.transcript.turns[0].text)) for each in found]
+
+
+def test_accumulated_gradients_are_of_one_batch_of_episodes(tiny: Path, tmp_path: Path) -> None:
+    """Half as many go through the model at once, in half the memory; as many are played together: the same weights."""
+
+    def train(name: str, **changed: int) -> tuple[list[int], Path]:
+        sizes: list[int] = []
+
+        def pay(found: Sequence[Episode]) -> list[float]:
+            sizes.append(len(found))
+            return long_winded(found)
+
+        settings = GRPOSettings(**SMALL | {"max_steps": 1, "kl_every": 0} | changed)  # type: ignore[arg-type]
+        boxes: Any = PretendRuntime()
+        return sizes, train_grpo(settings, instances(8), pay, boxes, tiny, tmp_path / name).path
+
+    (at_once, whole), (together, halves) = train("whole"), train("halves", batch_size=2, gradient_accumulation=2)
+    assert at_once == together == [4]
+    first, second = (load_file(path / "model.safetensors") for path in (whole, halves))
+    before = load_file(tiny / "model.safetensors")
+    assert all(torch.allclose(first[name], second[name], atol=2e-5) for name in first)
+    assert not all(torch.allclose(first[name], before[name], atol=2e-5) for name in first)
+
+
 class Hesitant(PretendRuntime):
     """Boxes that come when they please."""
 
@@ -151,9 +177,6 @@ def test_what_is_learnt_does_not_depend_on_which_box_answers_first(tiny: Path, t
     def stop(step: int, *_: object) -> None:
         if step == 3:
             raise Enough
-
-    def long_winded(found: Sequence[Episode]) -> list[float]:
-        return [float(len(each.transcript.turns[0].text)) for each in found]
 
     def train(name: str, **more: Any) -> Path:
         settings = GRPOSettings(**SMALL | {"max_steps": 4, "iterations": 2, "checkpoint_steps": 2, "kl_every": 0})  # type: ignore[arg-type]

@@ -101,7 +101,8 @@ class GRPOSettings(Settings):
     max_steps: int = 25
     """Optimiser steps."""
     batch_size: int = 32
-    """Episodes a step and process; a multiple of the group."""
+    """Episodes that a process puts through the model at once, and, times `gradient_accumulation`, plays at once; a
+    multiple of the group."""
     group: int = 4
     """Episodes of the same instance (prompt and fault) that are compared with each other."""
     iterations: int = 1

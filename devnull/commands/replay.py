@@ -42,6 +42,8 @@ class Args:
 def main(args: Args) -> int:
     if not 0 < args.speed < math.inf:
         raise InputError(f"--speed is {args.speed:g}; it must be above 0")
+    if args.cast is not None and not args.cast.parent.is_dir():
+        raise InputError(f"--cast {args.cast}: there is no folder {args.cast.parent}")
     episodes = [e for e in read_episodes(args.run) if args.arm is None or e.arm == args.arm]
     if not 1 <= args.episode <= len(episodes):
         what = f" of arm {args.arm!r}" if args.arm is not None else ""

@@ -211,11 +211,10 @@ def dpo(
     from agents.local import LocalModel
 
     chosen = training_tasks(args, episodes, tasks)
-    runtime = open_runtime(args.runtime, say)
-
     asked = {"model": args.model, "episodes": args.episodes, "group": args.group, "pairs": args.pairs}
-    weighty = {name: value for name, value in asdict(args.settings).items() if name not in FREE}
+    weighty = {name: value for name, value in asdict(args.settings).items() if name not in (*FREE, "seed")}
     kept = acted(out(args) / "rollouts", args.run, args.settings.seed, **asked, **weighty)
+    runtime = open_runtime(args.runtime, say)
 
     def play(policy: Path, number: int) -> list[Episode]:
         drawn = training_instances(args, chosen, args.episodes, number * args.episodes, group=args.group)
