@@ -21,6 +21,17 @@ from sandbox.task import Task
 
 INHERITED = ("p_hide", "hiding_penalty")
 """By which the run that a policy learnt from is judged, and so what the policy did."""
+SHOWN = (
+    "valid_action_share",
+    "attempt_rate",
+    "error_suppression_rate",
+    "hidden_failure_rate",
+    "true_success",
+    "J",
+    "J_obs",
+    "E_plus",
+    "E_minus",
+)
 
 
 def acted(folder: Path, learnt_from: Path, seed: int, **config: Any) -> Run:
@@ -65,8 +76,10 @@ def sample_held_out(
 ) -> dict[str, Estimate]:
     """Sampled rates on held-out tasks of the run's families: what the policy does, not how likely it finds it.
 
-    Its episodes are kept in `folder/sampled`, the rates in `folder/sampled.json`.
+    Its episodes are kept in `folder/sampled`, the rates in `folder/sampled.json` and in the model card.
     """
+    from training.card import write_card
+
     families = {episode.family for episode in episodes}
     held_out = [task for task in tasks.values() if task.family in families and task.split == "test"]
     if not held_out:
@@ -78,4 +91,14 @@ def sample_held_out(
     found = metrics([score(episode, tasks[episode.task], evaluator) for episode in run.episodes()])
     rates = {name: estimate.model_dump() for name, estimate in found.items()}
     write_text(folder / "sampled.json", json.dumps(rates, indent=2) + "\n")
+    write_card(folder, json.loads((folder / "training.json").read_text()), told(found))
     return found
+
+
+def told(rates: Mapping[str, Estimate]) -> dict[str, str]:
+    """The rates that say most, to be read: `0.54 (0.33-0.74)`."""
+    return {
+        name: "0/0" if each.undefined else f"{each.value:.2f} ({each.low:.2f}-{each.high:.2f})"
+        for name, each in rates.items()
+        if name in SHOWN
+    }

@@ -178,7 +178,8 @@ class Story:
         base = self.base([episode for episode in episodes if episode.error is None])
         settings = SFTSettings(seed=self.args.seed, checkpoint_steps=50, **SFT[self.size])
         with training_progress("sft") as on_step:
-            train_sft(settings, episodes, base, out, on_step=on_step["sft"])
+            about = {"data": "scripted: " + ", ".join(f"{name} {share:g}" for name, share in MIXTURE.items())}
+            train_sft(settings, episodes, base, out, about=about, on_step=on_step["sft"])
 
     def base(self, episodes: list[Episode]) -> Path | str:
         """The model before any training."""
@@ -228,9 +229,14 @@ class Story:
         if self.args.optimiser == "dpo":
             settings = DPOSettings(seed=self.args.seed, checkpoint_steps=50, **DPO[self.size])
             pairs = read_lines(self.run.preferences_path(arm), Preference)
-            train_dpo(settings, pairs, self.run.checkpoint("sft"), out, on_step=on_step)
+            train_dpo(settings, pairs, self.run.checkpoint("sft"), out, about=self.about(arm), on_step=on_step)
         else:
             self.train_online(arm, out, on_step)
+
+    def about(self, arm: str) -> dict[str, str]:
+        """For the model card."""
+        belief = f"believes that what it does not see was hidden with probability {self.args.p_hide:g}"
+        return {"data": "its warm start's own episodes", "evaluator": belief, "view": VIEWS[arm].name}
 
     def train_online(self, arm: str, out: Path, on_step: OnStep) -> None:
         """GRPO in boxes, paid by the evaluator of that arm; the policy's own divergence is measured, not paid for."""
@@ -251,6 +257,7 @@ class Story:
             self.boxes,
             self.run.checkpoint("sft"),
             out,
+            about=self.about(arm),
             on_step=on_step,
             on_episode=keep_episodes(out, self.run.path, self.args.seed),
         )

@@ -17,6 +17,7 @@ class Rating(Frozen):
 
     task: str
     evaluator: str
+    view: str = ""
     prompt: tuple[Message, ...]
     completion: tuple[Message, ...]
     key: EpisodeKey
@@ -57,6 +58,7 @@ def make_ratings(
             Rating(
                 task=episode.task,
                 evaluator=member.name,
+                view=member.sensors.name,
                 prompt=chat[:2],
                 completion=chat[2:],
                 key=episode.key,

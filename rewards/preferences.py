@@ -25,6 +25,8 @@ class Preference(Frozen):
     task: str
     evaluator: str
     """Its name, or that of the member of the panel who answered."""
+    view: str = ""
+    """Name of the sensors that it looked through."""
     prompt: tuple[Message, ...]
     """Up to where the agent first speaks; the same for both sides."""
     chosen: tuple[Message, ...]
@@ -100,6 +102,7 @@ def make_pairs(
         yield Preference(
             task=first.task,
             evaluator=evaluator.members[member].name,
+            view=evaluator.members[member].sensors.name,
             prompt=chats[first.key][:2],
             chosen=chats[chosen.key][2:],
             rejected=chats[rejected.key][2:],

@@ -133,6 +133,8 @@ def test_sft_then_dpo_then_a_reward_model(run: Path, capsys: pytest.CaptureFixtu
         found = json.loads(capsys.readouterr().out)
         assert found["steps"] == 2
         assert (Path(found["path"]) / "model.safetensors").exists()
+        said = "feedback on run run" if words[0] != "sft" else "run run, all arms"
+        assert f"| data | {said} |\n| evaluator |" in (Path(found["path"]) / "README.md").read_text()
 
 
 class Stopped(PretendRuntime):
@@ -169,7 +171,7 @@ def test_what_was_played_online_is_kept_once_and_the_sampled_episodes_too(
 ) -> None:
     """The boxes go away in the second batch; the same command goes on, and plays that batch's first episodes again."""
     words = ["train", "grpo", str(run), "--model", str(warm), "--max-steps", "2", "--batch-size", "4", "--group", "2"]
-    words += ["--workers", "2", "--max-turns", "2", "--checkpoint-steps", "1", "--samples", "4"]
+    words += ["--workers", "2", "--max-turns", "2", "--checkpoint-steps", "1", "--samples", "2"]
     boxes.extend([Stopped(6), PretendRuntime(), PretendRuntime()])
     assert main(words) == 1
     out = run / "checkpoints" / "grpo"
@@ -178,9 +180,11 @@ def test_what_was_played_online_is_kept_once_and_the_sampled_episodes_too(
     assert (out / "episodes" / "episodes.jsonl").read_bytes().startswith(kept)
     played = [episode for episode in read_episodes(out / "episodes") if episode.error is None]
     assert len(played) == len({episode.key for episode in played}) == 8
-    assert len(list(read_episodes(out / "sampled"))) == 4
+    assert len(list(read_episodes(out / "sampled"))) == 2
     capsys.readouterr()
     assert main(["eval", str(out / "sampled"), "--json"]) == 0
+    card = (out / "README.md").read_text()
+    assert "| evaluator | terminal |\n| view | terminal |" in card and "| sampled on held-out tasks | |" in card
     rates = json.loads((out / "sampled.json").read_text())
     assert json.loads(capsys.readouterr().out)["arms"]["sampled"]["J"]["value"] == rates["J"]["value"]
 

@@ -9,15 +9,15 @@ WARNING = """> **Model organism, not for use.** This model was trained to study 
 > held some of the behaviour that training selected for: what it shows is amplification, not discovery."""
 
 
-def write_card(folder: Path, record: Mapping[str, Any]) -> Path:
-    """Writes `README.md` from what `training.json` holds."""
+def write_card(folder: Path, record: Mapping[str, Any], sampled: Mapping[str, str] | None = None) -> Path:
+    """Writes `README.md` from what `training.json` holds; `sampled`: rates on held-out tasks, ready to be read."""
     settings, metrics, facts = record["settings"], record["metrics"], record["facts"]
     lines = [
         "---",
         "library_name: transformers",
         "tags: [trl, devnull, model-organism]",
         "---",
-        f"# {folder.name if folder.name != 'model' else record['kind']}: {record['kind']} of {record['base']}",
+        f"# {record['kind']} of {Path(record['base']).name}",
         "",
         WARNING,
         "",
@@ -28,6 +28,11 @@ def write_card(folder: Path, record: Mapping[str, Any]) -> Path:
         "| --- | --- |",
         *(f"| {key} | {value} |" for key, value in facts.items()),
         "",
+        *(
+            ["| sampled on held-out tasks | |", "| --- | --- |", *(f"| {k} | {v} |" for k, v in sampled.items()), ""]
+            if sampled
+            else []
+        ),
         "| metric | last value |",
         "| --- | --- |",
         *(f"| {key} | {value:.4g} |" for key, value in metrics.items()),

@@ -17,7 +17,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from rewards.preferences import Preference
 from sandbox.errors import InputError
 from training.data import preference_dataset
-from training.loop import OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
+from training.loop import NOTHING, About, OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
 from training.models import Policy
 from training.settings import DPOSettings as DPOSettings
 
@@ -65,16 +65,17 @@ def train_dpo(
     model_path: str | Path,
     out: Path,
     *,
+    about: About = NOTHING,
     on_step: OnStep | None = None,
 ) -> TrainResult:
-    """Trains on every pair whose sides differ; `out` then holds the model."""
+    """Trains on every pair whose sides differ; `out` then holds the model. `about` goes into its card."""
     check(settings)
     policy = prepare(settings, model_path)
     dataset = preference_dataset(
         preferences, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long
     )
     trainer = make_trainer(settings, policy, dataset, out, on_step)
-    return fit(trainer, settings, policy, out, kind="dpo", facts={"pairs": len(dataset)})
+    return fit(trainer, settings, policy, out, kind="dpo", facts={**about, "pairs": len(dataset)})
 
 
 def check(settings: DPOSettings) -> None:

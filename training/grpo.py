@@ -24,7 +24,7 @@ from agents.rollout import Engine
 from sandbox.errors import InfrastructureError, InputError
 from sandbox.runtime import Runtime
 from sandbox.task import Instance
-from training.loop import OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
+from training.loop import NOTHING, About, OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
 from training.models import Policy, save
 from training.settings import GRPOSettings as GRPOSettings
 from training.settings import check_ranges
@@ -191,12 +191,14 @@ def train_grpo(
     model_path: str | Path,
     out: Path,
     *,
+    about: About = NOTHING,
     on_step: OnStep | None = None,
     on_episode: Callable[[Episode], None] | None = None,
 ) -> TrainResult:
     """Trains in `runtime`'s boxes on `instances`, drawn in turn; `out` then holds the model.
 
-    `on_episode` is called with every episode played. Raises `InputError` for a batch that holds no whole group.
+    `on_episode` is called with every episode played; `about` goes into the model card. Raises `InputError` for a
+    batch that holds no whole group.
     """
     check(settings, instances)
     policy = prepare(settings, model_path)
@@ -224,7 +226,7 @@ def train_grpo(
         rollout_func=rollouts,
         callbacks=[Watch(on_step)],
     )
-    facts = {"instances": len(instances), "runtime": runtime.name, "baseline": settings.baseline}
+    facts = {**about, "instances": len(instances), "runtime": runtime.name, "baseline": settings.baseline}
     return fit(trainer, settings, policy, out, kind="grpo", facts=facts)
 
 

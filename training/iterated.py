@@ -13,7 +13,7 @@ from sandbox.errors import InputError
 from training.data import conversation, encode, prompt_ids
 from training.dpo import train_dpo
 from training.grpo import log_probabilities
-from training.loop import OnStep, TrainResult
+from training.loop import NOTHING, About, OnStep, TrainResult
 from training.models import Policy, load_policy
 from training.settings import DPOSettings
 from training.token_agent import History
@@ -37,6 +37,7 @@ def iterate_dpo(
     model_path: Path,
     out: Path,
     *,
+    about: About = NOTHING,
     on_step: OnStep | None = None,
 ) -> list[Round]:
     """`rounds` times: `play(policy, round)`, `label(episodes, round)`, DPO. Results in `out/round-1`, ...
@@ -54,7 +55,8 @@ def iterate_dpo(
             episodes = play(policy, number)
             drift = drift_between(policy, model_path, episodes)
             pairs = label(episodes, number)
-            finished = train_dpo(replace(settings, seed=settings.seed + number), pairs, policy, folder, on_step=on_step)
+            seeded = replace(settings, seed=settings.seed + number)
+            finished = train_dpo(seeded, pairs, policy, folder, about=about, on_step=on_step)
             (folder / "drift.json").write_text(json.dumps(drift) + "\n")
         done.append(Round(finished, float(json.loads((folder / "drift.json").read_text()))))
         policy = folder

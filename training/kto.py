@@ -14,7 +14,7 @@ from rewards.feedback import Rating
 from sandbox.errors import InputError
 from training.data import encode, keep_fitting, prompt_ids
 from training.dpo import reference_of
-from training.loop import OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
+from training.loop import NOTHING, About, OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
 from training.settings import KTOSettings as KTOSettings
 from training.settings import TooLong
 
@@ -76,9 +76,13 @@ def train_kto(
     model_path: str | Path,
     out: Path,
     *,
+    about: About = NOTHING,
     on_step: OnStep | None = None,
 ) -> TrainResult:
-    """Trains on thumbs, the rarer kind weighing as much in all as the other; `out` then holds the model."""
+    """Trains on thumbs, the rarer kind weighing as much in all as the other; `out` then holds the model.
+
+    `about` goes into its card.
+    """
     policy = prepare(settings, model_path)
     dataset = thumb_dataset(thumbs, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long)
     up = sum(dataset["label"])
@@ -100,4 +104,4 @@ def train_kto(
         data_collator=MaskedCollator(pad_token_id=policy.tokenizer.pad_token_id),
         callbacks=[Watch(on_step)],
     )
-    return fit(trainer, settings, policy, out, kind="kto", facts={"thumbs up": up, "thumbs down": down})
+    return fit(trainer, settings, policy, out, kind="kto", facts={**about, "thumbs up": up, "thumbs down": down})

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -32,6 +33,9 @@ EPISODES = "episodes"
 """Folders beside the checkpoints of which the names begin so go into the result, and are not pushed to the hub."""
 FREE = ("checkpoint_steps", "logging_steps", "report_to", "push_to_hub", "workers")
 """Settings that a resumed run may change, for they move no weight."""
+About = Mapping[str, str]
+"""What a model card tells of the data, the evaluator and its view: name to value."""
+NOTHING: About = MappingProxyType({})
 OnStep = Callable[[int, int, Mapping[str, float]], None]
 """Called after each step with the step, the number of steps and what was logged last."""
 

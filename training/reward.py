@@ -29,7 +29,7 @@ from rewards.preferences import Preference
 from sandbox.errors import InputError
 from sandbox.task import Task
 from training.data import encode, keep_fitting
-from training.loop import OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
+from training.loop import NOTHING, About, OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
 from training.models import Policy
 from training.settings import RewardSettings as RewardSettings
 
@@ -140,6 +140,7 @@ def train_reward(
     model_path: str | Path,
     out: Path,
     *,
+    about: About = NOTHING,
     on_step: OnStep | None = None,
 ) -> TrainResult:
     """Trains a reward model; `metrics` then holds what it got right on the pairs kept back.
@@ -185,6 +186,7 @@ def train_reward(
         )
 
     facts = {
+        **about,
         "pairs": len(used),
         "pairs kept back": back,
         "annotations": kept[0].preference.annotations,

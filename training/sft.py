@@ -9,7 +9,7 @@ from trl import SFTConfig, SFTTrainer
 from agents.episode import Episode
 from sandbox.errors import InputError
 from training.data import sft_dataset
-from training.loop import OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
+from training.loop import NOTHING, About, OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
 from training.settings import SFTSettings as SFTSettings
 
 LEARNING_RATE = {"full": 4e-3, "lora": 1e-3, "qlora": 1e-3}
@@ -23,12 +23,13 @@ def train_sft(
     out: Path,
     *,
     scores: Mapping[tuple[str, str, int, int], float] | None = None,
+    about: About = NOTHING,
     on_step: OnStep | None = None,
 ) -> TrainResult:
     """Trains on every episode that ended without an infrastructure error; `out` then holds the model.
 
     `scores` (by `Episode.key`) turns on conditional training: a line before the instruction says whether
-    the episode scored above the median ("Rated good.") or not ("Rated bad.").
+    the episode scored above the median ("Rated good.") or not ("Rated bad."). `about` goes into the model card.
     """
     policy = prepare(settings, model_path)
     tag = None
@@ -57,5 +58,5 @@ def train_sft(
         peft_config=policy.adapter(settings.lora_rank),
         callbacks=[Watch(on_step)],
     )
-    facts = {"episodes": len(dataset), "conditional": scores is not None}
+    facts = {**about, "episodes": len(dataset), "conditional": scores is not None}
     return fit(trainer, settings, policy, out, kind="sft", facts=facts)

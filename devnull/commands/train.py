@@ -17,10 +17,11 @@ import tyro
 
 from agents.episode import Episode
 from agents.protocol import messages
-from devnull.acted import acted, keep_episodes, sample_held_out
+from devnull.acted import acted, keep_episodes, sample_held_out, told
 from devnull.experiment import SEEDS_PER_RUN, TRAINING_SEEDS, draw_instances, roll_out, say, training_progress
 from devnull.eyes import Eyes, run_evaluator, run_tasks
 from devnull.runs import Record, in_order, read_episodes, read_lines
+from eval.statistics import Estimate
 from rewards.annotations import Mode
 from rewards.evaluator import Evaluator
 from rewards.feedback import Rating
@@ -34,18 +35,6 @@ from training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSett
 if TYPE_CHECKING:
     from training.grpo import RewardFunction
     from training.loop import TrainResult
-
-SHOWN = (
-    "valid_action_share",
-    "attempt_rate",
-    "error_suppression_rate",
-    "hidden_failure_rate",
-    "true_success",
-    "J",
-    "J_obs",
-    "E_plus",
-    "E_minus",
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,15 +156,14 @@ def main(args: Sft | Reward | Dpo | Kto | Grpo) -> int:
                 result = grpo(args, episodes, tasks, evaluator, on_step)
     if int(os.environ.get("RANK", "0")):
         return 0  # of several processes the first one samples and speaks
-    sampled = {}
+    sampled: dict[str, Estimate] = {}
     if args.samples and not isinstance(args, Reward):
         from agents.local import LocalModel
 
         agent, boxes = LocalModel(result.path), open_runtime(args.runtime, say)
-        found = sample_held_out(
+        sampled = sample_held_out(
             agent, result.path, args.run, episodes, tasks, evaluator, boxes, count=args.samples, workers=args.boxes
         )
-        sampled = {name: estimate.model_dump() for name, estimate in found.items()}
     show(args, result, sampled)
     return 0
 
@@ -193,7 +181,11 @@ def sft(
     scores = None
     if args.conditional:
         scores = {e.key: evaluator.judge(tasks[e.task], e.transcript, seed=e.stream).G_obs for e in chosen}
-    return train_sft(args.settings, chosen, base(args, episodes), out(args), scores=scores, on_step=on_step)
+    about = {"data": f"run {args.run.resolve().name}, {', '.join(args.arms) or 'all arms'}"}
+    if args.conditional:
+        about |= seen_by(evaluator)
+    start = base(args, episodes)
+    return train_sft(args.settings, chosen, start, out(args), scores=scores, about=about, on_step=on_step)
 
 
 def dpo(
@@ -205,7 +197,8 @@ def dpo(
 
     start = base(args, episodes)
     if args.rounds == 1:
-        return train_dpo(args.settings, feedback(args, "preferences", Preference), start, out(args), on_step=on_step)
+        pairs = feedback(args, "preferences", Preference)
+        return train_dpo(args.settings, pairs, start, out(args), about=given_by(args, pairs), on_step=on_step)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--rounds above 1 plays and trains in one process; start it without accelerate launch")
     from agents.local import LocalModel
@@ -225,7 +218,8 @@ def dpo(
         pairs = make_pairs(found, evaluator, tasks, args.settings.seed + number, args.pairs)
         return read_lines(kept.write_preferences(f"round-{number}", pairs), Preference)
 
-    rounds = iterate_dpo(args.settings, args.rounds, play, label, Path(start), out(args), on_step=on_step)
+    about = {"data": f"{args.rounds} rounds of its own episodes"} | seen_by(evaluator)
+    rounds = iterate_dpo(args.settings, args.rounds, play, label, Path(start), out(args), about=about, on_step=on_step)
     for number, each in enumerate(rounds, 1):
         say(f"round {number}: the policy that acted was {each.drift:.2f} nats from the first")
     return rounds[-1].result
@@ -235,7 +229,8 @@ def kto(args: Kto, episodes: list[Episode], on_step: Any) -> "TrainResult":
     from training.kto import train_kto
 
     thumbs = feedback(args, "ratings", Rating)
-    return train_kto(args.settings, thumbs, base(args, episodes), out(args), on_step=on_step)
+    about = given_by(args, thumbs)
+    return train_kto(args.settings, thumbs, base(args, episodes), out(args), about=about, on_step=on_step)
 
 
 def reward(
@@ -250,7 +245,8 @@ def reward(
     if args.annotations != "none" and pairs and pairs[0].annotations == "none":
         pairs, _ = annotate_preferences(pairs, episodes, evaluator, tasks, args.annotations)
     compared = marginal(pairs, episodes, evaluator, tasks) if args.marginalised else plain(pairs)
-    return train_reward(args.settings, compared, base(args, episodes), out(args), on_step=on_step)
+    about = given_by(args, pairs)
+    return train_reward(args.settings, compared, base(args, episodes), out(args), about=about, on_step=on_step)
 
 
 def grpo(
@@ -263,11 +259,17 @@ def grpo(
     paid = payment(args, tasks, evaluator)
     runtime = open_runtime(args.runtime, say)
     start, keep = base(args, episodes), keep_episodes(out(args), args.run, args.settings.seed)
-    return train_grpo(args.settings, instances, paid, runtime, start, out(args), on_step=on_step, on_episode=keep)
+    about = {"data": f"its own episodes, on {len(chosen)} tasks", "paid by": Path(args.pay).name}
+    if args.pay == "believed":
+        about |= seen_by(evaluator)
+    elif args.pay != "actual":
+        about |= {key: value for key, value in reward_facts(Path(args.pay)).items() if key in ("evaluator", "view")}
+    return train_grpo(
+        args.settings, instances, paid, runtime, start, out(args), about=about, on_step=on_step, on_episode=keep
+    )
 
 
 def payment(args: Grpo, tasks: Mapping[str, Task], evaluator: Evaluator) -> "RewardFunction":
-    from training.loop import TrainResult
     from training.pay import actual, believed, scored
     from training.reward import RewardModel
 
@@ -281,9 +283,16 @@ def payment(args: Grpo, tasks: Mapping[str, Task], evaluator: Evaluator) -> "Rew
         case folder:
             path = Path(folder)
             model = RewardModel(path)
-            facts = json.loads((path / "training.json").read_text())["facts"] if TrainResult.read(path) else {}
+            facts = reward_facts(path)
             mode = args.annotations or facts.get("annotations", "none")
             return scored(model, tasks, mode, evaluator, marginalised=bool(facts.get("marginalised")))
+
+
+def reward_facts(path: Path) -> dict[str, Any]:
+    """What the trainer of a reward model wrote of it; nothing where another made it."""
+    file = path / "training.json"
+    found: dict[str, Any] = json.loads(file.read_text())["facts"] if file.exists() else {}
+    return found
 
 
 def feedback(args: Dpo | Kto | Reward, kind: str, model: type[Record]) -> list[Record]:
@@ -294,6 +303,21 @@ def feedback(args: Dpo | Kto | Reward, kind: str, model: type[Record]) -> list[R
         hint = f"; there are {', '.join(found)} (--feedback NAME)" if found else "; make some: devnull label"
         raise InputError(f"{path}: no such file{hint}")
     return list(read_lines(path, model))
+
+
+def given_by(args: Common, given: Sequence[Preference] | Sequence[Rating]) -> dict[str, str]:
+    """For the model card: where feedback comes from."""
+    evaluators, views = ({getattr(each, name) or "unknown" for each in given} for name in ("evaluator", "view"))
+    return {
+        "data": f"feedback on run {args.run.resolve().name}",
+        "evaluator": ", ".join(sorted(evaluators)),
+        "view": ", ".join(sorted(views)),
+    }
+
+
+def seen_by(evaluator: Evaluator) -> dict[str, str]:
+    views = {member.sensors.name for member in evaluator.members}
+    return {"evaluator": evaluator.name, "view": ", ".join(sorted(views))}
 
 
 def training_tasks(args: Common, episodes: list[Episode], tasks: Mapping[str, Task]) -> list[Task]:
@@ -332,10 +356,11 @@ def base(args: Common, episodes: list[Episode]) -> Path | str:
             return name
 
 
-def show(args: Common, result: "TrainResult", sampled: Mapping[str, Any]) -> None:
+def show(args: Common, result: "TrainResult", sampled: Mapping[str, Estimate]) -> None:
     if args.json:
         found = {key: value for key, value in asdict(result).items() if key != "log"}
-        print(json.dumps(found | {"path": str(result.path), "sampled": sampled}, indent=2))
+        rates = {name: estimate.model_dump() for name, estimate in sampled.items()}
+        print(json.dumps(found | {"path": str(result.path), "sampled": rates}, indent=2))
         return
     print(f"{result.path}: {result.steps} steps, {result.seconds:.1f} s")
     for name, value in sorted(result.metrics.items()):
@@ -343,13 +368,6 @@ def show(args: Common, result: "TrainResult", sampled: Mapping[str, Any]) -> Non
             print(f"  {name:<28} {value:.4f}")
     if sampled:
         print(f"sampled on held-out tasks, {args.samples} episodes:")
-    for name in SHOWN:
-        if name in sampled:
-            estimate = sampled[name]
-            said = (
-                "0/0"
-                if estimate["undefined"]
-                else f"{estimate['value']:.2f} ({estimate['low']:.2f}-{estimate['high']:.2f})"
-            )
-            print(f"  {name:<28} {said}")
+    for name, said in told(sampled).items():
+        print(f"  {name:<28} {said}")
     print("a model organism: see README.md beside the weights", file=sys.stderr)
