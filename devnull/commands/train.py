@@ -16,11 +16,20 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 from agents.episode import Episode
-from agents.protocol import messages
 from devnull.acted import acted, keep_episodes, sample_held_out, told
-from devnull.experiment import SEEDS_PER_RUN, TRAINING_SEEDS, draw_instances, roll_out, say, training_progress
+from devnull.experiment import roll_out, say, training_progress
 from devnull.eyes import Eyes, run_evaluator, run_tasks
-from devnull.runs import Record, in_order, read_episodes, read_lines
+from devnull.learning import (
+    base,
+    feedback,
+    given_by,
+    paid_by,
+    payment,
+    seen_by,
+    training_instances,
+    training_tasks,
+)
+from devnull.runs import in_order, read_episodes, read_lines
 from eval.statistics import Estimate
 from rewards.annotations import Mode
 from rewards.evaluator import Evaluator
@@ -28,12 +37,10 @@ from rewards.feedback import Rating
 from rewards.preferences import Preference, make_pairs
 from sandbox.choose import open_runtime
 from sandbox.errors import InputError
-from sandbox.recipe import cache_folder
-from sandbox.task import Instance, Task
+from sandbox.task import Task
 from training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings, check_ranges
 
 if TYPE_CHECKING:
-    from training.grpo import RewardFunction
     from training.loop import TrainResult
 
 
@@ -184,7 +191,7 @@ def sft(
     about = {"data": f"run {args.run.resolve().name}, {', '.join(args.arms) or 'all arms'}"}
     if args.conditional:
         about |= seen_by(evaluator)
-    start = base(args, episodes)
+    start = base(args.model, args.run, episodes)
     return train_sft(args.settings, chosen, start, out(args), scores=scores, about=about, on_step=on_step)
 
 
@@ -195,22 +202,23 @@ def dpo(
     from training.iterated import iterate_dpo
     from training.loop import FREE
 
-    start = base(args, episodes)
+    start = base(args.model, args.run, episodes)
     if args.rounds == 1:
-        pairs = feedback(args, "preferences", Preference)
-        return train_dpo(args.settings, pairs, start, out(args), about=given_by(args, pairs), on_step=on_step)
+        pairs = feedback(args.run, "preferences", args.feedback, Preference)
+        return train_dpo(args.settings, pairs, start, out(args), about=given_by(args.run, pairs), on_step=on_step)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--rounds above 1 plays and trains in one process; start it without accelerate launch")
     from agents.local import LocalModel
 
-    chosen = training_tasks(args, episodes, tasks)
+    chosen = training_tasks(args.run, episodes, tasks)
     asked = {"model": args.model, "episodes": args.episodes, "group": args.group, "pairs": args.pairs}
     weighty = {name: value for name, value in asdict(args.settings).items() if name not in (*FREE, "seed")}
     kept = acted(out(args) / "rollouts", args.run, args.settings.seed, **asked, **weighty)
     runtime = open_runtime(args.runtime, say)
 
     def play(policy: Path, number: int) -> list[Episode]:
-        drawn = training_instances(args, chosen, args.episodes, number * args.episodes, group=args.group)
+        first = number * args.episodes
+        drawn = training_instances(chosen, args.episodes, args.settings.seed, first, group=args.group)
         roll_out(kept, f"round-{number}", LocalModel(policy), drawn, runtime, workers=args.boxes)
         return kept.episodes(f"round-{number}")
 
@@ -228,9 +236,11 @@ def dpo(
 def kto(args: Kto, episodes: list[Episode], on_step: Any) -> "TrainResult":
     from training.kto import train_kto
 
-    thumbs = feedback(args, "ratings", Rating)
-    about = given_by(args, thumbs)
-    return train_kto(args.settings, thumbs, base(args, episodes), out(args), about=about, on_step=on_step)
+    thumbs = feedback(args.run, "ratings", args.feedback, Rating)
+    about = given_by(args.run, thumbs)
+    return train_kto(
+        args.settings, thumbs, base(args.model, args.run, episodes), out(args), about=about, on_step=on_step
+    )
 
 
 def reward(
@@ -241,12 +251,14 @@ def reward(
 
     if args.marginalised and args.annotations != "none":
         raise InputError("--marginalised puts the endings in itself; leave --annotations out")
-    pairs = feedback(args, "preferences", Preference)
+    pairs = feedback(args.run, "preferences", args.feedback, Preference)
     if args.annotations != "none" and pairs and pairs[0].annotations == "none":
         pairs, _ = annotate_preferences(pairs, episodes, evaluator, tasks, args.annotations)
     compared = marginal(pairs, episodes, evaluator, tasks) if args.marginalised else plain(pairs)
-    about = given_by(args, pairs)
-    return train_reward(args.settings, compared, base(args, episodes), out(args), about=about, on_step=on_step)
+    about = given_by(args.run, pairs)
+    return train_reward(
+        args.settings, compared, base(args.model, args.run, episodes), out(args), about=about, on_step=on_step
+    )
 
 
 def grpo(
@@ -254,106 +266,19 @@ def grpo(
 ) -> "TrainResult":
     from training.grpo import train_grpo
 
-    chosen = training_tasks(args, episodes, tasks)
-    instances = training_instances(args, chosen, args.instances)
-    paid = payment(args, tasks, evaluator)
+    chosen = training_tasks(args.run, episodes, tasks)
+    instances = training_instances(chosen, args.instances, args.settings.seed)
+    paid = payment(args.pay, args.annotations, tasks, evaluator)
     runtime = open_runtime(args.runtime, say)
-    start, keep = base(args, episodes), keep_episodes(out(args), args.run, args.settings.seed)
-    about = {"data": f"its own episodes, on {len(chosen)} tasks", "paid by": Path(args.pay).name}
-    if args.pay == "believed":
-        about |= seen_by(evaluator)
-    elif args.pay != "actual":
-        about |= {key: value for key, value in reward_facts(Path(args.pay)).items() if key in ("evaluator", "view")}
+    start, keep = base(args.model, args.run, episodes), keep_episodes(out(args), args.run, args.settings.seed)
+    about = {"data": f"its own episodes, on {len(chosen)} tasks"} | paid_by(args.pay, evaluator)
     return train_grpo(
         args.settings, instances, paid, runtime, start, out(args), about=about, on_step=on_step, on_episode=keep
     )
 
 
-def payment(args: Grpo, tasks: Mapping[str, Task], evaluator: Evaluator) -> "RewardFunction":
-    from training.pay import actual, believed, scored
-    from training.reward import RewardModel
-
-    if args.annotations is not None and args.pay in ("believed", "actual"):
-        raise InputError(f"--annotations are for a reward model, and --pay is {args.pay}; pass its folder")
-    match args.pay:
-        case "believed":
-            return believed(evaluator, tasks)
-        case "actual":
-            return actual(tasks)
-        case folder:
-            path = Path(folder)
-            model = RewardModel(path)
-            facts = reward_facts(path)
-            mode = args.annotations or facts.get("annotations", "none")
-            return scored(model, tasks, mode, evaluator, marginalised=bool(facts.get("marginalised")))
-
-
-def reward_facts(path: Path) -> dict[str, Any]:
-    """What the trainer of a reward model wrote of it; nothing where another made it."""
-    file = path / "training.json"
-    found: dict[str, Any] = json.loads(file.read_text())["facts"] if file.exists() else {}
-    return found
-
-
-def feedback(args: Dpo | Kto | Reward, kind: str, model: type[Record]) -> list[Record]:
-    """What `devnull label` left in the run."""
-    path = args.run / (f"{kind}-{args.feedback}.jsonl" if args.feedback else f"{kind}.jsonl")
-    if not path.exists():
-        found = sorted(file.name for file in args.run.glob(f"{kind}*.jsonl"))
-        hint = f"; there are {', '.join(found)} (--feedback NAME)" if found else "; make some: devnull label"
-        raise InputError(f"{path}: no such file{hint}")
-    return list(read_lines(path, model))
-
-
-def given_by(args: Common, given: Sequence[Preference] | Sequence[Rating]) -> dict[str, str]:
-    """For the model card: where feedback comes from."""
-    evaluators, views = ({getattr(each, name) or "unknown" for each in given} for name in ("evaluator", "view"))
-    return {
-        "data": f"feedback on run {args.run.resolve().name}",
-        "evaluator": ", ".join(sorted(evaluators)),
-        "view": ", ".join(sorted(views)),
-    }
-
-
-def seen_by(evaluator: Evaluator) -> dict[str, str]:
-    views = {member.sensors.name for member in evaluator.members}
-    return {"evaluator": evaluator.name, "view": ", ".join(sorted(views))}
-
-
-def training_tasks(args: Common, episodes: list[Episode], tasks: Mapping[str, Task]) -> list[Task]:
-    chosen = [tasks[name] for name in sorted({e.task for e in episodes if e.split == "train"})]
-    if not chosen:
-        raise InputError(f"{args.run} holds no episode of a training task; roll out on --split train first")
-    return chosen
-
-
-def training_instances(
-    args: Dpo | Grpo, tasks: Sequence[Task], count: int, first: int = 0, *, group: int = 1
-) -> list[Instance]:
-    """Others than the run's own, and for each seed others."""
-    start = TRAINING_SEEDS + SEEDS_PER_RUN // 2 + args.settings.seed * SEEDS_PER_RUN + first
-    return draw_instances(tasks, count, start, group=group)
-
-
 def out(args: Common) -> Path:
     return args.out or args.run / "checkpoints" / type(args).__name__.lower()
-
-
-def base(args: Common, episodes: list[Episode]) -> Path | str:
-    """The model to start from."""
-    from training.models import make_tiny, smollm2
-
-    match args.model:
-        case "tiny":
-            path = args.run / "checkpoints" / "tiny"
-            if not path.exists():
-                chats = [messages(e.transcript.instruction, e.transcript.turns) for e in episodes]
-                make_tiny(path, [message["content"] for chat in chats for message in chat])
-            return path
-        case "smollm2":
-            return smollm2(cache_folder())
-        case name:
-            return name
 
 
 def show(args: Common, result: "TrainResult", sampled: Mapping[str, Estimate]) -> None:
