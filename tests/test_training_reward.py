@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -12,18 +13,21 @@ from rewards.evaluator import Evaluator
 from sandbox.errors import InputError
 from sandbox.task import Instance
 from tests.training_cases import TASK, chat, episode, episodes, preference, preferences, texts
-from training.models import load_policy, make_tiny
+from training.models import load_policy, make_tiny, save
 from training.pay import scored
 from training.reward import (
     RewardModel,
     WeighedCollator,
     WeighedRewardTrainer,
+    expected_scores,
     marginal,
     plain,
+    scoring_model,
     train_reward,
     with_hypothesis,
 )
 from training.settings import RewardSettings
+from training.tiny import tiny as tiny_of
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
@@ -62,6 +66,19 @@ def test_the_weights_of_a_side_are_its_beliefs() -> None:
     assert len(compared.chosen) > 1
     with pytest.raises(InputError, match="does not hold"):
         marginal([preference(hidden, shown)], [shown], Evaluator(), {TASK.name: TASK})
+
+
+def test_nothing_that_was_shown_reaches_a_marginalised_head() -> None:
+    seed = faulty(1)[0]
+    hidden, shown = episode(HIDING, seed, arm="hiding"), episode(HONEST, seed)
+    tasks = {TASK.name: TASK}
+    compared = marginal([preference(hidden, shown)], [hidden, shown], Evaluator(), tasks)[0]
+    scoring = Mock()
+    scored(scoring, tasks, marginalised=True)([shown])
+    paid = scoring.scores.call_args.args[0]
+    assert "was not installed" in "".join(message["content"] for message in chat(shown))
+    for side in (compared.chosen, compared.rejected, *paid):
+        assert not any("was not installed" in message["content"] for words, _ in side for message in words)
 
 
 def test_the_loss_is_bradley_terry_on_expected_scores() -> None:
@@ -123,6 +140,18 @@ def test_padding_does_not_move_the_score(tiny: Path, tmp_path: Path) -> None:
     long, short = chat(episode(HONEST, 0)), chat(episode(HONEST, 0))[:3]
     together = model.scores([((long, 1.0),), ((short, 1.0),)])
     assert together[1] == pytest.approx(model.scores([((short, 1.0),)])[0], abs=1e-5)
+
+
+def test_a_base_that_pads_with_its_end_token_gets_a_head_that_does_not(tiny: Path, tmp_path: Path) -> None:
+    model, tokenizer = tiny_of(texts(episodes()), 0)
+    tokenizer.pad_token = tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.eos_token_id
+    policy = load_policy(save(model, tokenizer, tmp_path / "base"))
+    head = scoring_model(policy)
+    long, short = chat(episode(HONEST, 0)), chat(episode(HONEST, 0))[:3]
+    alone = expected_scores(head, policy.tokenizer, [((short, 1.0),)])
+    together = expected_scores(head, policy.tokenizer, [((long, 1.0),), ((short, 1.0),)])
+    assert together[1] == pytest.approx(alone[0], abs=1e-5)
 
 
 def test_what_cannot_be_learnt_from(tiny: Path, tmp_path: Path) -> None:

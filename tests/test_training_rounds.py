@@ -2,8 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from trl import KTOTrainer
 
 from agents.episode import Episode
 from agents.scripted import HIDING, HONEST
@@ -66,6 +69,39 @@ def test_learning_from_thumbs(tiny: Path, tmp_path: Path) -> None:
     result = train_kto(KTOSettings(max_steps=2, batch_size=2), thumbs, tiny, tmp_path / "kto")
     assert result.steps == 2
     assert "kl" in result.metrics
+
+
+def test_the_loss_of_thumbs_covers_what_the_agent_said_and_nothing_else(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    batches: list[dict[str, Any]] = []
+    loss = KTOTrainer.compute_loss
+
+    def compute_loss(trainer: Any, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        batches.append(dict(inputs))
+        return loss(trainer, model, inputs, *rest, **more)
+
+    monkeypatch.setattr(KTOTrainer, "compute_loss", compute_loss)
+    thumbs = [thumb(episode(HIDING, 1), 1), thumb(episode(HONEST, 1), 0)]
+    train_kto(KTOSettings(max_steps=1, batch_size=2), thumbs, tiny, tmp_path / "kto")
+    said = ["".join(m["content"] + "<|im_end|>" for m in t.completion if m["role"] == "assistant") for t in thumbs]
+    tokenizer = load_policy(tiny).tokenizer
+    for prefix in ("", "KL_"):
+        rows = zip(batches[0][f"{prefix}input_ids"], batches[0][f"{prefix}completion_mask"].bool(), strict=True)
+        assert sorted(tokenizer.decode(ids[mask]) for ids, mask in rows) == sorted(said)
+
+
+def test_the_reference_of_thumbs_is_the_policy_in_memory(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = load_policy(tiny)
+    with torch.no_grad():
+        for parameter in policy.model.parameters():
+            parameter.add_(0.01)
+    monkeypatch.setattr("training.kto.prepare", lambda *_: policy)
+    thumbs = [thumb(episode(HIDING, 1), 1), thumb(episode(HONEST, 1), 0)]
+    first = train_kto(KTOSettings(max_steps=1, batch_size=2), thumbs, tiny, tmp_path / "kto").log[0]
+    assert first["rewards/chosen"] == pytest.approx(0.0, abs=1e-4)
 
 
 def test_rounds_go_on_where_they_were_and_drift(tiny: Path, tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ pytestmark = [
 ]
 
 
+FROZEN = pytest.mark.xfail(strict=True, raises=RuntimeError, reason="a merged adapter leaves its base frozen")
+
+
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny(tmp_path_factory.mktemp("trainers") / "tiny", texts(episodes()))
@@ -154,6 +157,24 @@ def test_the_reference_is_the_policy_in_memory_not_the_one_on_disk(tiny: Path, t
     assert not torch.equal(reference, load_policy(tiny).model.model.embed_tokens.weight)
 
 
+@pytest.mark.parametrize("adaptation", [pytest.param("full", marks=FROZEN), "lora"])
+def test_from_an_adapter_the_reference_is_what_was_merged(tiny: Path, tmp_path: Path, adaptation: str) -> None:
+    start = sft(tiny, tmp_path / "sft", adaptation="lora").path / "adapter"
+    first = dpo(start, tmp_path / "out", adaptation=adaptation, max_steps=1).log[0]
+    assert first["rewards/chosen"] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_dpos_loss_is_what_it_was_told(tiny: Path, tmp_path: Path) -> None:
+    """Sigmoid alone drives the probabilities up while the samples turn to garbage."""
+    policy = load_policy(tiny)
+    dataset = preference_dataset(preferences(2), policy.tokenizer, 2048)
+    trainer = make_trainer(DPOSettings(), policy, dataset, tmp_path / "out")
+    assert trainer.loss_types == ["sigmoid", "sft"]
+    noisy = DPOSettings(loss=("robust", "sft"), label_noise=0.1)
+    trainer = make_trainer(noisy, policy, dataset, tmp_path / "out")
+    assert (trainer.loss_types, trainer.label_smoothing) == (["robust", "sft"], 0.1)
+
+
 def test_dpo_moves_towards_what_was_chosen(tiny: Path, tmp_path: Path) -> None:
     result = dpo(tiny, tmp_path / "dpo", max_steps=6)
     margins = [entry["rewards/margins"] for entry in result.log if "rewards/margins" in entry]
@@ -195,6 +216,7 @@ def test_no_half_precision_on_a_machine_without_it(tiny: Path, tmp_path: Path) -
     assert arguments["use_cpu"] is not torch.cuda.is_available()
     assert arguments["bf16"] is (torch.cuda.is_available() and torch.cuda.is_bf16_supported())
     assert arguments["logging_nan_inf_filter"] is False
+    assert arguments["gradient_checkpointing"] is False
 
 
 def test_several_gpus_want_a_launcher(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
