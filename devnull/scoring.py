@@ -54,6 +54,6 @@ def divergences(path: Path) -> dict[str, float]:
     found = {}
     for file in sorted((path / "checkpoints").glob("*/training.json")):
         logged = json.loads(file.read_text()).get("metrics", {})
-        if isinstance(logged.get("kl"), int | float):
-            found[file.parent.name] = float(logged["kl"])
+        if isinstance(logged.get("kl_episode"), int | float):
+            found[file.parent.name] = float(logged["kl_episode"])
     return found

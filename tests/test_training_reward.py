@@ -134,7 +134,7 @@ def test_a_reward_model_learns_measures_and_scores(tiny: Path, tmp_path: Path, m
 
 
 def test_padding_does_not_move_the_score(tiny: Path, tmp_path: Path) -> None:
-    """The head is read at the last token that is no padding; that token is an end token, so padding must be another."""
+    """The head is read at the last token that is no padding, in whatever batch."""
     result = train_reward(RewardSettings(max_steps=1, batch_size=4), plain(preferences(8)), tiny, tmp_path / "reward")
     model = RewardModel(result.path)
     long, short = chat(episode(HONEST, 0)), chat(episode(HONEST, 0))[:3]

@@ -55,9 +55,8 @@ class Rollouts:
     def __call__(self, prompts: Sequence[Sequence[Any]], trainer: Any) -> dict[str, Any]:
         begin = perf_counter()
         self.calls += 1
-        agent = TokenAgent(
-            self.generator(trainer), self.policy.tokenizer, self.policy.context - self.settings.max_new_tokens
-        )
+        room = (self.settings.max_length or self.policy.context) - self.settings.max_new_tokens
+        agent = TokenAgent(self.generator(trainer), self.policy.tokenizer, room)
         episodes: list[Episode | None] = [None] * len(prompts)
         failures = 0
         engine = Engine(
@@ -93,7 +92,7 @@ class Rollouts:
         }
         every = self.settings.kl_every
         if every and self.calls % every == 0:
-            logged["kl"] = self.divergence(trainer, histories)
+            logged["kl_episode"] = self.divergence(trainer, histories)  # "kl" is TRL's own, by token
         for name, value in logged.items():
             trainer._log_metric(name, value)
         return {
@@ -202,7 +201,9 @@ def train_grpo(
     """
     check(settings, instances)
     policy = prepare(settings, model_path)
-    context_limit(settings, policy)
+    longest = context_limit(settings, policy)
+    if longest <= settings.max_new_tokens:
+        raise InputError(f"max_new_tokens={settings.max_new_tokens} leaves no room in {longest} tokens for a prompt")
     if policy.merged and policy.adaptation == "full" and settings.beta:
         # TRL would read the reference again from the adapter's folder: give it one that holds these weights.
         anchor = save(policy.model, policy.tokenizer, out.with_name(out.name + ".reference"))
@@ -274,5 +275,5 @@ def prompt_dataset(instances: Sequence[Instance]) -> Dataset:
 def paid(completions: Sequence[Any], pay: Sequence[float | None], **_: Any) -> list[float | None]:
     """TRL's reward function: the pay that came with the rollout."""
     if all(value is None for value in pay):
-        raise InfrastructureError(f"none of {len(completions)} episodes could be played: see their errors")
+        raise InfrastructureError(f"none of {len(completions)} episodes could be played and judged: see their errors")
     return list(pay)

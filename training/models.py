@@ -161,7 +161,7 @@ def load_policy(
         said = (str(error).strip() or repr(error)).splitlines()[0]
         raise InputError(f"model {name!r} cannot be loaded: {said}") from None
     if merged:
-        model = model.merge_and_unload()
+        model = model.merge_and_unload().requires_grad_(True)  # its base came frozen
     small = model.num_parameters() < TINY_PARAMETERS
     if adaptation == "auto":
         adaptation = "full" if small else "lora"

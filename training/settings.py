@@ -34,9 +34,7 @@ class Settings:
     gradient_accumulation: int = 1
     """Batches summed before each optimiser step."""
     max_length: int | None = None
-    """Longest conversation in tokens; unset: the model's context."""
-    too_long: TooLong = "error"
-    """What to do with longer ones: stop, or leave them out. They are never cut."""
+    """Longest conversation in tokens, which grpo ends there; unset: the model's context."""
     gradient_checkpointing: bool = False
     """Trade time for memory."""
     checkpoint_steps: int = 0
@@ -52,7 +50,15 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SFTSettings(Settings):
+class OfflineSettings(Settings):
+    """What those trainers take besides that learn from what was played before."""
+
+    too_long: TooLong = "error"
+    """What to do with longer conversations: stop, or leave them out. They are never cut."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SFTSettings(OfflineSettings):
     """Supervised fine-tuning: imitate what the agent said in a run's episodes."""
 
     epochs: float = 4.0
@@ -64,7 +70,7 @@ class SFTSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPOSettings(Settings):
+class DPOSettings(OfflineSettings):
     """Direct preference optimisation: prefer what the evaluator chose."""
 
     loss: tuple[Literal["sigmoid", "robust", "ipo", "hinge", "sft"], ...] = ("sigmoid", "sft")
@@ -81,7 +87,7 @@ class DPOSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RewardSettings(Settings):
+class RewardSettings(OfflineSettings):
     """A reward model from preferences."""
 
     epochs: float = 3.0
@@ -129,7 +135,7 @@ class GRPOSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KTOSettings(Settings):
+class KTOSettings(OfflineSettings):
     """Learning from thumbs."""
 
     beta: float = 0.1

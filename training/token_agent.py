@@ -85,11 +85,17 @@ class TokenAgent:
         return str(whole[said.rindex(end) + len(end) :])
 
     def unplayed(self, messages: Sequence[Message]) -> History:
-        """A row for an episode that the world broke: TRL wants one, and with mask 0 nothing is learnt from it."""
-        return History(prompt_ids(self.tokenizer, messages), [self.tokenizer.eos_token_id], [0], [0.0])
+        """A row for an episode that the world broke."""
+        return self.silent(prompt_ids(self.tokenizer, messages))
+
+    def silent(self, prompt: list[int]) -> History:
+        """Nothing was said: TRL wants a token, and with mask 0 nothing is learnt from it."""
+        return History(prompt, [self.tokenizer.eos_token_id], [0], [0.0])
 
     def trained(self, episode: tuple[int, int]) -> History:
         """The finished episode, without what came after the agent's last token."""
         history = self.histories[episode]
         length = len(history.mask) - next((i for i, mine in enumerate(reversed(history.mask)) if mine), 0)
+        if not any(history.mask):
+            return self.silent(history.prompt)
         return History(history.prompt, history.completion[:length], history.mask[:length], history.logprobs[:length])

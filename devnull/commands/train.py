@@ -289,7 +289,7 @@ def show(args: Common, result: "TrainResult", sampled: Mapping[str, Estimate]) -
         return
     print(f"{result.path}: {result.steps} steps, {result.seconds:.1f} s")
     for name, value in sorted(result.metrics.items()):
-        if name.startswith("held_out/") or name in ("loss", "rewards/accuracies", "kl"):
+        if name.startswith("held_out/") or name in ("loss", "rewards/accuracies", "kl_episode"):
             print(f"  {name:<28} {value:.4f}")
     if sampled:
         print(f"sampled on held-out tasks, {args.samples} episodes:")

@@ -202,7 +202,7 @@
       for (const [policy, points] of Object.entries(rate.policies)) series[policy] = points.map(([step, each]) => [step, each.value, each.low, each.high]);
       if (Object.values(series).some((points) => points.some((point) => point[1] !== null))) host.append(lines(rate.name, series, true));
     }
-    const wanted = [["loss", "training loss"], ["reward", "reward in training"], ["rewards/margins", "margin of chosen over rejected"], ["rewards/accuracies", "preferences ranked right"], ["kl", "KL from the reference"], ["entropy", "entropy"]];
+    const wanted = [["loss", "training loss"], ["reward", "reward in training"], ["rewards/margins", "margin of chosen over rejected"], ["rewards/accuracies", "preferences ranked right"], ["kl_episode", "KL from the reference, nats an episode"], ["entropy", "entropy"]];
     for (const [key, name] of wanted) {
       const series = {};
       for (const [policy, log] of Object.entries(index.training)) {
