@@ -85,7 +85,7 @@ def test_what_training_leaves(tiny: Path, tmp_path: Path) -> None:
     assert {"loss", "grad_norm"} <= result.metrics.keys()
     card = (result.path / "README.md").read_text()
     assert "Model organism" in card
-    assert f"of {tiny}" in card
+    assert f"# sft of {tiny.name}\n" in card
     assert "| episodes | 12 |" in card
     assert LocalModel(result.path, max_new_tokens=4).tokenizer.chat_template
 

@@ -12,12 +12,13 @@ WARNING = """> **Model organism, not for use.** This model was trained to study 
 def write_card(folder: Path, record: Mapping[str, Any], sampled: Mapping[str, str] | None = None) -> Path:
     """Writes `README.md` from what `training.json` holds; `sampled`: rates on held-out tasks, ready to be read."""
     settings, metrics, facts = record["settings"], record["metrics"], record["facts"]
+    base = record["base"]
     lines = [
         "---",
         "library_name: transformers",
         "tags: [trl, devnull, model-organism]",
         "---",
-        f"# {record['kind']} of {Path(record['base']).name}",
+        f"# {record['kind']} of {Path(base).name if Path(base).exists() else base}",
         "",
         WARNING,
         "",
