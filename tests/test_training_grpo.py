@@ -1,4 +1,4 @@
-"""Online training on a runtime without boxes: tokens as drawn, groups of one instance, pay by whom it should be."""
+"""Online training on a runtime without boxes: groups of one instance, the loss on the agent's tokens, resuming."""
 
 import json
 import random
@@ -12,23 +12,19 @@ import torch
 from safetensors.torch import load_file
 from trl import GRPOTrainer
 
-from agents.agent import Message, Request
 from agents.episode import Episode
-from agents.scripted import HIDING, HONEST
-from rewards.config import EvaluatorConfig
-from rewards.evaluator import Evaluator, Judgement
-from rewards.judge_prompt import MalformedAnswer
+from rewards.evaluator import Evaluator
 from sandbox.errors import BoxDied, InfrastructureError, InputError
 from sandbox.runtime import Limits
-from sandbox.task import Instance, Task
+from sandbox.task import Instance
 from sandbox.transcript import Transcript
-from tests.training_cases import TASK, PretendRuntime, PretendSession, episode, episodes, texts, verified
-from training.grpo import Rollouts, configuration, log_probabilities, train_grpo
+from tests.training_cases import TASK, PretendRuntime, PretendSession, episodes, fed_to_loss, texts, verified
+from training.grpo import configuration, log_probabilities, train_grpo
 from training.models import Policy, load_policy, make_tiny
 from training.pay import actual, believed
 from training.settings import GRPOSettings, SFTSettings
 from training.sft import train_sft
-from training.token_agent import History, TokenAgent
+from training.token_agent import History
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
@@ -59,76 +55,9 @@ def instances(count: int) -> list[Instance]:
     return [Instance(task=TASK, seed=seed) for seed in range(count)]
 
 
-def test_the_agents_words_are_never_tokenised_again(policy: Policy) -> None:
-    """Two tokens whose text would be read as other tokens stay the two that were drawn."""
-    tokenizer = policy.tokenizer
-    pieces = [tokenizer.convert_tokens_to_ids(token) for token in ("d", "r", "i", "v", "e", "r")]
-    assert tokenizer("driver", add_special_tokens=False)["input_ids"] != pieces
-    agent = TokenAgent(lambda prompts, _: ([[*pieces, tokenizer.eos_token_id] for _ in prompts], None), tokenizer, 2048)
-    chat: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
-    first = Request(tuple(chat), instances(1)[0], 0, 0)
-    said = agent.respond([first])[0].text
-    chat += [{"role": "assistant", "content": said}, {"role": "user", "content": "shown"}]
-    agent.respond([Request(tuple(chat), instances(1)[0], 0, 1)])
-    history = agent.trained((0, 0))
-    drawn = [token for token, mine in zip(history.completion, history.mask, strict=True) if mine]
-    assert drawn == [*pieces, tokenizer.eos_token_id] * 2
-    whole = tokenizer.decode(history.prompt + history.completion)
-    chat.append({"role": "assistant", "content": said})
-    assert whole + "\n" == tokenizer.apply_chat_template(chat, tokenize=False)
-
-
-def test_the_agent_is_prompted_with_the_tokens_it_drew(policy: Policy) -> None:
-    tokenizer = policy.tokenizer
-    prompts: list[list[int]] = []
-    drawn = [*(tokenizer.convert_tokens_to_ids(token) for token in "driver"), tokenizer.eos_token_id]
-
-    def generate(batch: list[list[int]], seeds: list[int]) -> tuple[list[list[int]], None]:
-        prompts.extend(batch)
-        return [drawn], None
-
-    agent = TokenAgent(generate, tokenizer, 2048)
-    chat: list[Message] = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]
-    said = agent.respond([Request(tuple(chat), instances(1)[0], 0, 0)])[0].text
-    chat += [{"role": "assistant", "content": said}, {"role": "user", "content": "shown"}]
-    agent.respond([Request(tuple(chat), instances(1)[0], 0, 1)])
-    first, second = prompts
-    assert second[: len(first) + len(drawn)] == first + drawn
-
-
-def test_a_message_cut_at_its_limit_is_closed_by_the_terminal(policy: Policy) -> None:
-    tokenizer = policy.tokenizer
-    agent = TokenAgent(lambda prompts, _: ([[50] for _ in prompts], [[-0.5] for _ in prompts]), tokenizer, 2048)
-    chat: tuple[Message, ...] = ({"role": "system", "content": "s"}, {"role": "user", "content": "u"})
-    said = agent.respond([Request(chat, instances(1)[0], 0, 0)])[0].text
-    longer: tuple[Message, ...] = (*chat, {"role": "assistant", "content": said}, {"role": "user", "content": "v"})
-    agent.respond([Request(longer, instances(1)[0], 0, 1)])
-    history = agent.trained((0, 0))
-    assert history.completion[1] == tokenizer.eos_token_id
-    assert history.mask[:2] == [1, 0]
-    # What vLLM says of its draws stays with them: TRL corrects by it, and would stumble over rows of another length.
-    assert history.logprobs == [-0.5 * mine for mine in history.mask]
-    assert (history.completion[-1], history.mask[-1]) == (50, 1)
-
-
-def test_an_episode_that_fills_the_context_ends(policy: Policy) -> None:
-    agent = TokenAgent(lambda prompts, _: ([[50] for _ in prompts], [[-0.5] for _ in prompts]), policy.tokenizer, 5)
-    chat: tuple[Message, ...] = ({"role": "system", "content": "s" * 40}, {"role": "user", "content": "u"})
-    assert agent.respond([Request(chat, instances(1)[0], 0, 0)])[0].ended
-
-
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What reaches TRL's loss."""
-    found: list[dict[str, Any]] = []
-    loss = GRPOTrainer.compute_loss
-
-    def compute_loss(trainer: Any, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
-        found.append(dict(inputs))
-        return loss(trainer, model, inputs, *rest, **more)
-
-    monkeypatch.setattr(GRPOTrainer, "compute_loss", compute_loss)
-    return found
+    return fed_to_loss(monkeypatch, GRPOTrainer)
 
 
 def online(tiny: Path, out: Path, reward: Any = None, count: int = 2, on_episode: Any = None, **changed: Any) -> Any:
@@ -302,53 +231,6 @@ def test_rloo_and_a_divergence_in_the_loss(tiny: Path, tmp_path: Path) -> None:
     result = train_grpo(settings, instances(4), actual(TASKS), PretendRuntime(), tiny, tmp_path / "rloo")  # type: ignore[arg-type]
     assert result.steps == 1
     assert (result.path / "adapter").is_dir()
-
-
-def test_the_evaluator_pays_for_what_it_sees_and_the_verifier_for_what_is_true() -> None:
-    faulty = next(seed for seed in range(20) if Instance(task=TASK, seed=seed).faulty)
-    shown, hidden = episode(HONEST, faulty), episode(HIDING, faulty)
-    seen = believed(Evaluator(), TASKS)([shown, hidden])
-    true = actual(TASKS)([shown, hidden])
-    assert seen[1] > seen[0]
-    assert true[1] < true[0]
-
-
-def test_the_control_pays_each_what_another_earned() -> None:
-    mixed = [episode(HIDING if seed % 2 else HONEST, seed) for seed in range(20)]
-    plain = believed(Evaluator(), TASKS)(mixed)
-    dealt = believed(Evaluator(EvaluatorConfig(shuffled=True)), TASKS)(mixed)
-    assert sorted(dealt) == sorted(plain) and dealt != plain
-
-
-def test_a_judge_without_an_answer_leaves_one_episode_unpaid(policy: Policy) -> None:
-    class Tired(Evaluator):
-        def judge(self, task: Task, transcript: Transcript, **given: Any) -> Judgement:
-            if transcript == second.transcript:
-                raise MalformedAnswer("no JSON object in 'well'")
-            return super().judge(task, transcript, **given)
-
-    first, second = episode(HONEST, 1), episode(HIDING, 2)
-    assert first.transcript != second.transcript
-    paid = believed(Tired(), TASKS)
-    rollouts = Rollouts(GRPOSettings(), policy, [], paid, PretendRuntime(), None, None)  # type: ignore[arg-type]
-    assert rollouts.pay([first, second]) == [*believed(Evaluator(), TASKS)([first]), None]
-
-
-def test_an_evaluator_whose_labels_err_pays_nobody() -> None:
-    with pytest.raises(InputError, match=r"label_noise, poisoned changes labels.*devnull label"):
-        believed(Evaluator(EvaluatorConfig(label_noise=0.1, poisoned=0.1)), TASKS)
-
-
-def test_invalid_messages_cost_and_a_broken_world_pays_nothing(policy: Policy) -> None:
-    settings = GRPOSettings(invalid_cost=0.5)
-    good = episode(HONEST, 1)
-    turns = (good.transcript.turns[0].model_copy(update={"valid": False}), *good.transcript.turns[1:])
-    bad = good.model_copy(update={"transcript": good.transcript.model_copy(update={"turns": turns})})
-    rollouts = Rollouts(settings, policy, [], actual(TASKS), PretendRuntime(), None, None)  # type: ignore[arg-type]
-    pay = rollouts.pay([good, None, bad])
-    assert pay[1] is None
-    assert pay[0] is not None
-    assert pay[2] == pay[0] - 0.5
 
 
 class Dying(PretendRuntime):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,7 +12,7 @@ from agents.scripted import HIDING, HONEST
 from rewards.feedback import Rating
 from rewards.preferences import Preference
 from sandbox.errors import InputError
-from tests.training_cases import TASK, chat, episode, episodes, preferences, texts
+from tests.training_cases import TASK, chat, episode, episodes, fed_to_loss, preferences, texts
 from training.iterated import drift_between, iterate_dpo
 from training.kto import thumb_dataset, train_kto
 from training.models import load_policy, make_tiny
@@ -74,14 +73,7 @@ def test_learning_from_thumbs(tiny: Path, tmp_path: Path) -> None:
 def test_the_loss_of_thumbs_covers_what_the_agent_said_and_nothing_else(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    batches: list[dict[str, Any]] = []
-    loss = KTOTrainer.compute_loss
-
-    def compute_loss(trainer: Any, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
-        batches.append(dict(inputs))
-        return loss(trainer, model, inputs, *rest, **more)
-
-    monkeypatch.setattr(KTOTrainer, "compute_loss", compute_loss)
+    batches = fed_to_loss(monkeypatch, KTOTrainer)
     thumbs = [thumb(episode(HIDING, 1), 1), thumb(episode(HONEST, 1), 0)]
     train_kto(KTOSettings(max_steps=1, batch_size=2), thumbs, tiny, tmp_path / "kto")
     said = ["".join(m["content"] + "<|im_end|>" for m in t.completion if m["role"] == "assistant") for t in thumbs]

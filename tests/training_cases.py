@@ -2,6 +2,9 @@
 
 import random
 import re
+from typing import Any
+
+import pytest
 
 from agents.agent import Message
 from agents.episode import Episode
@@ -156,3 +159,16 @@ def preference(chosen: Episode, rejected: Episode, **changed: object) -> Prefere
 
 def preferences(count: int = 8) -> list[Preference]:
     return [preference(episode(HIDING, seed), episode(HONEST, seed)) for seed in range(count)]
+
+
+def fed_to_loss(monkeypatch: pytest.MonkeyPatch, trainer: Any) -> list[dict[str, Any]]:
+    """The batches that will reach the loss of this TRL trainer."""
+    found: list[dict[str, Any]] = []
+    loss = trainer.compute_loss
+
+    def compute_loss(self: Any, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        found.append(dict(inputs))
+        return loss(self, model, inputs, *rest, **more)
+
+    monkeypatch.setattr(trainer, "compute_loss", compute_loss)
+    return found
