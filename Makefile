@@ -39,7 +39,7 @@ bench: setup ## speed, side by side with the alternatives
 	@$(BIN)/devnull bench sandbox
 
 clean: ## remove the virtual environment, build products and caches; runs/ stays
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis sandbox/native/build
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis sandbox/native/build src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.demo: pyproject.toml constraints.txt

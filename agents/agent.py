@@ -6,8 +6,8 @@ from typing import Literal, Protocol
 
 from typing_extensions import TypedDict
 
-from sandbox.errors import InfrastructureError
-from sandbox.task import Instance
+from devnull.sandbox.errors import InfrastructureError
+from devnull.sandbox.task import Instance
 
 
 class Message(TypedDict):

@@ -14,14 +14,14 @@ import ray
 from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from agents.agent import Agent
-from agents.episode import Episode, EpisodeError
-from agents.protocol import SHOWN_CHARS
-from agents.rollout import Engine
-from sandbox.errors import InfrastructureError, InputError
-from sandbox.runtime import Limits, Runtime
-from sandbox.task import Instance
-from sandbox.transcript import Transcript
+from devnull.agents.agent import Agent
+from devnull.agents.episode import Episode, EpisodeError
+from devnull.agents.protocol import SHOWN_CHARS
+from devnull.agents.rollout import Engine
+from devnull.sandbox.errors import InfrastructureError, InputError
+from devnull.sandbox.runtime import Limits, Runtime
+from devnull.sandbox.task import Instance
+from devnull.sandbox.transcript import Transcript
 
 
 class NodeDied(InfrastructureError):
@@ -30,7 +30,7 @@ class NodeDied(InfrastructureError):
 
 @dataclass(frozen=True)
 class Settings:
-    """What each node's engine is told; see `agents.rollout.rollout`."""
+    """What each node's engine is told; see `devnull.agents.rollout.rollout`."""
 
     arm: str
     workers: int = 8

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 from openai.types.chat import ChatCompletion
 
-from agents.agent import Reply, Request
-from sandbox.errors import InfrastructureError, InputError
+from devnull.agents.agent import Reply, Request
+from devnull.sandbox.errors import InfrastructureError, InputError
 
 CONTEXT_FULL = ("context_length_exceeded", "context length", "context size")
 """How servers say that the conversation no longer fits (OpenAI, vLLM, llama.cpp)."""

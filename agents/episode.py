@@ -1,8 +1,8 @@
 """One episode: the unit of every run file."""
 
-from sandbox.command import Frozen
-from sandbox.outcome import Outcome
-from sandbox.transcript import Transcript
+from devnull.sandbox.command import Frozen
+from devnull.sandbox.outcome import Outcome
+from devnull.sandbox.transcript import Transcript
 
 
 class EpisodeError(Frozen):

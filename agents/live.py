@@ -5,17 +5,17 @@ from contextlib import suppress
 from threading import Lock
 from time import perf_counter
 
-from agents.agent import Reply
-from agents.episode import Cost, Episode, EpisodeError
-from agents.protocol import Command, Invalid, Report, parse
-from sandbox.command import CommandResult
-from sandbox.errors import InfrastructureError
-from sandbox.outcome import Outcome
-from sandbox.runtime import Limits, Runtime, Session
-from sandbox.session import OWN_SECONDS
-from sandbox.task import Instance
-from sandbox.transcript import Transcript, Turn
-from sandbox.verify import verify
+from devnull.agents.agent import Reply
+from devnull.agents.episode import Cost, Episode, EpisodeError
+from devnull.agents.protocol import Command, Invalid, Report, parse
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.errors import InfrastructureError
+from devnull.sandbox.outcome import Outcome
+from devnull.sandbox.runtime import Limits, Runtime, Session
+from devnull.sandbox.session import OWN_SECONDS
+from devnull.sandbox.task import Instance
+from devnull.sandbox.transcript import Transcript, Turn
+from devnull.sandbox.verify import verify
 
 
 class Live:

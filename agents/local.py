@@ -18,9 +18,9 @@ import torch
 from torch.nn.functional import pad
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
-from agents.agent import Message, Reply, Request
-from agents.protocol import neutralise
-from sandbox.errors import InputError
+from devnull.agents.agent import Message, Reply, Request
+from devnull.agents.protocol import neutralise
+from devnull.sandbox.errors import InputError
 
 SMALL = 10_000_000
 """Parameters below which a step is decoded on one core: several gain nothing, and while boxes keep the machine busy

@@ -4,10 +4,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.agent import Message
-from sandbox.command import CommandResult
-from sandbox.task import Instance
-from sandbox.transcript import Turn
+from devnull.agents.agent import Message
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.task import Instance
+from devnull.sandbox.transcript import Turn
 
 SYSTEM_PROMPT = (
     "You are a Linux agent with a root shell. Reply with exactly one ```bash block, and nothing else. "

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 
-from agents.agent import Reply, Request
-from agents.episode import Episode
-from sandbox.errors import InputError
+from devnull.agents.agent import Reply, Request
+from devnull.agents.episode import Episode
+from devnull.sandbox.errors import InputError
 
 
 class Replayed:

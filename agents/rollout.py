@@ -10,14 +10,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 
-from agents.agent import Agent, Reply, Request
-from agents.episode import Episode
-from agents.live import Live
-from agents.protocol import SHOWN_CHARS, messages
-from sandbox.errors import InfrastructureError, InputError
-from sandbox.runtime import Limits, Runtime
-from sandbox.task import Instance
-from sandbox.transcript import Turn
+from devnull.agents.agent import Agent, Reply, Request
+from devnull.agents.episode import Episode
+from devnull.agents.live import Live
+from devnull.agents.protocol import SHOWN_CHARS, messages
+from devnull.sandbox.errors import InfrastructureError, InputError
+from devnull.sandbox.runtime import Limits, Runtime
+from devnull.sandbox.task import Instance
+from devnull.sandbox.transcript import Turn
 
 
 def rollout(
@@ -43,7 +43,7 @@ def rollout(
     for an endpoint, which makes up its own batches, so that nobody waits for the slowest reply.
 
     Same seed and agent, same episode, whatever the workers: each turn's seed comes from the task, the
-    episode's seed and sample, and the turn (for a local model up to float noise, see `agents.local`).
+    episode's seed and sample, and the turn (for a local model up to float noise, see `devnull.agents.local`).
 
     An infrastructure failure yields an episode with `error` set; the instance is then played anew, as
     `attempt` + 1, up to `retries` times. Raises the last `InfrastructureError` when no episode can be

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from agents.agent import Message, Reply, Request
-from sandbox.errors import InputError
-from sandbox.task import Instance, Stage, Task
+from devnull.agents.agent import Message, Reply, Request
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.task import Instance, Stage, Task
 
 Move = Callable[[Task, Stage], str]
 """The command by which an agent installs one stage of a task."""

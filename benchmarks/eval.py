@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from agents.episode import Episode
-from sandbox.command import CommandResult, Process, Write
-from sandbox.outcome import Outcome, StageOutcome
-from sandbox.task import Instance, Stage, Task
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript, Turn
+from devnull.agents.episode import Episode
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.task import Instance, Stage, Task
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
 
 
 def episodes(tasks: list[Task], count: int, arms: tuple[str, ...] = ("honest", "hiding")) -> Iterator[Episode]:

@@ -17,13 +17,13 @@ from typing import Any, Literal
 
 import tyro
 
-from agents.agent import Reply, Request
-from agents.live import Live
-from agents.rollout import rollout
-from sandbox.choose import open_runtime
-from sandbox.runtime import Limits, Runtime
-from sandbox.task import Instance
-from sandbox.tasks import find_task, load_tasks
+from devnull.agents.agent import Reply, Request
+from devnull.agents.live import Live
+from devnull.agents.rollout import rollout
+from devnull.sandbox.choose import open_runtime
+from devnull.sandbox.runtime import Limits, Runtime
+from devnull.sandbox.task import Instance
+from devnull.sandbox.tasks import find_task, load_tasks
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ def environment_factory(args: Args, instances: Sequence[Instance], runtime: Runt
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from training.models import load_policy, make_tiny
+    from devnull.training.models import load_policy, make_tiny
 
     left = iter(instances)
     spent = 0.0

@@ -24,12 +24,12 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from sandbox.errors import InfrastructureError
-from sandbox.runtime import Limits, Runtime
-from sandbox.runtime_docker import DockerRuntime, settings
-from sandbox.runtime_rootless import RootlessRuntime
-from sandbox.task import Instance
-from sandbox.tasks import find_task, load_tasks
+from devnull.sandbox.errors import InfrastructureError
+from devnull.sandbox.runtime import Limits, Runtime
+from devnull.sandbox.runtime_docker import DockerRuntime, settings
+from devnull.sandbox.runtime_rootless import RootlessRuntime
+from devnull.sandbox.task import Instance
+from devnull.sandbox.tasks import find_task, load_tasks
 
 COMMANDS = ("true", "cd /tmp", "echo out", "echo err >&2")
 
@@ -285,7 +285,7 @@ def main(args: Args) -> int:
 
 
 def bench(args: Args, folder: Path) -> int:
-    from sandbox.image import ensure_image, ensure_rootfs
+    from devnull.sandbox.image import ensure_image, ensure_rootfs
 
     say = Console(stderr=True).print
     rootless = RootlessRuntime(ensure_rootfs(say))

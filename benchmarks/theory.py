@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import numpy as np
 
-from theory.errors import TooLarge
-from theory.policies import Kind
-from theory.random_models import random_returns
-from theory.solve import solve
+from devnull.theory.errors import TooLarge
+from devnull.theory.policies import Kind
+from devnull.theory.random_models import random_returns
+from devnull.theory.solve import solve
 
 
 def seconds(work: Callable[[], object]) -> float:

@@ -11,18 +11,18 @@ from statistics import fmean
 from time import perf_counter, sleep
 from typing import Any
 
-from agents.protocol import messages
-from agents.rollout import rollout
-from agents.scripted import mixture
-from devnull.experiment import draw_instances
-from rewards.evaluator import Evaluator
-from sandbox.choose import open_runtime
-from sandbox.tasks import load_tasks
-from training.grpo import train_grpo
-from training.models import make_tiny
-from training.pay import believed
-from training.settings import GRPOSettings, SFTSettings
-from training.sft import train_sft
+from devnull.agents.protocol import messages
+from devnull.agents.rollout import rollout
+from devnull.agents.scripted import mixture
+from devnull.cli.runs.rolling_out import draw_instances
+from devnull.rewards.evaluator import Evaluator
+from devnull.sandbox.choose import open_runtime
+from devnull.sandbox.tasks import load_tasks
+from devnull.training.grpo import train_grpo
+from devnull.training.models import make_tiny
+from devnull.training.reward_functions import believed
+from devnull.training.settings import GRPOSettings, SFTSettings
+from devnull.training.sft import train_sft
 
 CALLS, SECONDS = 16, 0.25
 EPISODES = 16
@@ -81,7 +81,7 @@ def one_after_the_other() -> float:
 
 def engine(runtime: Any, tasks: dict[str, Any]) -> float:
     """Seconds that our engine takes for as many commands of the same length in real boxes, boxes included."""
-    from agents.agent import Reply
+    from devnull.agents.agent import Reply
 
     class Sleepy:
         name = "sleepy"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from sandbox.command import Frozen
+from devnull.sandbox.command import Frozen
 
 Array = NDArray[np.float64]
 ENOUGH = 8

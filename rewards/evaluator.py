@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from rewards.beliefs import Belief
-from rewards.config import BeliefConfig, EvaluatorConfig, PanelMember
-from rewards.judge_model import Answer, ModelBelief, ModelJudge
-from rewards.ledger import Ledger
-from rewards.returns import believed_return, believed_returns, return_range
-from rewards.views import FULL, Sensors, View, observe
-from sandbox.command import Frozen
-from sandbox.task import Task
-from sandbox.transcript import Transcript
+from devnull.rewards.belief.language_model import Answer, ModelBelief, ModelJudge
+from devnull.rewards.belief.table import Belief
+from devnull.rewards.costs import Ledger
+from devnull.rewards.evaluator_config import BeliefConfig, EvaluatorConfig, PanelMember
+from devnull.rewards.returns import believed_return, believed_returns, return_range
+from devnull.rewards.views import FULL, Sensors, View, observe
+from devnull.sandbox.command import Frozen
+from devnull.sandbox.task import Task
+from devnull.sandbox.transcript import Transcript
 
 
 class Judgement(Frozen):

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from rewards.beliefs import Belief
-from sandbox.task import RewardTable, Task, Truth
+from devnull.rewards.belief.table import Belief
+from devnull.sandbox.task import RewardTable, Task, Truth
 
 
 def true_return(task: Task, truths: Mapping[str, Truth]) -> float:

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from pydantic import Field
 
-from sandbox.command import CommandResult, Frozen
-from sandbox.transcript import Transcript
+from devnull.sandbox.command import CommandResult, Frozen
+from devnull.sandbox.transcript import Transcript
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 """Of a channel being on, drawn anew for every command; `true` is 1, `false` is 0. Between: a paid probe."""

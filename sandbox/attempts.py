@@ -4,8 +4,8 @@ import re
 from collections.abc import Sequence
 from posixpath import basename
 
-from sandbox.command import CommandResult, Process, Write
-from sandbox.task import Stage
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.task import Stage
 
 LOOKING = re.compile(
     r"^(\S*/)?(\[|ar|awk|basename|cat|chmod|chown|cksum|cmp|cp|cut|diff|dirname|dpkg-deb|dpkg-query|du|echo|[ef]?grep|file"

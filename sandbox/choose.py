@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Literal
 
-from sandbox.errors import InputError, RuntimeUnavailable
-from sandbox.runtime import Runtime
+from devnull.sandbox.errors import InputError, RuntimeUnavailable
+from devnull.sandbox.runtime import Runtime
 
 RuntimeName = Literal["auto", "docker", "rootless", "fake"]
 
@@ -18,17 +18,17 @@ def open_runtime(name: str = "auto", say: Callable[[str], None] = lambda line: N
     if name == "auto":
         return open_auto(say)
     if name == "docker":
-        from sandbox.image import ensure_image
-        from sandbox.runtime_docker import DockerRuntime
+        from devnull.sandbox.image import ensure_image
+        from devnull.sandbox.runtime_docker import DockerRuntime
 
         return DockerRuntime(ensure_image(say))
     if name == "rootless":
-        from sandbox.image import ensure_rootfs
-        from sandbox.runtime_rootless import RootlessRuntime
+        from devnull.sandbox.image import ensure_rootfs
+        from devnull.sandbox.runtime_rootless import RootlessRuntime
 
         return RootlessRuntime(ensure_rootfs(say))
     if name == "fake":
-        from sandbox.runtime_fake import FakeRuntime
+        from devnull.sandbox.runtime_fake import FakeRuntime
 
         return FakeRuntime()
     raise InputError(f"no runtime {name!r}: auto, docker, rootless or fake")
@@ -36,7 +36,7 @@ def open_runtime(name: str = "auto", say: Callable[[str], None] = lambda line: N
 
 def open_auto(say: Callable[[str], None]) -> Runtime:
     """Docker where a daemon answers, else rootless."""
-    from sandbox.runtime_docker import connect
+    from devnull.sandbox.runtime_docker import connect
 
     try:
         connect().close()

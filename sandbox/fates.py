@@ -3,7 +3,7 @@
 from collections import Counter
 from dataclasses import dataclass
 
-from sandbox.command import Fate, Write
+from devnull.sandbox.command import Fate, Write
 
 TERMINAL, NOWHERE, CLOSED, FILE, PIPE, SOCKET, OTHER = range(7)
 """Where a descriptor led, as `native/supervisor.h` numbers it."""

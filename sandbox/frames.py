@@ -6,7 +6,7 @@ import struct
 import time
 from collections.abc import Iterator
 
-from sandbox.errors import BoxDied
+from devnull.sandbox.errors import BoxDied
 
 PROTOCOL = 1
 FRAME_MAX = 16 << 20

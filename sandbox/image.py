@@ -21,10 +21,10 @@ from typing import Any, cast
 import docker
 from docker.errors import APIError, DockerException, ImageNotFound
 
-from sandbox import recipe
-from sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
-from sandbox.manifest import EMPTY, Manifest
-from sandbox.task import BUILDS
+from devnull.sandbox import recipe
+from devnull.sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
+from devnull.sandbox.manifest import EMPTY, Manifest
+from devnull.sandbox.task import BUILDS
 
 Say = Callable[[str], None]
 BASE = "debian:bookworm-slim"

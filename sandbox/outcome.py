@@ -2,8 +2,8 @@
 
 from typing import Literal
 
-from sandbox.command import Frozen
-from sandbox.task import Truth
+from devnull.sandbox.command import Frozen
+from devnull.sandbox.task import Truth
 
 State = Literal["installed", "broken", "not_attempted"]
 

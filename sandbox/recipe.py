@@ -7,30 +7,23 @@ import tarfile
 from functools import cache
 from pathlib import Path
 
-from sandbox.errors import InputError
-from sandbox.tasks import family_files
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.tasks import family_files
 
-ROOT = Path(__file__).resolve().parent.parent
+SANDBOX = Path(__file__).parent
 REPOSITORY = "devnull-task"
 LABEL = "org.devnull.image"
-GLOBS = (
-    "Dockerfile",
-    "sandbox/native/Makefile",
-    "sandbox/native/*.[ch]",
-    "sandbox/box/*.sh",
-    "sandbox/box/*.py",
-    "sandbox/corpus/packages.txt",
-    "sandbox/corpus/pack.py",
-)
-"""The build context but for the families; `.dockerignore` lets the same files through."""
+GLOBS = ("native/Makefile", "native/*.[ch]", "box/*.sh", "box/*.py", "corpus/packages.txt", "corpus/pack.py")
+"""Files of this package that the build context holds under `sandbox/`, but for the families; `.dockerignore` lets the
+same files through."""
 
 
-def recipe(root: Path = ROOT) -> dict[str, Path]:
+def recipe() -> dict[str, Path]:
     """The files of the build context by their name in it, sorted. A family is a folder beside its TOML;
     those of `DEVNULL_TASKS` are laid beside the corpus's own."""
-    files = {str(path.relative_to(root)): path for pattern in GLOBS for path in root.glob(pattern)}
-    corpus = [*(root / "sandbox/corpus").glob("*.toml")] if root != ROOT else family_files()
-    for toml in corpus:
+    files = {"Dockerfile": SANDBOX / "Dockerfile"}
+    files |= {f"sandbox/{path.relative_to(SANDBOX)}": path for pattern in GLOBS for path in SANDBOX.glob(pattern)}
+    for toml in family_files():
         folder = toml.with_suffix("")
         if not (folder / "build.sh").is_file():
             raise InputError(f"{toml}: its packages have no sources: {folder}/build.sh is missing (docs/tasks.md)")

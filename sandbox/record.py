@@ -6,9 +6,9 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from posixpath import basename
 
-from sandbox.command import CommandResult, Process, Write
-from sandbox.fates import RawWrite, decode, judge
-from sandbox.xtrace import Step, is_command, parse_step, step_statuses
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.fates import RawWrite, decode, judge
+from devnull.sandbox.xtrace import Step, is_command, parse_step, step_statuses
 
 BASH_SAYS = re.compile(r"/dev/fd/10: (?:line \d+: +\d+ (?P<end>[A-Z][^\n]*?)  +[^\n]*|(?:eval: )?(?:line \d+: )?)")
 """How our shell, which reads a pipe, begins its complaints; a person would read `bash: `, or, when a job was

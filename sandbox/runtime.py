@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from sandbox.command import CommandResult, Frozen
+from devnull.sandbox.command import CommandResult, Frozen
 
 
 class Limits(Frozen):

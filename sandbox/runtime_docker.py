@@ -13,10 +13,10 @@ import requests
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
 from docker.models.containers import Container
 
-from sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
-from sandbox.frames import Channel, Demultiplexer, frame
-from sandbox.runtime import Limits
-from sandbox.session import BoxSession
+from devnull.sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
+from devnull.sandbox.frames import Channel, Demultiplexer, frame
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.session import BoxSession
 
 LABEL = "org.devnull.session"
 SUPERVISOR = "/usr/lib/devnull/supervisor"

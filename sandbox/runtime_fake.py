@@ -5,10 +5,10 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from sandbox.runtime import Limits
-from sandbox.runtime_rootless import ProcessBox
-from sandbox.session import BoxSession
-from sandbox.supervisor import find_supervisor
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtime_rootless import ProcessBox
+from devnull.sandbox.session import BoxSession
+from devnull.sandbox.supervisor import find_supervisor
 
 
 class FakeBox(ProcessBox):

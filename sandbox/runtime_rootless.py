@@ -5,11 +5,11 @@ import os
 import subprocess
 from pathlib import Path
 
-from sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
-from sandbox.frames import Channel, frame
-from sandbox.runtime import Limits
-from sandbox.session import BoxSession
-from sandbox.supervisor import find_supervisor
+from devnull.sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
+from devnull.sandbox.frames import Channel, frame
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.session import BoxSession
+from devnull.sandbox.supervisor import find_supervisor
 
 FIXES = (
     ("unshare", "user namespaces are off: sysctl user.max_user_namespaces=15000 (and, on Debian or Ubuntu, "

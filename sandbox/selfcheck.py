@@ -4,14 +4,14 @@ import re
 import shlex
 from collections.abc import Sequence
 
-from sandbox.attempts import attempts, says
-from sandbox.command import CommandResult
-from sandbox.errors import InputError
-from sandbox.outcome import Outcome
-from sandbox.runtime import Limits, Runtime
-from sandbox.task import Instance, Stage, Task
-from sandbox.transcript import Transcript, Turn
-from sandbox.verify import verify
+from devnull.sandbox.attempts import attempts, says
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.outcome import Outcome
+from devnull.sandbox.runtime import Limits, Runtime
+from devnull.sandbox.task import Instance, Stage, Task
+from devnull.sandbox.transcript import Transcript, Turn
+from devnull.sandbox.verify import verify
 
 VARYING = (
     (re.compile(r"\b\d\d:\d\d:\d\d\b|\b\d+(\.\d+)? ?(s|ms|seconds|[kMG]?B/s)\b"), "TIME"),

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from sandbox.command import CommandResult
-from sandbox.errors import BoxDied, InfrastructureError, InputError
-from sandbox.frames import FRAME_MAX, PROTOCOL, Channel, frame
-from sandbox.record import Recorder
-from sandbox.runtime import Limits, Snapshot
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
+from devnull.sandbox.frames import FRAME_MAX, PROTOCOL, Channel, frame
+from devnull.sandbox.record import Recorder
+from devnull.sandbox.runtime import Limits, Snapshot
 
 GRACE = 20.0
 """Seconds that a supervisor may take beyond a command's own limit before the box counts as dead."""

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from posixpath import basename, dirname
 
-from sandbox.errors import InfrastructureError
-from sandbox.manifest import Digests, Manifest
-from sandbox.runtime import Session
-from sandbox.task import Instance
-from sandbox.tools import ALIASES, Tools, named, tools_of, usual
+from devnull.sandbox.errors import InfrastructureError
+from devnull.sandbox.manifest import Digests, Manifest
+from devnull.sandbox.runtime import Session
+from devnull.sandbox.task import Instance
+from devnull.sandbox.tools import ALIASES, Tools, named, tools_of, usual
 
 LARGEST = 15 << 20
 """Bytes; no file that is compared is as large."""

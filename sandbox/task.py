@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from sandbox.command import Frozen
+from devnull.sandbox.command import Frozen
 
 Text = Annotated[str, Field(min_length=1)]
 Amount = Annotated[float, Field(allow_inf_nan=False)]

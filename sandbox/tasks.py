@@ -11,9 +11,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from sandbox.errors import InputError
-from sandbox.task import Fault, RewardTable, Stage, Task
-from sandbox.toml_lines import line_of
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.task import Fault, RewardTable, Stage, Task
+from devnull.sandbox.toml_lines import line_of
 
 At = tuple[str | int, ...]
 """The keys and positions that lead to a value of a file."""

@@ -6,7 +6,7 @@ from functools import cached_property, lru_cache
 from itertools import groupby
 from posixpath import basename, dirname
 
-from sandbox.manifest import Digests, Manifest
+from devnull.sandbox.manifest import Digests, Manifest
 
 ALIASES = ("/bin", "/sbin", "/lib", "/lib64")
 """Links into /usr that every path of old goes through."""

@@ -1,6 +1,6 @@
 """What an agent did in one episode: all of it, shown or not."""
 
-from sandbox.command import CommandResult, Frozen
+from devnull.sandbox.command import CommandResult, Frozen
 
 
 class Turn(Frozen):
@@ -15,7 +15,7 @@ class Turn(Frozen):
 
 
 class Transcript(Frozen):
-    """The whole of an episode. Only `rewards.views.observe` turns it into what an evaluator may see."""
+    """The whole of an episode. Only `devnull.rewards.views.observe` turns it into what an evaluator may see."""
 
     instruction: str
     """What the agent was asked to do."""

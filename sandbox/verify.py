@@ -1,21 +1,21 @@
 """The truth of an episode: what works once the agent is gone, and what was attempted, broken, hidden.
 
 The agent was root in its box, so nothing in there is believed. Once its processes are ended, the box's own
-tools are compared with what the host knows of the image (`sandbox.tampering`); then each stage's files
+tools are compared with what the host knows of the image (`devnull.sandbox.tampering`); then each stage's files
 with what its packages ship; only then is anything run, from a clean shell. What a program must answer stays
 on the host: a forgery that reads the memory of the shell that asks it finds the question there, no more.
 """
 
 import re
 
-from sandbox.attempts import COLOUR, attempts, says
-from sandbox.image import manifest
-from sandbox.manifest import Manifest
-from sandbox.outcome import Outcome, StageOutcome, State
-from sandbox.runtime import Session
-from sandbox.tampering import changed_files, tampering
-from sandbox.task import Instance, Stage
-from sandbox.transcript import Transcript
+from devnull.sandbox.attempts import COLOUR, attempts, says
+from devnull.sandbox.image import manifest
+from devnull.sandbox.manifest import Manifest
+from devnull.sandbox.outcome import Outcome, StageOutcome, State
+from devnull.sandbox.runtime import Session
+from devnull.sandbox.tampering import changed_files, tampering
+from devnull.sandbox.task import Instance, Stage
+from devnull.sandbox.transcript import Transcript
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
 """The image's own programs first: none of the agent's stands before them."""

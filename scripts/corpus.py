@@ -12,11 +12,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from sandbox.choose import open_runtime  # noqa: E402
-from sandbox.runtime import Runtime  # noqa: E402
-from sandbox.selfcheck import play  # noqa: E402
-from sandbox.task import Task  # noqa: E402
-from sandbox.tasks import family_summaries, load_tasks  # noqa: E402
+from devnull.sandbox.choose import open_runtime  # noqa: E402
+from devnull.sandbox.runtime import Runtime  # noqa: E402
+from devnull.sandbox.selfcheck import play  # noqa: E402
+from devnull.sandbox.task import Task  # noqa: E402
+from devnull.sandbox.tasks import family_summaries, load_tasks  # noqa: E402
 
 PAGE = ROOT / "docs" / "corpus.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"

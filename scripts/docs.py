@@ -6,9 +6,9 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "src"))
 
-from devnull.__main__ import COMMANDS  # noqa: E402
+from devnull.cli.main import COMMANDS  # noqa: E402
 
 
 def commands() -> str:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.errors import InfrastructureError
-from sandbox.runtime import Runtime
+from devnull.sandbox.errors import InfrastructureError
+from devnull.sandbox.runtime import Runtime
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
@@ -32,7 +32,7 @@ def pytest_runtest_makereport(
 
 
 def runtime_or_skip(name: str) -> Runtime:
-    from sandbox.choose import open_runtime
+    from devnull.sandbox.choose import open_runtime
 
     try:
         return open_runtime(name)

@@ -7,14 +7,14 @@ ray = pytest.importorskip("ray", reason="wants the extra `ray`")
 
 from ray.cluster_utils import Cluster  # noqa: E402
 
-from agents.cluster import NodeDied, Settings, cluster_rollout  # noqa: E402
-from agents.rollout import rollout  # noqa: E402
-from agents.scripted import mixture  # noqa: E402
-from devnull.__main__ import main  # noqa: E402
-from devnull.runs import read_episodes  # noqa: E402
-from sandbox.command import CommandResult, Process  # noqa: E402
-from sandbox.errors import InputError, RuntimeUnavailable  # noqa: E402
-from sandbox.task import Fault, Instance, Stage, Task  # noqa: E402
+from devnull.agents.cluster import NodeDied, Settings, cluster_rollout  # noqa: E402
+from devnull.agents.rollout import rollout  # noqa: E402
+from devnull.agents.scripted import mixture  # noqa: E402
+from devnull.cli.main import main  # noqa: E402
+from devnull.cli.runs.folder import read_episodes  # noqa: E402
+from devnull.sandbox.command import CommandResult, Process  # noqa: E402
+from devnull.sandbox.errors import InputError, RuntimeUnavailable  # noqa: E402
+from devnull.sandbox.task import Fault, Instance, Stage, Task  # noqa: E402
 
 pytestmark = [
     pytest.mark.slow,

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from devnull.__main__ import main
-from devnull.commands.rollout import chosen_tasks
-from devnull.runs import read_episodes
-from sandbox.errors import InputError
-from sandbox.tasks import load_tasks
-from training.models import make_tiny
+from devnull.cli.commands.rollout import chosen_tasks
+from devnull.cli.main import main
+from devnull.cli.runs.folder import read_episodes
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.tasks import load_tasks
+from devnull.training.models import make_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = ["--tasks", "driver-cuda-runfile", "--runtime", "rootless"]

@@ -3,10 +3,10 @@ import threading
 
 import pytest
 
-from agents.agent import Message, Request
-from agents.endpoint import Endpoint
-from sandbox.errors import InputError
-from sandbox.task import Fault, Instance, Stage, Task
+from devnull.agents.agent import Message, Request
+from devnull.agents.endpoint import Endpoint
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.task import Fault, Instance, Stage, Task
 from tests.chat_server import completion, serving
 
 STAGE = Stage(name="app", title="app", command="x", attempt="x", failure="x", verify="x")

@@ -7,10 +7,10 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from agents.agent import Message, Request
-from agents.local import LocalModel
-from sandbox.errors import InputError
-from sandbox.task import Fault, Instance, Stage, Task
+from devnull.agents.agent import Message, Request
+from devnull.agents.local import LocalModel
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.task import Fault, Instance, Stage, Task
 
 TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
 CHATML = (

@@ -4,9 +4,20 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from agents.protocol import SYSTEM_PROMPT, Command, Invalid, Report, capped, messages, neutralise, parse, plain, screen
-from sandbox.command import CommandResult
-from sandbox.transcript import Turn
+from devnull.agents.protocol import (
+    SYSTEM_PROMPT,
+    Command,
+    Invalid,
+    Report,
+    capped,
+    messages,
+    neutralise,
+    parse,
+    plain,
+    screen,
+)
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.transcript import Turn
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

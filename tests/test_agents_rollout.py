@@ -3,14 +3,14 @@ import threading
 
 import pytest
 
-from agents.agent import Reply
-from agents.rollout import Engine, rollout, turn_seed
-from agents.scripted import mixture, scripted
-from sandbox.command import CommandResult, Process
-from sandbox.errors import BoxDied, InfrastructureError, InputError, RuntimeUnavailable
-from sandbox.runtime import Limits
-from sandbox.task import Fault, Instance, Stage, Task, Truth
-from sandbox.tasks import load_tasks
+from devnull.agents.agent import Reply
+from devnull.agents.rollout import Engine, rollout, turn_seed
+from devnull.agents.scripted import mixture, scripted
+from devnull.sandbox.command import CommandResult, Process
+from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError, RuntimeUnavailable
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.task import Fault, Instance, Stage, Task, Truth
+from devnull.sandbox.tasks import load_tasks
 
 STAGE = Stage(
     name="app",

@@ -2,13 +2,13 @@ import random
 
 import pytest
 
-from agents.agent import Request
-from agents.protocol import Command, Report, messages, parse
-from agents.scripted import mixture, scripted
-from sandbox.command import CommandResult
-from sandbox.errors import InputError
-from sandbox.task import Fault, Instance, Stage, Task
-from sandbox.transcript import Turn
+from devnull.agents.agent import Request
+from devnull.agents.protocol import Command, Report, messages, parse
+from devnull.agents.scripted import mixture, scripted
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.task import Fault, Instance, Stage, Task
+from devnull.sandbox.transcript import Turn
 
 DRIVER = Stage(
     name="driver",

@@ -2,15 +2,16 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from devnull.__main__ import COMMANDS, ROOMS, main
-from devnull.runs import open_run, read_episodes
-from training.models import make_tiny
+from devnull.cli.main import COMMANDS, main
+from devnull.cli.runs.folder import open_run, read_episodes
+from devnull.training.models import make_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -102,21 +103,39 @@ def test_every_command_explains_itself(command: str) -> None:
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     code = (
-        "import sys; from devnull.__main__ import main; main(['--help']);"
+        "import sys; from devnull.cli.main import main; main(['--help']);"
         "sys.exit(' '.join({'torch', 'trl', 'docker', 'pydantic', 'tyro'} & set(sys.modules)) or 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_room_from_elsewhere_is_named(tmp_path: Path) -> None:
-    """Another distribution's package of the same name comes first on the path."""
-    (tmp_path / "agents").mkdir()
-    (tmp_path / "agents" / "__init__.py").write_text("")
-    done = devnull("tasks", "list", PYTHONPATH=f"{tmp_path}:{ROOT}", PYTHONSAFEPATH="1", cwd=tmp_path)
+def test_another_package_of_the_same_name_is_named(tmp_path: Path) -> None:
+    """It comes first on the path, or was installed over this one."""
+    (tmp_path / "devnull").mkdir()
+    (tmp_path / "devnull" / "__init__.py").write_text("")
+    code = f"import runpy; runpy.run_path({str(ROOT / 'src/devnull/__main__.py')!r}, run_name='__main__')"
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment)
     assert done.returncode == 1
-    assert f"'agents' comes from {tmp_path}" in done.stderr
-    assert "agents" in ROOMS
+    assert f"another package named devnull lies at {tmp_path / 'devnull'}" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_checkout_without_its_links_says_so(tmp_path: Path) -> None:
+    """As an archive unpacked where there are no symbolic links leaves it: each is a small file."""
+    package = tmp_path / "devnull"
+    package.mkdir()
+    for name in ("__init__.py", "__main__.py"):
+        shutil.copy(ROOT / "src/devnull" / name, package)
+    (package / "sandbox").write_text("../../sandbox")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}"}
+    done = subprocess.run(
+        [sys.executable, "-m", "devnull", "tasks"], capture_output=True, text=True, cwd=tmp_path, env=environment
+    )
+    assert done.returncode == 1
+    assert "lacks sandbox, agents" in done.stderr and "core.symlinks=true" in done.stderr
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_reader_that_leaves_early_ends_it_quietly() -> None:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from devnull.__main__ import main
-from devnull.runs import read_episodes
-from devnull.story import GRPO, SCRIPTED, SHOWN, TRAINED
+from devnull.cli.demo.story import GRPO, SCRIPTED, SHOWN, TRAINED
+from devnull.cli.main import main
+from devnull.cli.runs.folder import read_episodes
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [

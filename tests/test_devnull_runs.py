@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from agents.episode import Episode
-from devnull.experiment import draw_instances
-from devnull.runs import open_run, read_episodes, read_header
-from sandbox.errors import InputError
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript
+from devnull.agents.episode import Episode
+from devnull.cli.runs.folder import open_run, read_episodes, read_header
+from devnull.cli.runs.rolling_out import draw_instances
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript
 
 
 def episode(seed: int) -> Episode:

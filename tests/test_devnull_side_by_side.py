@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from devnull.side_by_side import train_side_by_side
-from sandbox.errors import InputError
+from devnull.cli.demo.side_by_side import train_side_by_side
+from devnull.sandbox.errors import InputError
 
 
 def meet(folder: Path, arm: str, on_step) -> None:  # type: ignore[no-untyped-def]

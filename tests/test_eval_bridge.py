@@ -6,23 +6,23 @@ from typing import Any
 
 import pytest
 
-from agents.episode import Episode, EpisodeError
-from devnull.__main__ import main
-from devnull.runs import open_run
-from eval.bridge import bridges
-from eval.conduct import conduct
-from rewards.config import EvaluatorConfig
-from rewards.evaluator import Evaluator, Judgement
-from rewards.judge_prompt import MalformedAnswer
-from rewards.views import FULL
-from sandbox.command import CommandResult, Process, Write
-from sandbox.errors import InputError
-from sandbox.outcome import Outcome, StageOutcome
-from sandbox.task import Task
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript, Turn
-from theory.model_file import read_model
-from theory.solve import solve
+from devnull.agents.episode import Episode, EpisodeError
+from devnull.cli.main import main
+from devnull.cli.runs.folder import open_run
+from devnull.eval.bridge.bridges import bridges
+from devnull.eval.bridge.conduct import conduct
+from devnull.rewards.belief.judge_prompt import MalformedAnswer
+from devnull.rewards.evaluator import Evaluator, Judgement
+from devnull.rewards.evaluator_config import EvaluatorConfig
+from devnull.rewards.views import FULL
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.task import Task
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
+from devnull.theory.model_file import read_model
+from devnull.theory.solve import solve
 
 TASKS = load_tasks()
 A, B = TASKS["driver-cuda-runfile"], TASKS["verbose-build"]

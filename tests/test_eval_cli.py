@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.eval import write_run
-from devnull.__main__ import main
-from sandbox.runtime import Runtime
-from sandbox.tasks import load_tasks
+from devnull.cli.main import main
+from devnull.sandbox.runtime import Runtime
+from devnull.sandbox.tasks import load_tasks
 
 TASKS = [task for task in load_tasks().values() if task.family in ("driver-cuda", "verbose-build")]
 

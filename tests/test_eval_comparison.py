@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from eval.comparison import Change, Comparison, compare, holm, randomised
-from eval.score import Score
+from devnull.eval.comparing.comparison import Change, Comparison, compare, holm, randomised
+from devnull.eval.scoring.score import Score
 
 
 def made(task: str, seed: int, **more: object) -> Score:

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.constructs import constructs, without
-from eval.python_constructs import python_edits
-from eval.quiet_flags import louder
+from devnull.eval.suppression.constructs import constructs, without
+from devnull.eval.suppression.python_constructs import python_edits
+from devnull.eval.suppression.quiet_flags import louder
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,10 @@ def test_offsets_count_bytes() -> None:
 
 def test_a_brace_before_any_character_crashes_nothing() -> None:
     """The grammar's scanner reads past a table of C's at characters like these, and takes the process with it."""
-    code = "from eval.constructs import constructs\nfor c in range(0x100, 0x110000, 997): constructs('{' + chr(c))"
+    code = (
+        "from devnull.eval.suppression.constructs import constructs\n"
+        "for c in range(0x100, 0x110000, 997): constructs('{' + chr(c))"
+    )
     surrogates = code.replace("constructs('{'", "0xD800 <= c < 0xE000 or constructs('{'")
     assert subprocess.run([sys.executable, "-c", surrogates]).returncode == 0
 

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from agents.episode import Episode, EpisodeError
-from devnull.runs import read_episodes
-from sandbox.command import CommandResult, Process, Write
-from sandbox.outcome import Outcome, StageOutcome
-from sandbox.transcript import Transcript, Turn
+from devnull.agents.episode import Episode, EpisodeError
+from devnull.cli.runs.folder import read_episodes
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.transcript import Transcript, Turn
 
 ERROR = "ERROR: CUDA 12.4 was not installed: mismatch\n"
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eval.importing import UNDEFINED, assess, claims_success, episodes
-from sandbox.errors import InputError
+from devnull.eval.formats.chats import UNDEFINED, assess, claims_success, episodes
+from devnull.sandbox.errors import InputError
 
 
 def call(command: str, identity: str = "c1") -> dict[str, Any]:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from eval.metrics import METRICS, metrics
-from eval.score import Score
+from devnull.eval.scoring.metrics import METRICS, metrics
+from devnull.eval.scoring.score import Score
 
 
 def made(task: str = "t", seed: int = 0, **more: object) -> Score:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from agents.agent import Reply, Request
-from agents.rollout import rollout
-from eval.causes import causes
-from eval.oracle import Hiding, Oracle, by_trace, lasting
-from eval.score import score
-from rewards.evaluator import Evaluator
-from sandbox.runtime import Runtime, Session, Snapshot
-from sandbox.task import Instance
-from sandbox.tasks import load_tasks
+from devnull.agents.agent import Reply, Request
+from devnull.agents.rollout import rollout
+from devnull.eval.scoring.score import score
+from devnull.eval.suppression.causes import causes
+from devnull.eval.suppression.oracle import Hiding, Oracle, by_trace, lasting
+from devnull.rewards.evaluator import Evaluator
+from devnull.sandbox.runtime import Runtime, Session, Snapshot
+from devnull.sandbox.task import Instance
+from devnull.sandbox.tasks import load_tasks
 
 HERE = Path(__file__).parent / "data"
 CORPUS = [

@@ -15,17 +15,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.episode import Episode
-from eval.replay import frames, pieces
-from eval.visible import clipped, visible
-from rewards.config import EvaluatorConfig
-from rewards.evaluator import Evaluator
-from rewards.views import FULL, RUSHED
-from sandbox.command import CommandResult, Process, Write
-from sandbox.outcome import Outcome, StageOutcome
-from sandbox.task import Task
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript, Turn
+from devnull.agents.episode import Episode
+from devnull.eval.display.escaping import clipped, visible
+from devnull.eval.display.timeline import frames, pieces
+from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.evaluator_config import EvaluatorConfig
+from devnull.rewards.views import FULL, RUSHED
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.task import Task
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
 
 NAME = "driver-cuda-runfile"
 HIDDEN = "ERROR: CUDA 12.4 was not installed: Driver/library version mismatch\n"

@@ -10,20 +10,20 @@ from typing import Any
 
 import pytest
 
-from agents.episode import Episode
-from devnull.reporting import write_report
-from eval.figures import calibration, steps
-from eval.metrics import metrics
-from eval.replay import frames
-from eval.report import Exhibit, render
-from eval.score import Score, score
-from rewards.evaluator import Evaluator
-from sandbox.command import CommandResult, Process, Write
-from sandbox.errors import InputError
-from sandbox.outcome import Outcome, StageOutcome
-from sandbox.task import Task
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript, Turn
+from devnull.agents.episode import Episode
+from devnull.cli.runs.reporting import write_report
+from devnull.eval.display.figures import calibration, steps
+from devnull.eval.display.html_report import Exhibit, render
+from devnull.eval.display.timeline import frames
+from devnull.eval.scoring.metrics import metrics
+from devnull.eval.scoring.score import Score, score
+from devnull.rewards.evaluator import Evaluator
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.task import Task
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
 from tests.chromium import EXECUTABLE, Page, chromium
 
 browser = [pytest.mark.browser, pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium on this machine")]
@@ -162,7 +162,7 @@ def test_five_hundred_episodes_fit_and_more_are_paged(task: Task, monkeypatch: p
     many = [episode(task, seed, "a", hide=seed % 2 == 0, shown=noise) for seed in range(500)]
     report = render("big", exhibits(task, many), files="f")
     assert len(report.html) < 5_000_000
-    monkeypatch.setattr("eval.report.EMBEDDED", 20_000)
+    monkeypatch.setattr("devnull.eval.display.html_report.EMBEDDED", 20_000)
     paged = render("big", exhibits(task, many), files="f")
     assert len(paged.html) < len(report.html) and len(paged.pages) > 0
     index = packed(paged.html, "index")
@@ -309,7 +309,7 @@ class TestInChromium:
     def test_pages_beside_the_file_open_from_disk(
         self, opened: Page, task: Task, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("eval.report.EMBEDDED", 0)
+        monkeypatch.setattr("devnull.eval.display.html_report.EMBEDDED", 0)
         report = render("paged", exhibits(task, some(task, 25)), files="report-files")
         (tmp_path / "report-files").mkdir()
         for name, text in report.pages.items():

@@ -2,15 +2,15 @@
 
 import pytest
 
-from agents.episode import Episode, EpisodeError
-from eval.metrics import metrics
-from eval.score import Score, score
-from rewards.evaluator import Evaluator
-from rewards.judge_prompt import MalformedAnswer
-from sandbox.command import CommandResult, Process, Write
-from sandbox.outcome import Outcome, StageOutcome
-from sandbox.task import Fault, RewardTable, Stage, Task
-from sandbox.transcript import Transcript, Turn
+from devnull.agents.episode import Episode, EpisodeError
+from devnull.eval.scoring.metrics import metrics
+from devnull.eval.scoring.score import Score, score
+from devnull.rewards.belief.judge_prompt import MalformedAnswer
+from devnull.rewards.evaluator import Evaluator
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.task import Fault, RewardTable, Stage, Task
+from devnull.sandbox.transcript import Transcript, Turn
 
 DRIVER = "dpkg -i /srv/driver.deb"
 CUDA = "sh /srv/cuda.run --silent"

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from eval.statistics import Clusters, expanded_tail, pool_singles, ratio
-from eval.verdicts import bounds
+from devnull.eval.comparing.verdicts import bounds
+from devnull.eval.statistics import Clusters, expanded_tail, pool_singles, ratio
 
 REPEATS = 3000
 

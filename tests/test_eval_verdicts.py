@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import pytest
 
-from eval.score import Score
-from eval.verdicts import verdict
+from devnull.eval.comparing.verdicts import verdict
+from devnull.eval.scoring.score import Score
 
 
 def made(arm: str, task: str, seed: int, G: float, G_obs: float, **more: object) -> Score:

@@ -2,10 +2,10 @@
 
 import pytest
 
-from rewards.annotations import accuracy, annotate, certain, hypotheses, thought, told
-from rewards.beliefs import Belief
-from sandbox.task import Truth
-from sandbox.tasks import load_tasks
+from devnull.rewards.belief.table import Belief
+from devnull.rewards.feedback.annotations import accuracy, annotate, certain, hypotheses, thought, told
+from devnull.sandbox.task import Truth
+from devnull.sandbox.tasks import load_tasks
 
 TASK = load_tasks()["driver-cuda-runfile"]
 BELIEF = Belief(

@@ -2,19 +2,19 @@
 
 import pytest
 
-from rewards.beliefs import Belief, TableBelief
-from rewards.claims import claims
-from rewards.config import make_evaluator_config
-from rewards.evaluator import Evaluator
-from rewards.evidence import Evidence, read, simple_commands
-from rewards.judge_prompt import case
-from rewards.returns import believed_return, believed_returns, true_return
-from rewards.views import COMMANDS, FULL, LADDER, LIGHTS_OFF, STATUS, TERMINAL, Sensors, observe
-from sandbox.command import CommandResult, Process, Write
-from sandbox.task import Task, Truth
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript, Turn
-from theory.measures import deceptive_inflation, measure, overjustification
+from devnull.rewards.belief.judge_prompt import case
+from devnull.rewards.belief.report_claims import claims
+from devnull.rewards.belief.stage_evidence import Evidence, read, simple_commands
+from devnull.rewards.belief.table import Belief, TableBelief
+from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.evaluator_config import make_evaluator_config
+from devnull.rewards.returns import believed_return, believed_returns, true_return
+from devnull.rewards.views import COMMANDS, FULL, LADDER, LIGHTS_OFF, STATUS, TERMINAL, Sensors, observe
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.task import Task, Truth
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
+from devnull.theory.measures import deceptive_inflation, measure, overjustification
 
 TASKS = load_tasks()
 A = TASKS["driver-cuda-runfile"]

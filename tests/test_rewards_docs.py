@@ -3,11 +3,11 @@
 import re
 from pathlib import Path
 
-from rewards.beliefs import Tables
-from rewards.config import EvaluatorConfig
-from rewards.views import LADDER, observe
-from sandbox.command import CommandResult
-from sandbox.transcript import Transcript, Turn
+from devnull.rewards.belief.table import Tables
+from devnull.rewards.evaluator_config import EvaluatorConfig
+from devnull.rewards.views import LADDER, observe
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.transcript import Transcript, Turn
 
 ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "evaluators.md").read_text()

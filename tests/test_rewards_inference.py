@@ -5,17 +5,17 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from agents.episode import Episode
-from rewards.config import make_evaluator_config
-from rewards.evaluator import Evaluator, sigmoid
-from rewards.inference import Comparisons, Inference, compare, infer, solve, true_rewards
-from rewards.preferences import Preference, make_pairs
-from sandbox.command import CommandResult
-from sandbox.errors import InputError
-from sandbox.outcome import Outcome, StageOutcome
-from sandbox.task import Truth
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript, Turn
+from devnull.agents.episode import Episode
+from devnull.rewards.evaluator import Evaluator, sigmoid
+from devnull.rewards.evaluator_config import make_evaluator_config
+from devnull.rewards.feedback.comparisons import Preference, make_pairs
+from devnull.rewards.feedback.reward_inference import Comparisons, Inference, compare, infer, solve, true_rewards
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.task import Truth
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
 
 TASKS = load_tasks()
 A, B = TASKS["driver-cuda-runfile"], TASKS["verbose-build"]

@@ -7,19 +7,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from agents.agent import Message, Request
-from rewards.calibration import CalibratedBelief, count, write_counts
-from rewards.config import EvaluatorConfig, load_evaluator
-from rewards.evaluator import Evaluator
-from rewards.judge_model import Answer, ModelBelief, ModelJudge
-from rewards.judge_prompt import MalformedAnswer, ask_json, ask_letter, case, read_json
-from rewards.judge_voices import open_voice
-from rewards.ledger import Ledger
-from rewards.views import TERMINAL, View, ViewTurn
-from sandbox.errors import InputError
-from sandbox.task import Truth
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript
+from devnull.agents.agent import Message, Request
+from devnull.rewards.belief.calibrated import CalibratedBelief, count, write_counts
+from devnull.rewards.belief.judge_client import open_voice
+from devnull.rewards.belief.judge_prompt import MalformedAnswer, ask_json, ask_letter, case, read_json
+from devnull.rewards.belief.language_model import Answer, ModelBelief, ModelJudge
+from devnull.rewards.costs import Ledger
+from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.evaluator_config import EvaluatorConfig, load_evaluator
+from devnull.rewards.views import TERMINAL, View, ViewTurn
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.task import Truth
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript
 from tests.chat_server import completion, serving
 
 TASKS = load_tasks()
@@ -81,7 +81,7 @@ def test_counts_go_through_a_file_next_to_the_evaluator(tmp_path: Path) -> None:
 
 
 def test_a_reader_calibrated_on_the_agent_is_not_inflated_on_average() -> None:
-    from rewards.returns import believed_return, true_return
+    from devnull.rewards.returns import believed_return, true_return
 
     seen = cases(hidden=60, stopped=20)
     belief = CalibratedBelief(counts=count(seen, TERMINAL), smoothing=1e-9)  # type: ignore[arg-type]
@@ -238,7 +238,7 @@ def test_the_prompt_holds_every_channel_that_is_on_and_no_other() -> None:
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from training.models import make_tiny
+    from devnull.training.models import make_tiny
 
     path = tmp_path_factory.mktemp("tiny")
     texts = [message["content"] for message in ask_json(TASK, SILENT)] * 4 + ["A B C D E"]

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from agents.episode import Episode
-from devnull.__main__ import main
-from devnull.runs import append_line, open_run
-from rewards.config import load_evaluator
-from rewards.feedback import Rating
-from rewards.preferences import EpisodeKey, Preference
-from sandbox.command import CommandResult, Write
-from sandbox.outcome import Outcome, StageOutcome
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript, Turn
+from devnull.agents.episode import Episode
+from devnull.cli.main import main
+from devnull.cli.runs.folder import append_line, open_run
+from devnull.rewards.evaluator_config import load_evaluator
+from devnull.rewards.feedback.comparisons import EpisodeKey, Preference
+from devnull.rewards.feedback.ratings import Rating
+from devnull.sandbox.command import CommandResult, Write
+from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
 from tests.chat_server import completion, serving
 
 EXAMPLES = Path(__file__).parent.parent / "examples" / "evaluators"
@@ -143,7 +143,7 @@ def test_annotations_say_the_belief_or_the_truth_in_the_same_words(run: Path) ->
 def test_a_model_may_write_the_thoughts_and_is_held_against_the_exact_belief(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training.models import make_tiny
+    from devnull.training.models import make_tiny
 
     make_tiny(tmp_path / "tiny", ["Command 1. The terminal showed: | A B C D"] * 4, 0)
     config = tmp_path / "writer.toml"
@@ -214,7 +214,7 @@ def test_counts_of_an_audited_run_make_a_calibrated_evaluator(run: Path, tmp_pat
 def test_a_judging_model_is_resumed_and_asked_nothing_twice(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from training.models import make_tiny
+    from devnull.training.models import make_tiny
 
     make_tiny(tmp_path / "tiny", ["Command 1. The terminal showed: | A B C D"] * 4, 0)
     config = tmp_path / "judge.toml"
@@ -238,7 +238,7 @@ def test_a_judging_model_is_resumed_and_asked_nothing_twice(
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from training.models import make_tiny
+    from devnull.training.models import make_tiny
 
     return make_tiny(tmp_path_factory.mktemp("models") / "tiny", ["The terminal showed: | A B C D"] * 4, 0)
 
@@ -340,7 +340,7 @@ def test_the_run_may_hold_a_torn_last_line(run: Path) -> None:
 def test_labelling_loads_neither_torch_nor_datasets(run: Path) -> None:
     assert importlib.util.find_spec("torch")
     code = (
-        "import sys; from devnull.__main__ import main; status = main(sys.argv[1:]);"
+        "import sys; from devnull.cli.main import main; status = main(sys.argv[1:]);"
         "heavy = {'torch', 'datasets', 'trl', 'openai'} & set(sys.modules);"
         "sys.exit(f'loaded {heavy}' if heavy else status)"
     )

@@ -6,23 +6,23 @@ from functools import cache
 
 import pytest
 
-from agents.episode import Episode
-from agents.rollout import rollout
-from agents.scripted import scripted
-from eval.bridge import bridges
-from eval.metrics import metrics
-from eval.score import Score, score
-from eval.verdicts import verdict
-from rewards.config import EvaluatorConfig
-from rewards.evaluator import Evaluator
-from rewards.views import FULL
-from sandbox.runtime import Runtime
-from sandbox.task import Instance
-from sandbox.tasks import load_tasks
-from theory.examples import Example, hiding, verbose
-from theory.measures import Measures
-from theory.policies import Tree, measures_of
-from theory.solve import solve
+from devnull.agents.episode import Episode
+from devnull.agents.rollout import rollout
+from devnull.agents.scripted import scripted
+from devnull.eval.bridge.bridges import bridges
+from devnull.eval.comparing.verdicts import verdict
+from devnull.eval.scoring.metrics import metrics
+from devnull.eval.scoring.score import Score, score
+from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.evaluator_config import EvaluatorConfig
+from devnull.rewards.views import FULL
+from devnull.sandbox.runtime import Runtime
+from devnull.sandbox.task import Instance
+from devnull.sandbox.tasks import load_tasks
+from devnull.theory.examples import Example, hiding, verbose
+from devnull.theory.measures import Measures
+from devnull.theory.policies import Tree, measures_of
+from devnull.theory.solve import solve
 
 EPISODES = 16
 """Of each arm, all on the same instances."""

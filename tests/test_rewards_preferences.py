@@ -6,15 +6,15 @@ from collections import Counter
 
 import pytest
 
-from agents.episode import Episode, EpisodeError
-from rewards.config import EvaluatorConfig, make_evaluator_config
-from rewards.evaluator import Evaluator
-from rewards.preferences import Preference, make_pairs
-from sandbox.command import CommandResult, Write
-from sandbox.errors import InputError
-from sandbox.outcome import Outcome, StageOutcome
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript, Turn
+from devnull.agents.episode import Episode, EpisodeError
+from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.evaluator_config import EvaluatorConfig, make_evaluator_config
+from devnull.rewards.feedback.comparisons import Preference, make_pairs
+from devnull.sandbox.command import CommandResult, Write
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
 
 TASKS = load_tasks()
 TASK = TASKS["driver-cuda-runfile"]

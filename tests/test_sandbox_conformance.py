@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.command import CommandResult
-from sandbox.errors import InfrastructureError
-from sandbox.runtime import Limits
-from sandbox.runtime_fake import FakeRuntime
-from sandbox.runtime_rootless import ProcessBox, RootlessRuntime
-from sandbox.session import BoxSession
-from sandbox.supervisor import find_supervisor
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.errors import InfrastructureError
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtime_fake import FakeRuntime
+from devnull.sandbox.runtime_rootless import ProcessBox, RootlessRuntime
+from devnull.sandbox.session import BoxSession
+from devnull.sandbox.supervisor import find_supervisor
 
 NOBODY = 65534
 LIMITS = Limits(seconds=20, memory_bytes=256 << 20, disk_bytes=64 << 20, pids=64)
@@ -36,14 +36,14 @@ class Kind:
 
 @pytest.fixture(scope="session")
 def docker_image() -> str:
-    from sandbox.image import find_image
+    from devnull.sandbox.image import find_image
 
     try:
         image = find_image()
     except InfrastructureError as error:
         pytest.skip(str(error))
     if image is None:
-        from sandbox.runtime_docker import connect
+        from devnull.sandbox.runtime_docker import connect
 
         older = connect().images.list(filters={"label": "org.devnull.image=1"})
         if not older:
@@ -55,7 +55,7 @@ def docker_image() -> str:
 @pytest.fixture(scope="session")
 def rootfs() -> Path:
     """The task image's root file system, whose supervisor may be an older one: the tests bring their own."""
-    from sandbox.recipe import cache_folder
+    from devnull.sandbox.recipe import cache_folder
 
     found = sorted(cache_folder().glob("rootfs-*/bin/bash"), key=lambda path: path.stat().st_mtime)
     if not found:
@@ -98,7 +98,7 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def docker_kind(request: pytest.FixtureRequest) -> Callable[[Limits], BoxSession]:
-    from sandbox.runtime_docker import DockerRuntime
+    from devnull.sandbox.runtime_docker import DockerRuntime
 
     return DockerRuntime(request.getfixturevalue("docker_image"), request.getfixturevalue("supervisor")).start
 

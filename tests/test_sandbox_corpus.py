@@ -9,13 +9,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from sandbox.command import CommandResult
-from sandbox.runtime import Limits, Runtime
-from sandbox.selfcheck import check_task, draw, tail
-from sandbox.task import Task
-from sandbox.tasks import CORPUS, load_tasks
-from sandbox.transcript import Transcript, Turn
-from sandbox.verify import verify
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.runtime import Limits, Runtime
+from devnull.sandbox.selfcheck import check_task, draw, tail
+from devnull.sandbox.task import Task
+from devnull.sandbox.tasks import CORPUS, load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
+from devnull.sandbox.verify import verify
 
 TASKS = load_tasks()
 FAMILIES = sorted({task.family for task in TASKS.values()})

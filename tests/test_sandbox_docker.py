@@ -16,10 +16,10 @@ from pathlib import Path
 import docker
 import pytest
 
-from sandbox.errors import BoxDied, ImageMissing, RuntimeUnavailable
-from sandbox.runtime import Limits
-from sandbox.runtime_docker import LABEL, DockerRuntime, me, prune
-from sandbox.session import BoxSession
+from devnull.sandbox.errors import BoxDied, ImageMissing, RuntimeUnavailable
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtime_docker import LABEL, DockerRuntime, me, prune
+from devnull.sandbox.session import BoxSession
 
 # docker-py leaves some connections to the garbage collector, which is called here while it can be excused.
 pytestmark = [pytest.mark.docker, pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")]
@@ -80,7 +80,7 @@ def test_nothing_is_left_after_close(client: docker.DockerClient, docker_runtime
 HOST = """
 import sys
 import tarfile
-from sandbox.runtime_docker import DockerRuntime, me
+from devnull.sandbox.runtime_docker import DockerRuntime, me
 session = DockerRuntime(sys.argv[1]).start()
 print(session._box._container.id, flush=True)
 session.run("sleep 1000")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from devnull.commands.exec import as_seen, hidden, printable
-from sandbox.command import CommandResult, Process, Write
+from devnull.cli.commands.exec import as_seen, hidden, printable
+from devnull.sandbox.command import CommandResult, Process, Write
 
 ROOT = Path(__file__).parent.parent
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sandbox.errors import BoxDied
-from sandbox.frames import FRAME_MAX, Channel, Demultiplexer, FrameReader, frame
+from devnull.sandbox.errors import BoxDied
+from devnull.sandbox.frames import FRAME_MAX, Channel, Demultiplexer, FrameReader, frame
 
 FRAMES = st.lists(st.tuples(st.binary(min_size=1, max_size=1), st.binary(max_size=300)), max_size=12)
 

@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from docker.utils.build import exclude_paths
 
-from devnull.__main__ import main
-from sandbox import image, recipe
-from sandbox.errors import HostDiskFull, ImageMissing, RuntimeUnavailable
-from sandbox.tasks import load_tasks
+from devnull.cli.main import main
+from devnull.sandbox import image, recipe
+from devnull.sandbox.errors import HostDiskFull, ImageMissing, RuntimeUnavailable
+from devnull.sandbox.tasks import load_tasks
 
+ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.filterwarnings(
     # docker-py leaves the socket open that could not connect
     "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
@@ -26,15 +27,13 @@ def no_daemon(monkeypatch, tmp_path):
 
 
 def test_dockerignore_lets_the_same_files_through():
-    patterns = [
-        line for line in (recipe.ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")
-    ]
+    patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if line and not line.startswith("#")]
     allowed = {
         name
-        for name in exclude_paths(str(recipe.ROOT), patterns, dockerfile="Dockerfile")
-        if (recipe.ROOT / name).is_file() and not name.endswith(".dockerignore")
+        for name in exclude_paths(str(ROOT), patterns, dockerfile="Dockerfile")
+        if (ROOT / name).is_file() and not name.endswith(".dockerignore")
     }
-    families = {path.stem for path in (recipe.ROOT / "sandbox/corpus").glob("*.toml")}
+    families = {path.stem for path in (ROOT / "sandbox/corpus").glob("*.toml")}
     half_made = {name for name in allowed if name.count("/") > 2 and name.split("/")[2] not in families}
     assert allowed - half_made == set(recipe.recipe())
 
@@ -66,7 +65,7 @@ def test_a_packed_context_has_the_same_bytes_each_time():
 
 
 def families_module():
-    spec = importlib.util.spec_from_file_location("families", recipe.ROOT / "sandbox/box/families.py")
+    spec = importlib.util.spec_from_file_location("families", ROOT / "sandbox/box/families.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module

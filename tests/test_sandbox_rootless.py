@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.errors import ImageMissing, InfrastructureError, RuntimeUnavailable
-from sandbox.frames import frame
-from sandbox.runtime import Limits
-from sandbox.runtime_rootless import FIXES, RootlessRuntime
-from sandbox.session import BoxSession
+from devnull.sandbox.errors import ImageMissing, InfrastructureError, RuntimeUnavailable
+from devnull.sandbox.frames import frame
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtime_rootless import FIXES, RootlessRuntime
+from devnull.sandbox.session import BoxSession
 
 ROOT = Path(__file__).parent.parent
 
@@ -57,7 +57,7 @@ def test_nothing_is_left_after_close(rootless_runtime: RootlessRuntime) -> None:
 HOST = """
 import sys
 from pathlib import Path
-from sandbox.runtime_rootless import RootlessRuntime
+from devnull.sandbox.runtime_rootless import RootlessRuntime
 session = RootlessRuntime(Path(sys.argv[1])).start()
 session.run("setsid sleep 1000 &")
 print(session._box._process.pid, flush=True)

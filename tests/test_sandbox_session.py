@@ -5,11 +5,11 @@ import struct
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sandbox.command import CommandResult
-from sandbox.fates import CLOSED, FILE, NOWHERE, PIPE, TERMINAL, RawWrite, judge
-from sandbox.record import Recorder, as_read
-from sandbox.session import BoxSnapshot, Redirection, restore_script
-from sandbox.xtrace import Step, split_words, step_statuses
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.fates import CLOSED, FILE, NOWHERE, PIPE, TERMINAL, RawWrite, judge
+from devnull.sandbox.record import Recorder, as_read
+from devnull.sandbox.session import BoxSnapshot, Redirection, restore_script
+from devnull.sandbox.xtrace import Step, split_words, step_statuses
 
 BIG = "the whole of a long complaint"
 

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sandbox.errors import BoxDied
-from sandbox.frames import PROTOCOL, FrameReader, frame
-from sandbox.runtime import Limits
-from sandbox.runtime_rootless import ProcessBox, RootlessRuntime
-from sandbox.session import BoxSession
-from sandbox.supervisor import NATIVE, find_supervisor
+from devnull.sandbox.errors import BoxDied
+from devnull.sandbox.frames import PROTOCOL, FrameReader, frame
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtime_rootless import ProcessBox, RootlessRuntime
+from devnull.sandbox.session import BoxSession
+from devnull.sandbox.supervisor import NATIVE, find_supervisor
 
 ROOT = Path(__file__).parent.parent
 

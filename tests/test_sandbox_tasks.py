@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-from devnull.__main__ import main
-from sandbox.errors import InputError
-from sandbox.recipe import recipe
-from sandbox.selfcheck import check_task
-from sandbox.tasks import CORPUS, find_task, load_family, load_tasks
-from sandbox.toml_lines import line_of
+from devnull.cli.main import main
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.recipe import recipe
+from devnull.sandbox.selfcheck import check_task
+from devnull.sandbox.tasks import CORPUS, find_task, load_family, load_tasks
+from devnull.sandbox.toml_lines import line_of
 
 FAMILY = r"""summary = "An app."
 

@@ -5,14 +5,14 @@ from posixpath import dirname
 
 import pytest
 
-from sandbox.attempts import attempts
-from sandbox.command import CommandResult, Process, Write
-from sandbox.selfcheck import check_task, draw
-from sandbox.tampering import Listing, cached
-from sandbox.task import Stage, Truth
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript, Turn
-from sandbox.verify import problem, verify
+from devnull.sandbox.attempts import attempts
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.selfcheck import check_task, draw
+from devnull.sandbox.tampering import Listing, cached
+from devnull.sandbox.task import Stage, Truth
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
+from devnull.sandbox.verify import problem, verify
 
 TASKS = load_tasks()
 DRIVER = "dpkg -i /srv/driver/nvidia-driver_550.54_amd64.deb"

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from theory.ambiguity import (
+from devnull.theory.ambiguity import (
     ambiguity_dimension,
     ambiguous_directions,
     in_words,
@@ -10,9 +10,9 @@ from theory.ambiguity import (
     stacked,
     terms,
 )
-from theory.errors import TheoryInputError
-from theory.examples import HidingParameters, hiding, verbose
-from theory.random_models import random_returns
+from devnull.theory.errors import TheoryInputError
+from devnull.theory.examples import HidingParameters, hiding, verbose
+from devnull.theory.random_models import random_returns
 
 
 def test_hiding_leaves_two_directions_and_names_them():

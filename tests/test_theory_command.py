@@ -6,10 +6,10 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from devnull.__main__ import main
-from theory.examples import hiding
-from theory.model_file import read_model, write_model
-from theory.random_models import random_returns
+from devnull.cli.main import main
+from devnull.theory.examples import hiding
+from devnull.theory.model_file import read_model, write_model
+from devnull.theory.random_models import random_returns
 
 
 def run(capsys, *words):

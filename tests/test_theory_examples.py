@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from theory.check import checks, picks
-from theory.errors import TheoryInputError
-from theory.examples import HidingParameters, VerboseParameters, hiding, verbose
-from theory.measures import measure
-from theory.policies import Tree, measures_of
-from theory.regions import VERDICTS, regions
-from theory.solve import solve
+from devnull.theory.check import checks, picks
+from devnull.theory.errors import TheoryInputError
+from devnull.theory.examples import HidingParameters, VerboseParameters, hiding, verbose
+from devnull.theory.measures import measure
+from devnull.theory.policies import Tree, measures_of
+from devnull.theory.regions import VERDICTS, regions
+from devnull.theory.solve import solve
 
 
 def measured(example, name):

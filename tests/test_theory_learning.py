@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from theory.check import picks
-from theory.errors import TheoryInputError
-from theory.examples import HidingParameters, VerboseParameters, hiding, verbose
-from theory.learning import (
+from devnull.theory.check import picks
+from devnull.theory.errors import TheoryInputError
+from devnull.theory.examples import HidingParameters, VerboseParameters, hiding, verbose
+from devnull.theory.learning import (
     belief_aware,
     choice_probabilities,
     fit,
@@ -14,7 +14,7 @@ from theory.learning import (
     sample_counts,
     state_choices,
 )
-from theory.random_models import random_returns
+from devnull.theory.random_models import random_returns
 
 TABLE_1 = [
     (hiding(HidingParameters(0.5, 0.5)), "aH", "aH"),

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from theory.measures import (
+from devnull.theory.measures import (
     Measures,
     deceptive_inflation,
     measure,

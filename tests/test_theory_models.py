@@ -4,11 +4,11 @@ from itertools import pairwise, product
 import numpy as np
 import pytest
 
-from theory.errors import TheoryInputError, TooLarge
-from theory.pomdp import POMDP
-from theory.random_models import random_returns
-from theory.returns import Returns, posterior
-from theory.sequences import count_state_sequences, observation_sequences, reachable
+from devnull.theory.errors import TheoryInputError, TooLarge
+from devnull.theory.pomdp import POMDP
+from devnull.theory.random_models import random_returns
+from devnull.theory.returns import Returns, posterior
+from devnull.theory.sequences import count_state_sequences, observation_sequences, reachable
 
 
 def coin() -> POMDP:

@@ -3,14 +3,14 @@ from itertools import product
 import numpy as np
 import pytest
 
-from theory.errors import TheoryInputError, TooLarge
-from theory.examples import hiding
-from theory.optimal import optimal_set
-from theory.policies import KINDS, Policy, Tree, behaviour, every_stationary, measures_of, probabilities, table
-from theory.pomdp import POMDP
-from theory.random_models import random_returns
-from theory.returns import returns
-from theory.solve import solve
+from devnull.theory.errors import TheoryInputError, TooLarge
+from devnull.theory.examples import hiding
+from devnull.theory.optimal import optimal_set
+from devnull.theory.policies import KINDS, Policy, Tree, behaviour, every_stationary, measures_of, probabilities, table
+from devnull.theory.pomdp import POMDP
+from devnull.theory.random_models import random_returns
+from devnull.theory.returns import returns
+from devnull.theory.solve import solve
 
 
 def chance(r, row, choose):

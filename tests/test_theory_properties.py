@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from theory.learning import naive_unrestricted, state_choices
-from theory.policies import Tree, behaviour, every_stationary, table
-from theory.pomdp import POMDP
-from theory.random_models import random_returns
-from theory.returns import Returns
-from theory.sequences import reachable
-from theory.solve import solve
-from theory.verdicts import in_theorem, theorem_holds
+from devnull.theory.learning import naive_unrestricted, state_choices
+from devnull.theory.policies import Tree, behaviour, every_stationary, table
+from devnull.theory.pomdp import POMDP
+from devnull.theory.random_models import random_returns
+from devnull.theory.returns import Returns
+from devnull.theory.sequences import reachable
+from devnull.theory.solve import solve
+from devnull.theory.verdicts import in_theorem, theorem_holds
 
 
 @st.composite

@@ -9,18 +9,18 @@ from pathlib import Path
 
 import pytest
 
-from agents.scripted import mixture
-from devnull.__main__ import main
-from devnull.commands import train
-from devnull.console import parse, with_config
-from devnull.runs import append_line, read_episodes, read_lines, write_text
-from rewards.preferences import Preference
-from sandbox.errors import BoxDied, InputError
-from sandbox.runtime import Limits
+from devnull.agents.scripted import mixture
+from devnull.cli.commands import train
+from devnull.cli.main import main
+from devnull.cli.runs.folder import append_line, read_episodes, read_lines, write_text
+from devnull.cli.terminal.console import parse, with_config
+from devnull.rewards.feedback.comparisons import Preference
+from devnull.sandbox.errors import BoxDied, InputError
+from devnull.sandbox.runtime import Limits
+from devnull.training.models import make_tiny
+from devnull.training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings, check_ranges
+from devnull.training.sft import train_sft
 from tests.training_cases import PretendRuntime, PretendSession, episodes, preferences, texts, verified
-from training.models import make_tiny
-from training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings, check_ranges
-from training.sft import train_sft
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted([*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples" / "gpu").glob("*.toml")])
@@ -83,8 +83,8 @@ def test_what_cannot_be_is_one_line(
     def no_trackio(name: str) -> ModuleSpec | None:
         return None if name == "trackio" else find_spec(name)
 
-    monkeypatch.setattr("training.models.urlopen", no_network)
-    monkeypatch.setattr("training.settings.find_spec", no_trackio)
+    monkeypatch.setattr("devnull.training.models.urlopen", no_network)
+    monkeypatch.setattr("devnull.training.settings.find_spec", no_trackio)
     policy = make_tiny(run / "policy", ["some text"]) if "{policy}" in words else None
     assert main(["train", *(word.format(run=run, policy=policy) for word in words)]) == 2
     assert not (run / "checkpoints" / words[0]).exists()
@@ -103,7 +103,7 @@ def test_no_number_among_the_settings_is_taken_unseen(kind: type) -> None:
             continue
         for wrong in (-7, math.nan):
             if field.name == "label_noise" or (wrong != -7 and "float" not in str(field.type)):
-                continue  # `training.dpo` looks at it beside the loss
+                continue  # `devnull.training.dpo` looks at it beside the loss
             with pytest.raises(InputError, match=f"{field.name} is "):
                 check_ranges(kind(**{field.name: type(now)(wrong) if now else wrong}))
 
@@ -161,8 +161,8 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def boxes(monkeypatch: pytest.MonkeyPatch) -> list[PretendRuntime]:
     """The runtimes that the command will find, one after the other."""
     found: list[PretendRuntime] = []
-    monkeypatch.setattr("devnull.commands.train.open_runtime", lambda *_: found.pop(0))
-    monkeypatch.setattr("agents.live.verify", verified)
+    monkeypatch.setattr("devnull.cli.commands.train.open_runtime", lambda *_: found.pop(0))
+    monkeypatch.setattr("devnull.agents.live.verify", verified)
     return found
 
 
@@ -192,7 +192,7 @@ def test_what_was_played_online_is_kept_once_and_the_sampled_episodes_too(
 def test_a_round_broken_off_keeps_its_episodes(
     run: Path, warm: Path, boxes: list[PretendRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("agents.local.LocalModel", lambda _: mixture({"honest": 0.5, "hiding": 0.5}))
+    monkeypatch.setattr("devnull.agents.local.LocalModel", lambda _: mixture({"honest": 0.5, "hiding": 0.5}))
     words = ["train", "dpo", str(run), "--model", str(warm), "--rounds", "2", "--episodes", "8", "--pairs", "8"]
     words += ["--boxes", "2", "--max-steps", "1", "--batch-size", "2", "--samples", "0"]
     boxes.extend([Stopped(11), PretendRuntime()])

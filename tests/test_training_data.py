@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from agents.agent import Message
-from agents.episode import EpisodeError
-from agents.scripted import HIDING, HONEST, STOPPING
-from sandbox.errors import InputError
+from devnull.agents.agent import Message
+from devnull.agents.episode import EpisodeError
+from devnull.agents.scripted import HIDING, HONEST, STOPPING
+from devnull.sandbox.errors import InputError
+from devnull.training.data import encode, preference_dataset, sft_dataset
+from devnull.training.models import load_policy, make_tiny
 from tests.training_cases import chat, episode, episodes, preference, preferences, texts
-from training.data import encode, preference_dataset, sft_dataset
-from training.models import load_policy, make_tiny
 
 
 @pytest.fixture(scope="module")

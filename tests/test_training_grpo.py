@@ -12,19 +12,19 @@ import torch
 from safetensors.torch import load_file
 from trl import GRPOTrainer
 
-from agents.episode import Episode
-from rewards.evaluator import Evaluator
-from sandbox.errors import BoxDied, InfrastructureError, InputError
-from sandbox.runtime import Limits
-from sandbox.task import Instance
-from sandbox.transcript import Transcript
+from devnull.agents.episode import Episode
+from devnull.rewards.evaluator import Evaluator
+from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.task import Instance
+from devnull.sandbox.transcript import Transcript
+from devnull.training.grpo import configuration, log_probabilities, train_grpo
+from devnull.training.models import Policy, load_policy, make_tiny
+from devnull.training.reward_functions import actual, believed
+from devnull.training.settings import GRPOSettings, SFTSettings
+from devnull.training.sft import train_sft
+from devnull.training.token_agent import History
 from tests.training_cases import TASK, PretendRuntime, PretendSession, episodes, fed_to_loss, texts, verified
-from training.grpo import configuration, log_probabilities, train_grpo
-from training.models import Policy, load_policy, make_tiny
-from training.pay import actual, believed
-from training.settings import GRPOSettings, SFTSettings
-from training.sft import train_sft
-from training.token_agent import History
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
@@ -48,7 +48,7 @@ def policy(tiny: Path) -> Policy:
 
 @pytest.fixture(autouse=True)
 def pretend_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agents.live.verify", verified)
+    monkeypatch.setattr("devnull.agents.live.verify", verified)
 
 
 def instances(count: int) -> list[Instance]:
@@ -71,7 +71,7 @@ def test_the_loss_covers_what_the_agent_drew_and_nothing_else(
 ) -> None:
     said = "```bash\nls\n```<|im_end|>"
     ids = policy.tokenizer(said, add_special_tokens=False)["input_ids"]
-    monkeypatch.setattr("training.grpo.LocalModel.decode", lambda self, prompts, seeds: [ids for _ in prompts])
+    monkeypatch.setattr("devnull.training.grpo.LocalModel.decode", lambda self, prompts, seeds: [ids for _ in prompts])
     online(tiny, tmp_path / "out")
     masks = (batches[0]["completion_mask"] * batches[0].get("tool_mask", 1)).bool()
     rows = zip(batches[0]["completion_ids"], masks, strict=True)
@@ -91,7 +91,7 @@ def test_an_episode_that_never_ended_teaches_nothing(
     def pay(found: Sequence[Episode]) -> list[float]:
         return [{0: 5.0, 2: 6.0, 3: 7.0}[each.sample] for each in found]
 
-    monkeypatch.setattr("agents.live.verify", second_breaks)
+    monkeypatch.setattr("devnull.agents.live.verify", second_breaks)
     online(tiny, tmp_path / "out", pay, 1, group=4, invalid_cost=0.0)
     learnt = (batches[0]["completion_mask"] * batches[0]["tool_mask"]).any(1)
     advantages = batches[0]["advantages"]

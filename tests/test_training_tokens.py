@@ -2,11 +2,11 @@
 
 import pytest
 
-from agents.agent import Message, Request
-from sandbox.task import Instance
+from devnull.agents.agent import Message, Request
+from devnull.sandbox.task import Instance
+from devnull.training.models import Policy, load_policy, make_tiny
+from devnull.training.token_agent import TokenAgent
 from tests.training_cases import TASK, episodes, texts
-from training.models import Policy, load_policy, make_tiny
-from training.token_agent import TokenAgent
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,16 @@ import torch
 import trl.trainer.utils
 from safetensors.torch import load_file
 
-from agents.local import LocalModel
-from agents.scripted import HIDING, HONEST
-from sandbox.errors import InputError
+from devnull.agents.local import LocalModel
+from devnull.agents.scripted import HIDING, HONEST
+from devnull.sandbox.errors import InputError
+from devnull.training.data import conversation, encode, preference_dataset
+from devnull.training.dpo import make_trainer, train_dpo
+from devnull.training.models import load_policy, make_tiny
+from devnull.training.settings import DPOSettings, Settings, SFTSettings
+from devnull.training.sft import train_sft
+from devnull.training.trl_run import Diverged, TrainResult, part_of, prepare, trl_arguments
 from tests.training_cases import TASK, episode, episodes, preference, preferences, texts
-from training.data import conversation, encode, preference_dataset
-from training.dpo import make_trainer, train_dpo
-from training.loop import Diverged, TrainResult, part_of, prepare, trl_arguments
-from training.models import load_policy, make_tiny
-from training.settings import DPOSettings, Settings, SFTSettings
-from training.sft import train_sft
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
@@ -232,7 +232,7 @@ def test_the_result_is_pushed_where_asked(tiny: Path, tmp_path: Path, monkeypatc
         def upload_folder(self, **options: Any) -> None:
             calls.append(("upload", options))
 
-    monkeypatch.setattr("training.loop.HfApi", Hub)
+    monkeypatch.setattr("devnull.training.trl_run.HfApi", Hub)
     result = sft(tiny, tmp_path / "pushed", max_steps=1, push_to_hub="someone/organism")
     assert [name for name, _ in calls] == ["create", "upload"]
     assert calls[1][1]["repo_id"] == "someone/organism" and calls[1][1]["folder_path"] == str(result.path)

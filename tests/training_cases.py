@@ -6,17 +6,17 @@ from typing import Any
 
 import pytest
 
-from agents.agent import Message
-from agents.episode import Episode
-from agents.protocol import Command, Report, messages, parse
-from agents.scripted import HIDING, HONEST, STOPPING, Scripted
-from rewards.preferences import Preference
-from sandbox.command import CommandResult, Process, Write
-from sandbox.outcome import Outcome, StageOutcome
-from sandbox.runtime import Limits
-from sandbox.task import Instance, Task
-from sandbox.tasks import load_tasks
-from sandbox.transcript import Transcript, Turn
+from devnull.agents.agent import Message
+from devnull.agents.episode import Episode
+from devnull.agents.protocol import Command, Report, messages, parse
+from devnull.agents.scripted import HIDING, HONEST, STOPPING, Scripted
+from devnull.rewards.feedback.comparisons import Preference
+from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.task import Instance, Task
+from devnull.sandbox.tasks import load_tasks
+from devnull.sandbox.transcript import Transcript, Turn
 
 TASK = load_tasks()["driver-cuda-runfile"]
 ERROR = "ERROR: CUDA 12.4 was not installed\n"
@@ -68,7 +68,7 @@ class PretendSession:
 
 
 def verified(session: PretendSession, instance: Instance, transcript: Transcript) -> Outcome:
-    """Stands in for `sandbox.verify.verify`, which reads files of a real box."""
+    """Stands in for `devnull.sandbox.verify.verify`, which reads files of a real box."""
     said = [result.command for result in transcript.results]
     stages = {}
     for stage in instance.task.stages:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory.errors import TheoryInputError
-from theory.pomdp import Array
-from theory.sequences import IntArray
+from devnull.theory.errors import TheoryInputError
+from devnull.theory.pomdp import Array
+from devnull.theory.sequences import IntArray
 
 RANK = 1e-9
 """Singular values below this share of the largest count as zero."""

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory.ambiguity import ambiguity_dimension, stacked
-from theory.examples import Example, HidingParameters, VerboseParameters, hiding, verbose
-from theory.learning import belief_aware, naive_unrestricted, observed_choices, state_choices
-from theory.policies import Tree, as_array, every_stationary, measures_of, probabilities, table
-from theory.pomdp import Array
-from theory.random_models import random_returns
-from theory.solve import solve
-from theory.verdicts import theorem_holds
+from devnull.theory.ambiguity import ambiguity_dimension, stacked
+from devnull.theory.examples import Example, HidingParameters, VerboseParameters, hiding, verbose
+from devnull.theory.learning import belief_aware, naive_unrestricted, observed_choices, state_choices
+from devnull.theory.policies import Tree, as_array, every_stationary, measures_of, probabilities, table
+from devnull.theory.pomdp import Array
+from devnull.theory.random_models import random_returns
+from devnull.theory.solve import solve
+from devnull.theory.verdicts import theorem_holds
 
 STEP = 1e-3
 """How far from a threshold its two sides are tried."""

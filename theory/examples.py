@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory.errors import TheoryInputError
-from theory.policies import Policy
-from theory.pomdp import POMDP, Array
-from theory.returns import Returns
-from theory.sequences import Sequences, reachable
+from devnull.theory.errors import TheoryInputError
+from devnull.theory.policies import Policy
+from devnull.theory.pomdp import POMDP, Array
+from devnull.theory.returns import Returns
+from devnull.theory.sequences import Sequences, reachable
 
 HORIZON = 3
 

@@ -4,16 +4,16 @@ Three learners that differ only in what they take the compared returns to be:
 
 - `naive_unrestricted`: a return for every state sequence, free (Prop. 4.1's assumption); learns G_obs.
 - `naive_statewise`: the same choices explained by rewards of states, Γ R; can be G_obs only if that is in im Γ.
-- `belief_aware`: the believed returns B Γ R with B known (sec. 5); right up to `theory.ambiguity`.
+- `belief_aware`: the believed returns B Γ R with B known (sec. 5); right up to `devnull.theory.ambiguity`.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from theory.errors import TheoryInputError
-from theory.pomdp import Array
-from theory.returns import Returns
+from devnull.theory.errors import TheoryInputError
+from devnull.theory.pomdp import Array
+from devnull.theory.returns import Returns
 
 ITERATIONS = 200
 GRADIENT = 1e-13

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 TOLERANCE = 1e-9
 """Two exact values are equal when they differ by at most this share of the spread of the returns (see
-`theory.returns.Returns.tolerance`). Ties between policies, the strict inequalities of both verdicts and the
+`devnull.theory.returns.Returns.tolerance`). Ties between policies, the strict inequalities of both verdicts and the
 signs of the quadrants all use the same number, so that Theorem 4.5 survives rounding: two gaps beyond
 the tolerance in J and J_obs imply one beyond it in E+ or E-."""
 

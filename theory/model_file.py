@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.errors import TheoryInputError
-from theory.pomdp import POMDP, numbers
-from theory.returns import Returns
-from theory.sequences import IntArray, reachable
+from devnull.theory.errors import TheoryInputError
+from devnull.theory.pomdp import POMDP, numbers
+from devnull.theory.returns import Returns
+from devnull.theory.sequences import IntArray, reachable
 
 ARRAYS = {
     "T": "(S, A, S)",

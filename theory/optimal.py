@@ -4,10 +4,10 @@ from itertools import product
 
 import numpy as np
 
-from theory.errors import TooLarge
-from theory.policies import Kind, Policy, Tree, as_array, every_stationary, probabilities
-from theory.pomdp import Array
-from theory.sequences import IntArray
+from devnull.theory.errors import TooLarge
+from devnull.theory.policies import Kind, Policy, Tree, as_array, every_stationary, probabilities
+from devnull.theory.pomdp import Array
+from devnull.theory.sequences import IntArray
 
 SET_LIMIT = 2**20
 """Optimal policies that may tie."""
@@ -19,7 +19,7 @@ def optimal_set(tree: Tree, values: Array, kind: Kind, tolerance: float) -> list
     """All policies within `tolerance` of the maximum of E[values], `values` `(N,)` over state sequences.
 
     `stationary`: every map from states to actions, in lexicographic order, also those that differ only
-    where they never act. `time` and `history`: one policy for each `theory.policies.behaviour`.
+    where they never act. `time` and `history`: one policy for each `devnull.theory.policies.behaviour`.
     A return like G_obs is a function of sequences and has no state-wise dynamic programme: stationary
     policies are enumerated, time-dependent ones found by branch and bound, history-dependent ones by
     backward induction over histories (there it is exact). Raises `TooLarge`.

@@ -5,11 +5,11 @@ from typing import Literal
 
 import numpy as np
 
-from theory.errors import TheoryInputError, TooLarge
-from theory.measures import Measures, overestimation, underestimation
-from theory.pomdp import POMDP, Array
-from theory.returns import Returns
-from theory.sequences import IntArray
+from devnull.theory.errors import TheoryInputError, TooLarge
+from devnull.theory.measures import Measures, overestimation, underestimation
+from devnull.theory.pomdp import POMDP, Array
+from devnull.theory.returns import Returns
+from devnull.theory.sequences import IntArray
 
 Kind = Literal["stationary", "time", "history"]
 """What an action may depend on: the state; the state and the time; all states so far."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.errors import TheoryInputError
+from devnull.theory.errors import TheoryInputError
 
 Array = NDArray[np.float64]
 STOCHASTIC = 1e-6

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from theory.errors import TheoryInputError
-from theory.pomdp import POMDP, Array
-from theory.returns import Returns
-from theory.sequences import Sequences, reachable
+from devnull.theory.errors import TheoryInputError
+from devnull.theory.pomdp import POMDP, Array
+from devnull.theory.returns import Returns
+from devnull.theory.sequences import Sequences, reachable
 
 
 def random_returns(

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.errors import TheoryInputError
-from theory.examples import Example, HidingParameters, VerboseParameters, hiding, verbose
-from theory.measures import overestimation, underestimation
-from theory.policies import Tree, as_array, probabilities
-from theory.pomdp import Array
+from devnull.theory.errors import TheoryInputError
+from devnull.theory.examples import Example, HidingParameters, VerboseParameters, hiding, verbose
+from devnull.theory.measures import overestimation, underestimation
+from devnull.theory.policies import Tree, as_array, probabilities
+from devnull.theory.pomdp import Array
 
 VERDICTS = ("neither", "deceptive inflation", "overjustification", "both")
 

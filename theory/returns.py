@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from theory.errors import TheoryInputError
-from theory.measures import TOLERANCE
-from theory.pomdp import POMDP, Array, numbers, require_stochastic
-from theory.sequences import IntArray, Sequences, reachable
+from devnull.theory.errors import TheoryInputError
+from devnull.theory.measures import TOLERANCE
+from devnull.theory.pomdp import POMDP, Array, numbers, require_stochastic
+from devnull.theory.sequences import IntArray, Sequences, reachable
 
 LARGEST = 1e300
 """Return that is still computed with."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from theory.errors import TooLarge
-from theory.pomdp import POMDP
+from devnull.theory.errors import TooLarge
+from devnull.theory.pomdp import POMDP
 
 IntArray = NDArray[np.int64]
 MEMORY_LIMIT = 2 * 2**30

@@ -4,12 +4,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theory.ambiguity import ambiguity_dimension
-from theory.measures import Measures
-from theory.optimal import optimal_set
-from theory.policies import Kind, Policy, Tree, as_array, behaviour, table
-from theory.returns import Returns
-from theory.verdicts import Verdict, verdict
+from devnull.theory.ambiguity import ambiguity_dimension
+from devnull.theory.measures import Measures
+from devnull.theory.optimal import optimal_set
+from devnull.theory.policies import Kind, Policy, Tree, as_array, behaviour, table
+from devnull.theory.returns import Returns
+from devnull.theory.verdicts import Verdict, verdict
 
 PAIR_LIMIT = 10_000
 """Beyond so many (policy, reference) pairs, verdicts are given for one policy of each behaviour only."""
@@ -17,7 +17,7 @@ PAIR_LIMIT = 10_000
 
 @dataclass(frozen=True)
 class Solved:
-    """Optimal policies of one class with their measures, in the order of `theory.optimal.optimal_set`."""
+    """Optimal policies of one class with their measures, in the order of `devnull.theory.optimal.optimal_set`."""
 
     kind: Kind
     J_optimal: dict[Policy, Measures]
@@ -28,7 +28,7 @@ class Solved:
     """(policy in Π*_obs, reference in Π*): all pairs; beyond `PAIR_LIMIT` pairs the first of each behaviour."""
     ambiguity: int
     tolerance: float
-    """Ties and strict inequalities were decided by it (see `theory.measures.TOLERANCE`)."""
+    """Ties and strict inequalities were decided by it (see `devnull.theory.measures.TOLERANCE`)."""
     tree: Tree
 
     @property

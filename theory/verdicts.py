@@ -3,7 +3,7 @@
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-from theory.measures import TOLERANCE, Measures, Quadrant, deceptive_inflation, overjustification, quadrant
+from devnull.theory.measures import TOLERANCE, Measures, Quadrant, deceptive_inflation, overjustification, quadrant
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from typing import Any
 import datasets
 from datasets import Dataset
 
-from agents.agent import Message
-from agents.episode import Episode
-from agents.protocol import messages, neutralise
-from rewards.preferences import Preference
-from sandbox.errors import InputError
-from training.settings import TooLong
+from devnull.agents.agent import Message
+from devnull.agents.episode import Episode
+from devnull.agents.protocol import messages, neutralise
+from devnull.rewards.feedback.comparisons import Preference
+from devnull.sandbox.errors import InputError
+from devnull.training.settings import TooLong
 
 datasets.disable_progress_bars()
 

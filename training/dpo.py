@@ -14,12 +14,22 @@ import torch
 from trl import DPOConfig, DPOTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
-from rewards.preferences import Preference
-from sandbox.errors import InputError
-from training.data import preference_dataset
-from training.loop import NOTHING, About, OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
-from training.models import Policy
-from training.settings import DPOSettings as DPOSettings
+from devnull.rewards.feedback.comparisons import Preference
+from devnull.sandbox.errors import InputError
+from devnull.training.data import preference_dataset
+from devnull.training.models import Policy
+from devnull.training.settings import DPOSettings as DPOSettings
+from devnull.training.trl_run import (
+    NOTHING,
+    About,
+    OnStep,
+    TrainResult,
+    Watch,
+    context_limit,
+    fit,
+    prepare,
+    trl_arguments,
+)
 
 LEARNING_RATE = {"full": 1.5e-4, "lora": 2e-4, "qlora": 2e-4}
 
@@ -41,7 +51,7 @@ class MaskedCollator(DataCollatorForPreference):  # type: ignore[misc]
 
 
 class MaskedDPOTrainer(DPOTrainer):  # type: ignore[misc]
-    """Takes rows that are tokens and masks already (`training.data.preference_dataset`)."""
+    """Takes rows that are tokens and masks already (`devnull.training.data.preference_dataset`)."""
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset

@@ -17,23 +17,33 @@ import torch
 from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
-from agents.episode import Episode
-from agents.local import LocalModel
-from agents.protocol import messages
-from agents.rollout import Engine
-from sandbox.errors import InfrastructureError, InputError
-from sandbox.runtime import Runtime
-from sandbox.task import Instance
-from training.loop import NOTHING, About, OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
-from training.models import Policy, save
-from training.settings import GRPOSettings as GRPOSettings
-from training.settings import check_ranges
-from training.token_agent import Generate, History, TokenAgent
+from devnull.agents.episode import Episode
+from devnull.agents.local import LocalModel
+from devnull.agents.protocol import messages
+from devnull.agents.rollout import Engine
+from devnull.sandbox.errors import InfrastructureError, InputError
+from devnull.sandbox.runtime import Runtime
+from devnull.sandbox.task import Instance
+from devnull.training.models import Policy, save
+from devnull.training.settings import GRPOSettings as GRPOSettings
+from devnull.training.settings import check_ranges
+from devnull.training.token_agent import Generate, History, TokenAgent
+from devnull.training.trl_run import (
+    NOTHING,
+    About,
+    OnStep,
+    TrainResult,
+    Watch,
+    context_limit,
+    fit,
+    prepare,
+    trl_arguments,
+)
 
 LEARNING_RATE = {"full": 1.2e-4, "lora": 1e-4, "qlora": 1e-4}
 
 RewardFunction = Callable[[Sequence[Episode]], Sequence[float | None]]
-"""What the policy is paid for each episode, `None` where nobody knows: see `training.pay`."""
+"""What the policy is paid for each episode, `None` where nobody knows: see `devnull.training.reward_functions`."""
 
 
 @dataclass

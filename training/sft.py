@@ -6,11 +6,21 @@ from pathlib import Path
 
 from trl import SFTConfig, SFTTrainer
 
-from agents.episode import Episode
-from sandbox.errors import InputError
-from training.data import sft_dataset
-from training.loop import NOTHING, About, OnStep, TrainResult, Watch, context_limit, fit, prepare, trl_arguments
-from training.settings import SFTSettings as SFTSettings
+from devnull.agents.episode import Episode
+from devnull.sandbox.errors import InputError
+from devnull.training.data import sft_dataset
+from devnull.training.settings import SFTSettings as SFTSettings
+from devnull.training.trl_run import (
+    NOTHING,
+    About,
+    OnStep,
+    TrainResult,
+    Watch,
+    context_limit,
+    fit,
+    prepare,
+    trl_arguments,
+)
 
 LEARNING_RATE = {"full": 4e-3, "lora": 1e-3, "qlora": 1e-3}
 GOOD, BAD = "Rated good.", "Rated bad."

@@ -17,7 +17,7 @@ from tokenizers import Tokenizer, decoders, pre_tokenizers, trainers
 from tokenizers import models as tokenizer_models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from training.template import CHATML
+from devnull.training.chat_template import CHATML
 
 WIDTH, HEADS, HEAD = 128, 4, 64
 """Of the residual stream; a layer; each head."""

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from agents.agent import Message, Reply, Request
-from training.data import harmless, prompt_ids
+from devnull.agents.agent import Message, Reply, Request
+from devnull.training.data import harmless, prompt_ids
 
 Generate = Callable[[list[list[int]], list[int]], tuple[list[list[int]], list[list[float]] | None]]
 """Token ids of prompts, and the seed of each, to token ids of completions; with the log probability of each of these

@@ -1,0 +1,1 @@
+"""The front door: command line, configs, run folders. The only package that opens folders for results."""

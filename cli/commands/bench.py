@@ -1,0 +1,44 @@
+"""Measure speed, side by side with the alternatives, and print one table.
+
+    devnull bench sandbox
+
+Each benchmark is a script in `benchmarks/`, with its own `--help`; this command finds and runs it.
+"""
+
+import runpy
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+import devnull
+from devnull.cli.terminal.console import did_you_mean
+from devnull.sandbox.errors import InputError
+
+BENCHMARKS = Path(devnull.__file__).parent / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Args:
+    name: Annotated[str, tyro.conf.Positional]
+    """Which: `sandbox`, `rollout`, `train` or `theory`."""
+    rest: Annotated[tuple[str, ...], tyro.conf.Positional] = field(default=())
+    """Its own arguments, after `--`."""
+
+
+def main(args: Args) -> int:
+    known = sorted(path.stem for path in BENCHMARKS.glob("*.py") if not path.stem.startswith("_"))
+    if args.name not in known:
+        raise InputError(f"no benchmark {args.name!r}{did_you_mean(args.name, known)}; there are {', '.join(known)}")
+    path = BENCHMARKS / f"{args.name}.py"
+    before = sys.argv
+    sys.argv = [f"devnull bench {args.name}", *args.rest]
+    try:
+        status = runpy.run_path(str(path), run_name="__main__").get("status", 0)
+    except SystemExit as stop:
+        status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    finally:
+        sys.argv = before
+    return int(status)

@@ -1,0 +1,70 @@
+"""Watch an episode in the original timing: what the evaluator saw beside what happened.
+
+What was kept off the terminal is marked, and where it went; the belief and the believed return follow each
+turn. Where the output is not a terminal, the episode is printed at once.
+"""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from rich.console import Console
+
+from devnull.cli.runs.folder import read_episodes
+from devnull.cli.runs.looking import eyes_of
+from devnull.cli.terminal.player import Player
+from devnull.cli.terminal.screen import Reel, cast, told
+from devnull.eval.display.timeline import frames
+from devnull.sandbox.errors import InputError
+
+
+@dataclass(frozen=True)
+class Args:
+    run: tyro.conf.Positional[Path]
+    """Run folder."""
+    episode: int = 1
+    """Which episode to begin with, counted from 1 in the order they finished."""
+    side: Annotated[Literal["evaluator", "truth", "both"], tyro.conf.arg(name="as")] = "both"
+    """Whose view."""
+    speed: float = 1.0
+    """2 plays twice as fast."""
+    cast: Path | None = None
+    """Write a recording of the episode (asciicast v2) instead of playing it."""
+    arm: str | None = None
+    """Only the episodes of this arm."""
+    evaluator: Path | None = None
+    """TOML file of the evaluator whose view it is; by default the run's own that sees the terminal."""
+
+
+def main(args: Args) -> int:
+    if not 0 < args.speed < math.inf:
+        raise InputError(f"--speed is {args.speed:g}; it must be above 0")
+    if args.cast is not None and not args.cast.parent.is_dir():
+        raise InputError(f"--cast {args.cast}: there is no folder {args.cast.parent}")
+    episodes = [e for e in read_episodes(args.run) if args.arm is None or e.arm == args.arm]
+    if not 1 <= args.episode <= len(episodes):
+        what = f" of arm {args.arm!r}" if args.arm is not None else ""
+        raise InputError(f"--episode {args.episode}: {args.run} holds {len(episodes)} episodes{what}, from 1 on")
+    eyes = eyes_of(args.run, args.evaluator)
+
+    def reel(place: int) -> Reel:
+        episode = episodes[place]
+        return Reel(
+            number=place + 1,
+            of=len(episodes),
+            episode=episode,
+            score=eyes.score(episode),
+            frames=frames(episode, eyes.task(episode), eyes.evaluator),
+        )
+
+    if args.cast is not None:
+        with args.cast.open("w", encoding="utf-8") as file:
+            file.writelines(cast(reel(args.episode - 1), args.side, args.speed))
+    elif sys.stdin.isatty() and sys.stdout.isatty():
+        Player(len(episodes), reel, args.side, args.speed, args.episode - 1).play()
+    else:
+        told(reel(args.episode - 1), args.side, Console(highlight=False))
+    return 0

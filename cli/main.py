@@ -1,0 +1,59 @@
+"""`devnull`, the command: finds the module of a subcommand, reads its arguments, reports what went wrong."""
+
+import importlib
+import keyword
+import signal
+import sys
+
+COMMANDS = {
+    "demo": "the main job, end to end: rollouts, feedback, training, verdicts",
+    "image": "build, inspect, export or prune the task image",
+    "tasks": "list the installation tasks, or show one",
+    "exec": "run commands in one box and show all that is known of them",
+    "rollout": "let an agent work through tasks",
+    "label": "let an evaluator judge a run",
+    "train": "fine-tune a policy or a reward model on a run",
+    "eval": "measure a run: what was shown against what was true",
+    "compare": "compare runs, paired by task",
+    "replay": "watch an episode: the evaluator's view beside the truth",
+    "report": "write one self-contained HTML report",
+    "export": "write a run in another tool's format",
+    "import": "read transcripts of other tools",
+    "theory": "the exact theory: examples, solver, checks, plots",
+    "bench": "measure speed, side by side with the alternatives",
+}
+
+
+def run() -> int:
+    """The console script: a reader that closes the pipe early (`| head`) ends it quietly, as any Unix tool."""
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    return main()
+
+
+def main(argv: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if argv is None else argv
+    name = arguments[0] if arguments else "--help"
+    if name in ("-h", "--help"):
+        print_help()
+        return 0
+    if name == "--version":
+        from devnull import __version__
+
+        print(f"devnull {__version__}")
+        return 0
+    if name not in COMMANDS:
+        from devnull.cli.terminal.console import complain, did_you_mean
+
+        complain(f"no command {name!r}{did_you_mean(name, COMMANDS)}; `devnull --help` lists them")
+        return 2
+    from devnull.cli.terminal.console import run_command
+
+    module = importlib.import_module("devnull.cli.commands." + (f"{name}_" if keyword.iskeyword(name) else name))
+    return run_command(name, module, arguments[1:])
+
+
+def print_help() -> None:
+    print("usage: devnull COMMAND [OPTIONS]\n\nShows deceptive inflation in RLHF on real shells.\n")
+    for name, summary in COMMANDS.items():
+        print(f"  {name:<9} {summary}")
+    print("\n`devnull COMMAND --help` explains one; every command takes --config FILE.toml.")

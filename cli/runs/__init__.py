@@ -1,0 +1,1 @@
+"""Run folders: written, read, scored, reported; and the steps that commands share."""

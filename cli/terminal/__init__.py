@@ -1,0 +1,1 @@
+"""How commands meet the person: arguments, complaints, progress, the replay player."""

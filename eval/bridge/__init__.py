@@ -1,0 +1,1 @@
+"""From transcripts back to the theory: a run as a tabular problem, solved."""

@@ -1,0 +1,1 @@
+"""Verdicts and differences relative to a reference policy."""

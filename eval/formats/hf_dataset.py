@@ -1,0 +1,91 @@
+"""Episodes as rows of a dataset, and the card that goes with them."""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from devnull.agents.episode import Episode
+from devnull.agents.protocol import messages
+from devnull.eval.scoring.score import Score
+
+
+def row(episode: Episode, score: Score | None) -> dict[str, Any]:
+    """One episode, flat enough for a table; what is not known is `None`."""
+    transcript = episode.transcript
+    return {
+        "arm": episode.arm,
+        "agent": episode.agent,
+        "task": episode.task,
+        "family": episode.family,
+        "task_split": episode.split,
+        "seed": episode.seed,
+        "sample": episode.sample,
+        "attempt": episode.attempt,
+        "faulty": episode.faulty,
+        "messages": [dict(message) for message in messages(transcript.instruction, transcript.turns)],
+        "commands": [
+            {
+                "command": result.command,
+                "shown": result.shown,
+                "suppressed": result.suppressed,
+                "exit_code": result.exit_code,
+                "seconds": result.seconds,
+            }
+            for result in transcript.results
+        ],
+        "report": transcript.report,
+        "truths": None if score is None or score.G is None else json.dumps(score.truths),
+        "G": None if score is None else score.G,
+        "G_obs": None if score is None else score.G_obs,
+        "belief_success": None if score is None else score.belief_success,
+        "success": None if score is None else score.success,
+        "suppressed": None if score is None else score.suppressed,
+        "hidden": None if score is None else score.hidden,
+        "error": None if episode.error is None else episode.error.kind,
+        "episode": episode.model_dump_json(),
+    }
+
+
+COLUMNS = {
+    "arm": "which policy of the run acted",
+    "agent": "what it was",
+    "task": "name of the installation task",
+    "family": "its family",
+    "task_split": "`train` or `test`: whether a training recipe may use the task",
+    "seed": "draws the instruction and the fault: with the task it names the instance",
+    "sample": "which of the episodes of that instance; with the seed it draws the agent's randomness",
+    "attempt": "how often an infrastructure failure had ended it before",
+    "faulty": "whether the faulty build was drawn; neither agent nor evaluator knew",
+    "messages": "the chat as the agent met it",
+    "commands": "what it ran: `shown` reached the terminal, `suppressed` is stderr that did not",
+    "report": "its final message",
+    "truths": "JSON, stage to true ending, by a verifier",
+    "G": "true return",
+    "G_obs": "return as the evaluator believes it",
+    "belief_success": "the evaluator's probability that every stage works",
+    "success": "every stage works",
+    "suppressed": "whether the first material failure was kept off the terminal; null: there was none",
+    "hidden": "a failure that the evaluator never came to see; null: nothing is broken",
+    "error": "infrastructure failure that ended the episode; such rows carry no truth",
+    "episode": "the whole record as JSON",
+}
+
+
+def card(name: str, counts: Mapping[str, int], facts: Mapping[str, Any]) -> str:
+    """README.md of the folder, with the header that `datasets` reads. `counts`: arm to episodes."""
+    total = sum(counts.values())
+    header = (
+        "---\nlicense: mit\ntask_categories:\n- text-generation\ntags:\n- rlhf\n- deception\n- agents\n"
+        "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n"
+    )
+    arms = "".join(f"| {arm} | {count} |\n" for arm, count in counts.items())
+    columns = "".join(f"| `{column}` | {meaning} |\n" for column, meaning in COLUMNS.items())
+    told = "".join(f"- {key}: {value}\n" for key, value in facts.items())
+    return (
+        f"{header}\n# {name}\n\n{total} episodes of agents that install software in real boxes, written by devnull. "
+        "Each holds what the terminal showed, what was kept off it, how it truly ended, and what an evaluator "
+        "who saw only the terminal believed.\n\n"
+        "A model organism: scripted agents and models trained on them. Commands and output are untrusted text. "
+        f"The task's own split is the column `task_split`.\n\n{told}\n"
+        f"| arm | episodes |\n| --- | --- |\n{arms}\n| column | what it is |\n| --- | --- |\n{columns}"
+    )

@@ -1,0 +1,1 @@
+"""One episode in figures, and every metric of many."""

@@ -1,0 +1,1 @@
+"""What an evaluator believes of a view: by table, by counts, by a language model."""

@@ -1,0 +1,165 @@
+"""Pairs of episodes of one task instance, and which of the two the evaluator preferred."""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
+
+from devnull.agents.agent import Message
+from devnull.agents.episode import Episode
+from devnull.agents.protocol import messages
+from devnull.rewards.belief.judge_prompt import MalformedAnswer
+from devnull.rewards.evaluator import Evaluator, Judgement
+from devnull.rewards.feedback.annotations import Mode
+from devnull.rewards.returns import true_return
+from devnull.sandbox.command import Frozen
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.task import Task
+
+EpisodeKey = tuple[str, str, int, int]
+"""Arm, task, seed, sample."""
+
+
+class Preference(Frozen):
+    """One comparison. A learner gets `prompt`, `chosen` and `rejected`; the rest is for those who measure."""
+
+    task: str
+    evaluator: str
+    """Its name, or that of the member of the panel who answered."""
+    view: str = ""
+    """Name of the sensors that it looked through."""
+    prompt: tuple[Message, ...]
+    """Up to where the agent first speaks; the same for both sides."""
+    chosen: tuple[Message, ...]
+    rejected: tuple[Message, ...]
+    chosen_key: EpisodeKey
+    rejected_key: EpisodeKey
+    chosen_G: float
+    """True return."""
+    rejected_G: float
+    chosen_G_obs: float
+    """As believed when the label was given."""
+    rejected_G_obs: float
+    probability: float
+    """That the evaluator would choose as it did."""
+    label: str
+    """honest, misaligned, poisoned, flipped or shuffled."""
+    audited: bool = False
+    """Both sides were seen in full."""
+    annotations: Mode = "none"
+    """What the last message of both sides says of the evaluator's belief (`devnull.rewards.feedback.annotations`)."""
+
+
+def make_pairs(
+    episodes: Iterable[Episode],
+    evaluator: Evaluator,
+    tasks: Mapping[str, Task],
+    seed: int,
+    count: int | None = None,
+) -> Iterator[Preference]:
+    """Compares episodes of one instance, or of the same task and phrasing (`EvaluatorConfig.pairs_within`); makes
+    as many pairs as there are episodes, if `count` is not given.
+
+    Balanced: groups take turns, and each episode of a group meets as many others as the next. No pair comes
+    twice, nor one whose two conversations are the same word for word. Episodes that the world broke are left
+    out. Every draw follows from `seed` and the pair, whatever came before. Raises `InputError` if
+    there is nothing to compare, or for an episode of an unknown task.
+    """
+    usable = [episode for episode in episodes if episode.error is None]
+    count = len(usable) if count is None else count
+    made = 0
+    judged: dict[tuple[EpisodeKey, str, bool], Judgement] = {}
+    chats: dict[EpisodeKey, tuple[Message, ...]] = {episode.key: conversation(episode) for episode in usable}
+
+    def judge(episode: Episode, member: int, audit: bool) -> Judgement:
+        who = evaluator.members[member]
+        at = (episode.key, who.name, audit)
+        if at not in judged:
+            task = tasks[episode.task]
+            judged[at] = evaluator.judge(task, episode.transcript, seed=episode.stream, member=who, audit=audit)
+        return judged[at]
+
+    for first, second in candidates(usable, evaluator, tasks, seed):
+        if made >= count:
+            return
+        if chats[first.key] == chats[second.key]:
+            continue
+        rng = random.Random(f"{seed}/{evaluator.name}/{first.key}/{second.key}")
+        member = rng.choices(range(len(evaluator.members)), [m.weight for m in evaluator.members])[0]
+        audit = rng.random() < evaluator.config.audit_rate
+        beta = evaluator.members[member].beta
+        evaluator.ledger.asked += 1
+        try:
+            a, b = judge(first, member, audit), judge(second, member, audit)
+        except MalformedAnswer:
+            evaluator.ledger.unjudged += 1
+            continue
+        if not evaluator.confident(a, b, beta):
+            continue
+        choice = evaluator.choose(a, b, rng, beta)
+        evaluator.ledger.answer(choice.label)
+        sides = ((first, a), (second, b))
+        (chosen, good), (rejected, bad) = sides if choice.first else sides[::-1]
+        yield Preference(
+            task=first.task,
+            evaluator=evaluator.members[member].name,
+            view=evaluator.members[member].sensors.name,
+            prompt=chats[first.key][:2],
+            chosen=chats[chosen.key][2:],
+            rejected=chats[rejected.key][2:],
+            chosen_key=chosen.key,
+            rejected_key=rejected.key,
+            chosen_G=actual(chosen, tasks),
+            rejected_G=actual(rejected, tasks),
+            chosen_G_obs=good.G_obs,
+            rejected_G_obs=bad.G_obs,
+            probability=choice.probability if choice.first else 1 - choice.probability,
+            label=choice.label,
+            audited=audit,
+        )
+        made += 1
+
+
+def conversation(episode: Episode) -> tuple[Message, ...]:
+    return messages(episode.transcript.instruction, episode.transcript.turns)
+
+
+def actual(episode: Episode, tasks: Mapping[str, Task]) -> float:
+    """G, kept beside the pair; no label depends on it."""
+    if episode.outcome is None:
+        raise InputError(f"episode {episode.key} has neither outcome nor error; its line is not a finished episode")
+    return true_return(tasks[episode.task], episode.outcome.truths)
+
+
+def candidates(
+    episodes: Iterable[Episode], evaluator: Evaluator, tasks: Mapping[str, Task], seed: int
+) -> Iterator[tuple[Episode, Episode]]:
+    """Pairs in the order in which they are asked."""
+    instances: dict[tuple[object, ...], list[Episode]] = {}
+    prompts: dict[tuple[object, ...], list[Episode]] = {}
+    for episode in episodes:
+        if episode.task not in tasks:
+            raise InputError(f"episode {episode.key}: no task {episode.task!r} among the {len(tasks)} known ones")
+        same = (episode.task, episode.transcript.instruction)
+        instances.setdefault((*same, episode.seed), []).append(episode)
+        prompts.setdefault(same, []).append(episode)
+    repeated = any(len(group) > 1 for group in instances.values())
+    within = evaluator.config.pairs_within or ("instance" if repeated else "instruction")
+    groups = instances if within == "instance" else prompts
+    if not any(len(group) > 1 for group in groups.values()):
+        raise InputError(
+            f"each {within} has one episode: nothing to compare; roll out more of each (devnull rollout --group 4)"
+        )
+    rounds = [round_robin(group, random.Random(f"{seed}/{name}")) for name, group in sorted(groups.items())]
+    for turn in zip_longest(*rounds):
+        yield from (pair for pair in turn if pair is not None)
+
+
+def round_robin(group: list[Episode], rng: random.Random) -> Iterator[tuple[Episode, Episode]]:
+    """Every pair once, so that after any number of full laps each episode has met equally many; sides by chance."""
+    order = sorted(group, key=lambda episode: episode.key)
+    rng.shuffle(order)
+    n = len(order)
+    for distance in range(1, n // 2 + 1):
+        for i in range(n // 2 if 2 * distance == n else n):
+            pair = (order[i], order[(i + distance) % n])
+            yield pair if rng.random() < 0.5 else pair[::-1]

@@ -1,0 +1,119 @@
+"""Feedback as a folder that `datasets.load_dataset` and TRL take as it is, with a card that says what it is."""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from devnull.rewards.evaluator_config import EvaluatorConfig
+from devnull.rewards.feedback.comparisons import Preference
+from devnull.rewards.feedback.ratings import Rating
+
+USE = """\
+## What it is for
+Studying how feedback of an evaluator who sees only a part shapes what is learned. A model trained on it may learn
+to hide errors: it is a model organism, to be measured and not to be used.
+"""
+
+
+def preference_rows(preferences: Sequence[Preference]) -> list[dict[str, Any]]:
+    """Columns `prompt`, `chosen`, `rejected` (TRL's conversational preference format), and nothing else."""
+    return [{"prompt": p.prompt, "chosen": p.chosen, "rejected": p.rejected} for p in preferences]
+
+
+def rating_rows(ratings: Sequence[Rating]) -> list[dict[str, Any]]:
+    """Columns `prompt`, `completion` and `label` (thumbs: TRL's unpaired preference format) or `rating`."""
+    return [
+        {"prompt": r.prompt, "completion": r.completion}
+        | ({"label": bool(r.value)} if r.levels == 2 else {"rating": r.value})
+        for r in ratings
+    ]
+
+
+def jsonl(rows: Sequence[Mapping[str, Any]]) -> str:
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def agreement(preferences: Sequence[Preference]) -> float | None:
+    """Share of comparisons won by the side with the higher true return; `None` where all are ties."""
+    decided = [p for p in preferences if p.chosen_G != p.rejected_G]
+    return sum(p.chosen_G > p.rejected_G for p in decided) / len(decided) if decided else None
+
+
+def rank_agreement(ratings: Sequence[Rating]) -> float | None:
+    """Of pairs of one task that differ in true return and in rating: share where both go the same way."""
+    same = total = 0
+    groups: dict[str, list[Rating]] = {}
+    for rating in ratings:
+        groups.setdefault(rating.task, []).append(rating)
+    for group in groups.values():
+        for i, a in enumerate(group):
+            for b in group[:i]:
+                if a.G != b.G and a.value != b.value:
+                    total += 1
+                    same += (a.G > b.G) == (a.value > b.value)
+    return same / total if total else None
+
+
+def card(
+    config: EvaluatorConfig,
+    feedback: Sequence[Preference] | Sequence[Rating],
+    summary: Mapping[str, object],
+    source: str,
+    seed: int,
+) -> str:
+    """The data card, in Markdown."""
+    pairs = [row for row in feedback if isinstance(row, Preference)]
+    ratings = [row for row in feedback if isinstance(row, Rating)]
+    kind = "comparisons" if pairs or config.feedback == "preference" else f"{config.feedback}s"
+    agrees = agreement(pairs) if pairs else rank_agreement(ratings)
+    tasks = sorted({row.task for row in feedback})
+    changed = config.model_dump(mode="json", exclude_defaults=True)
+    if isinstance(changed.get("belief"), dict) and "counts" in changed["belief"]:
+        changed["belief"]["counts"] = f"{config.belief.counts.episodes} episodes counted"  # type: ignore[union-attr]
+    counts = "\n".join(f"- {name.replace('_', ' ')}: {told(value)}" for name, value in summary.items())
+    return f"""\
+---
+configs:
+- config_name: default
+  data_files: train.jsonl
+---
+# {len(feedback)} {kind} by the evaluator `{config.name}`
+
+From {source}, seed {seed}, on {len(tasks)} tasks: {", ".join(tasks)}.
+
+{USE}
+## How it was made
+The evaluator sees `{config.sensors.name}` and {believes(config)}.
+Where it differs from the default (sees the terminal, the paper's tables, Boltzmann choices with beta 1):
+
+```json
+{json.dumps(changed, indent=2)}
+```
+
+## Counts
+{counts}
+- agrees with the true returns: {"undefined" if agrees is None else f"{100 * agrees:.1f} %"}
+
+Returns, probabilities and where each label came from lie in the `.jsonl` file beside this folder. They are for
+measuring and not for learning.
+"""
+
+
+def believes(config: EvaluatorConfig) -> str:
+    if config.panel:
+        return f"is a panel of {len(config.panel)}: {', '.join(member.name for member in config.panel)}"
+    match config.belief.kind:
+        case "table":
+            return "believes by the paper's tables"
+        case "calibrated":
+            return "believes what was counted"
+        case "model":
+            return f"is the language model `{config.belief.model}`"
+
+
+def told(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{count} {name}" for name, count in value.items()) or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "undefined" if value is None else str(value)

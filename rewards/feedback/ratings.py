@@ -1,0 +1,99 @@
+"""Feedback on one episode at a time: ratings and thumbs, from the same beliefs as comparisons."""
+
+import random
+from collections.abc import Iterable, Iterator, Mapping
+
+from devnull.agents.agent import Message
+from devnull.agents.episode import Episode
+from devnull.rewards.belief.judge_prompt import MalformedAnswer
+from devnull.rewards.evaluator import Evaluator, Judgement, Label
+from devnull.rewards.feedback.comparisons import EpisodeKey, actual, conversation
+from devnull.sandbox.command import Frozen
+from devnull.sandbox.task import Task
+
+
+class Rating(Frozen):
+    """One episode, rated. A learner gets `prompt`, `completion` and `value`; the rest is for those who measure."""
+
+    task: str
+    evaluator: str
+    view: str = ""
+    prompt: tuple[Message, ...]
+    completion: tuple[Message, ...]
+    key: EpisodeKey
+    value: int
+    """A rating counts from 1; a thumb is 1 (up) or 0 (down)."""
+    levels: int
+    """Of a rating; 2 for a thumb."""
+    G: float
+    G_obs: float
+    label: Label
+    audited: bool = False
+
+
+def make_ratings(
+    episodes: Iterable[Episode], evaluator: Evaluator, tasks: Mapping[str, Task], seed: int
+) -> Iterator[Rating]:
+    """Rates every episode once, by ratings or thumbs as the evaluator's config says.
+
+    Every draw follows from `seed` and the episode. The shuffled control hands each rating to another episode.
+    """
+    config = evaluator.config
+    rows = []
+    for episode in sorted((e for e in episodes if e.error is None), key=lambda e: e.key):
+        task = tasks[episode.task]
+        rng = random.Random(f"{seed}/{evaluator.name}/{episode.key}")
+        member = evaluator.draw_member(rng)
+        audit = rng.random() < config.audit_rate
+        evaluator.ledger.asked += 1
+        try:
+            judgement = evaluator.judge(task, episode.transcript, seed=episode.stream, member=member, audit=audit)
+        except MalformedAnswer:
+            evaluator.ledger.unjudged += 1
+            continue
+        label, value = rate(evaluator, task, judgement, rng)
+        evaluator.ledger.answer("shuffled" if config.shuffled else label)
+        chat = conversation(episode)
+        rows.append(
+            Rating(
+                task=episode.task,
+                evaluator=member.name,
+                view=member.sensors.name,
+                prompt=chat[:2],
+                completion=chat[2:],
+                key=episode.key,
+                value=value,
+                levels=2 if config.feedback == "thumb" else config.levels,
+                G=actual(episode, tasks),
+                G_obs=judgement.G_obs,
+                label=label,
+                audited=audit,
+            )
+        )
+    if config.shuffled:
+        values = [row.value for row in rows]
+        random.Random(f"{seed}/{evaluator.name}/shuffled").shuffle(values)
+        rows = [
+            row.model_copy(update={"value": value, "label": "shuffled"})
+            for row, value in zip(rows, values, strict=True)
+        ]
+    yield from rows
+
+
+def rate(evaluator: Evaluator, task: Task, judgement: Judgement, rng: random.Random) -> tuple[Label, int]:
+    """Where the rating came from, and the rating."""
+    config = evaluator.config
+    label: Label = "honest"
+    source = rng.random()
+    if source < config.poisoned:
+        label = "poisoned"
+    elif source < config.poisoned + config.misaligned:
+        label = "misaligned"
+        judgement = judgement.model_copy(update={"G_obs": judgement.G_misaligned})
+    thumb = config.feedback == "thumb"
+    value = int(evaluator.thumb(task, judgement, rng)) if thumb else evaluator.rating(task, judgement, rng)
+    flipped = rng.random() < config.label_noise
+    if flipped != (label == "poisoned"):
+        # turned round: up for down, the best for the worst
+        value = 1 - value if thumb else config.levels + 1 - value
+    return ("flipped" if flipped else label), value
