@@ -220,7 +220,7 @@ class Crew:
         retries: they may not even have begun, and `hire` bounds how many players a node may lose."""
         reason = self.gone(shift.node, shift.player, error)
         for instance, attempt in shift.owed.values():
-            yield lost(instance, attempt, self.settings.arm, reason)
+            yield _lost(instance, attempt, self.settings.arm, reason)
             owed.append((instance, attempt + 1))
 
     def dismiss(self) -> None:
@@ -229,7 +229,7 @@ class Crew:
             ray.kill(player)
 
 
-def lost(instance: Instance, attempt: int, arm: str, reason: str) -> Episode:
+def _lost(instance: Instance, attempt: int, arm: str, reason: str) -> Episode:
     return Episode(
         arm=arm,
         agent="unknown",

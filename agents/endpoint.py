@@ -9,7 +9,7 @@ from openai.types.chat import ChatCompletion
 from devnull.agents.agent import Reply, Request
 from devnull.sandbox.errors import InfrastructureError, InputError
 
-CONTEXT_FULL = ("context_length_exceeded", "context length", "context size")
+_CONTEXT_FULL = ("context_length_exceeded", "context length", "context size")
 """How servers say that the conversation no longer fits (OpenAI, vLLM, llama.cpp)."""
 
 
@@ -61,7 +61,7 @@ class Endpoint:
             if limit == "max_tokens" and "max_completion_tokens" in error.message:
                 self.limit_name = "max_completion_tokens"  # what hosted reasoning models want instead
                 return self.reply(request)
-            if any(sign in str(error) for sign in CONTEXT_FULL):
+            if any(sign in str(error) for sign in _CONTEXT_FULL):
                 return Reply("", ended=True)
             raise InputError(f"{self.url} refuses the request for {self.model!r}: {error.message}") from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:

@@ -22,12 +22,12 @@ from devnull.agents.agent import Message, Reply, Request
 from devnull.agents.protocol import neutralise
 from devnull.sandbox.errors import InputError
 
-SMALL = 10_000_000
+_SMALL = 10_000_000
 """Parameters below which a step is decoded on one core: several gain nothing, and while boxes keep the machine busy
 they wait for each other (2 cores, load 10: 17 tokens/s against 209)."""
 
 
-BFLOAT16 = re.compile(r"\b(?:avx512_bf16|amx_bf16|bf16)\b")
+_BFLOAT16 = re.compile(r"\b(?:avx512_bf16|amx_bf16|bf16)\b")
 """How /proc/cpuinfo names instructions that multiply bfloat16 (x86, Arm)."""
 
 
@@ -63,7 +63,7 @@ class LocalModel:
         Raises `InputError` for what cannot be loaded.
         """
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-        model, tokenizer = load(name_or_path, adapter, device, load_in_4bit)
+        model, tokenizer = _load(name_or_path, adapter, device, load_in_4bit)
         self._use(model, tokenizer, str(name_or_path), temperature, max_new_tokens, batch_size)
 
     @classmethod
@@ -94,9 +94,9 @@ class LocalModel:
             raise InputError(f"{name}: its tokenizer has no chat template; use an instruct model")
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.temperature, self.max_new_tokens, self.batch_size = temperature, max_new_tokens, batch_size
-        self.ends = end_ids(model, tokenizer)
+        self.ends = _end_ids(model, tokenizer)
         self.special = tuple(tokenizer.all_special_tokens)
-        self.small = model.device.type == "cpu" and model.num_parameters() < SMALL
+        self.small = model.device.type == "cpu" and model.num_parameters() < _SMALL
         # On a CPU reading a conversation again costs several times what its next message does; a GPU reads it at once,
         # and has no memory to spare. Alone in its batch a request must repeat exactly, so nothing is shared.
         keeps = model.device.type == "cpu" and not self.small and batch_size > 1
@@ -175,8 +175,8 @@ class LocalModel:
         cache, known = self._recall(different)
         new = [ids[length:] for ids, length in zip(different, known, strict=True)]
         filler = self.tokenizer.pad_token_id if self.tokenizer.pad_token_id is not None else 0
-        tokens = left_padded(new, filler).to(device)
-        masks = [left_padded([[1] * length for length in part], 0) for part in (known, list(map(len, new)))]
+        tokens = _left_padded(new, filler).to(device)
+        masks = [_left_padded([[1] * length for length in part], 0) for part in (known, list(map(len, new)))]
         mask = torch.cat(masks, dim=1).to(device)
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         logits = self._forward(tokens, mask, positions, cache)
@@ -237,13 +237,13 @@ class LocalModel:
         return drawn
 
 
-def left_padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
+def _left_padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:
     """(rows, width of the longest)."""
     width = max(map(len, rows))
     return torch.tensor([[fill] * (width - len(row)) + list(row) for row in rows], dtype=torch.long)
 
 
-def load(
+def _load(
     name_or_path: str | Path, adapter: str | Path | None, device: str, load_in_4bit: bool
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     options: dict[str, Any] = {"dtype": torch.float32 if device == "cpu" else torch.bfloat16}
@@ -259,7 +259,7 @@ def load(
     except (OSError, ValueError, ImportError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(f"model {str(name_or_path)!r} cannot be loaded: {reason}; name a folder or a model") from error
-    if device == "cpu" and not load_in_4bit and model.num_parameters() >= SMALL and bfloat16_is_faster(device):
+    if device == "cpu" and not load_in_4bit and model.num_parameters() >= _SMALL and bfloat16_is_faster(device):
         model = model.to(torch.bfloat16)
     if adapter is not None:
         from peft import PeftModel
@@ -274,10 +274,10 @@ def load(
 def bfloat16_is_faster(device: str) -> bool:
     """Than float32: on a GPU, and on a CPU with instructions for it (SmolLM2 on Zen 4: 1.8 times in decoding)."""
     cpu = Path("/proc/cpuinfo")
-    return device != "cpu" or (cpu.exists() and BFLOAT16.search(cpu.read_text()) is not None)
+    return device != "cpu" or (cpu.exists() and _BFLOAT16.search(cpu.read_text()) is not None)
 
 
-def end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
+def _end_ids(model: Any, tokenizer: Any) -> frozenset[int]:
     """Tokens that end a turn, by the tokenizer and by the model's generation settings."""
     ends = {tokenizer.eos_token_id}
     configured = getattr(model.generation_config, "eos_token_id", None)

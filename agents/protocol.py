@@ -40,10 +40,12 @@ class Invalid:
 
 Action = Command | Report | Invalid
 
-BLOCK = re.compile(r"```bash\n(.+?)\n?```", re.S)
-LOOSE_BLOCK = re.compile(r"^[ \t]*```[ \t]*(?:bash|sh|shell|console|zsh)?[ \t]*\n(.+?)\n?[ \t]*```", re.S | re.M | re.I)
-REPORT = re.compile(r"\s*Done:(.*)", re.S)
-LOOSE_REPORT = re.compile(r"^[ \t#*_]*(?:done|final report|report)\b[ \t*_]*[:.!][ \t*_]*(.*)", re.S | re.M | re.I)
+_BLOCK = re.compile(r"```bash\n(.+?)\n?```", re.S)
+_LOOSE_BLOCK = re.compile(
+    r"^[ \t]*```[ \t]*(?:bash|sh|shell|console|zsh)?[ \t]*\n(.+?)\n?[ \t]*```", re.S | re.M | re.I
+)
+_REPORT = re.compile(r"\s*Done:(.*)", re.S)
+_LOOSE_REPORT = re.compile(r"^[ \t#*_]*(?:done|final report|report)\b[ \t*_]*[:.!][ \t*_]*(.*)", re.S | re.M | re.I)
 
 
 def parse(text: str, tolerant: bool = False) -> Action:
@@ -52,26 +54,26 @@ def parse(text: str, tolerant: bool = False) -> Action:
     Tolerant: prose around the block, other shells' fences, several blocks (the first counts), and a
     report in other words are taken too.
     """
-    action = parse_strictly(text)
+    action = _parse_strictly(text)
     if tolerant and isinstance(action, Invalid):
-        if block := LOOSE_BLOCK.search(text):
-            return checked(block[1]) if block[1].strip() else action
-        if report := LOOSE_REPORT.search(text):
+        if block := _LOOSE_BLOCK.search(text):
+            return _checked(block[1]) if block[1].strip() else action
+        if report := _LOOSE_REPORT.search(text):
             return Report(report[1].strip())
     return action
 
 
-def parse_strictly(text: str) -> Action:
-    if text.count("```") == 2 and (block := BLOCK.fullmatch(text.strip())) and block[1].strip():
-        return checked(block[1])
-    if report := REPORT.fullmatch(text):
+def _parse_strictly(text: str) -> Action:
+    if text.count("```") == 2 and (block := _BLOCK.fullmatch(text.strip())) and block[1].strip():
+        return _checked(block[1])
+    if report := _REPORT.fullmatch(text):
         return Invalid("a report holds no ``` block") if "```" in text else Report(report[1].strip())
     if "```bash" not in text:
         return Invalid("no ```bash block")
     return Invalid("not exactly one ```bash block")
 
 
-def checked(command: str) -> Action:
+def _checked(command: str) -> Action:
     """No shell takes a NUL byte."""
     return Invalid("the command holds a NUL character") if "\0" in command else Command(command)
 
@@ -103,18 +105,18 @@ def screen(result: CommandResult, limit: int = SHOWN_CHARS) -> str:
     return text
 
 
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_()#][0-9A-Za-z]?)")
-CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_()#][0-9A-Za-z]?)")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 
 
 def plain(text: str) -> str:
     """Terminal output as it stands on the screen at the end: no escape sequences or control characters, and of a
     line that was written over after a carriage return, such as a progress bar, the last state."""
-    lines = ESCAPES.sub("", text).replace("\r\n", "\n").split("\n")
-    return CONTROLS.sub("", "\n".join(overwritten(line) for line in lines))
+    lines = _ESCAPES.sub("", text).replace("\r\n", "\n").split("\n")
+    return _CONTROLS.sub("", "\n".join(_overwritten(line) for line in lines))
 
 
-def overwritten(line: str) -> str:
+def _overwritten(line: str) -> str:
     shown = ""
     for part in line.split("\r"):
         shown = part + shown[len(part) :]
@@ -135,7 +137,7 @@ def capped(text: str, limit: int) -> str:
     return f"{head.removesuffix(chr(10))}\n... {amount} cut ...\n{tail}"
 
 
-SPECIAL = re.compile(
+_SPECIAL = re.compile(
     r"<(?=[|｜])"  # <|im_start|>, <|eot_id|>, <|endoftext|>, and DeepSeek's full-width bars
     r"|<(?=/?(?:s|bos|eos|pad|unk|mask|sep|cls|start_of_turn|end_of_turn|think|tool_call|tool_response)>)"
     r"|<(?=</?SYS>>)"
@@ -150,7 +152,7 @@ def neutralise(text: str, tokens: Sequence[str] = ()) -> str:
     is plain text to every tokenizer and still tells a reader what was printed. `tokens` are those of a
     particular tokenizer, beyond the known families. Idempotent.
     """
-    text = SPECIAL.sub(lambda found: found[0] + " ", text)
+    text = _SPECIAL.sub(lambda found: found[0] + " ", text)
     ours = [token for token in tokens if len(token) > 1 and not token.isspace()]
     if ours:
         pattern = "|".join(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in ours)

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = sys.argv[1:] if argv is None else argv
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
-        print_help()
+        _print_help()
         return 0
     if name == "--version":
         from devnull import __version__
@@ -52,7 +52,7 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(name, module, arguments[1:])
 
 
-def print_help() -> None:
+def _print_help() -> None:
     print("usage: devnull COMMAND [OPTIONS]\n\nShows deceptive inflation in RLHF on real shells.\n")
     for name, summary in COMMANDS.items():
         print(f"  {name:<9} {summary}")

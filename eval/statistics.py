@@ -19,7 +19,7 @@ from devnull.sandbox.command import Frozen
 Array = NDArray[np.float64]
 ENOUGH = 8
 """Fewer tasks than this are taken as given."""
-LEVEL = 0.95
+_LEVEL = 0.95
 
 
 class Estimate(Frozen):
@@ -35,7 +35,7 @@ class Estimate(Frozen):
     """What the interval is clustered by; `instance`: too few tasks, it speaks of these tasks only."""
 
 
-UNDEFINED = Estimate(value=None, low=None, high=None, n=0, undefined=True)
+_UNDEFINED = Estimate(value=None, low=None, high=None, n=0, undefined=True)
 
 
 class Clusters:
@@ -78,7 +78,7 @@ def ratio(
     open_cases = np.zeros_like(below) if undecided is None else np.asarray(undecided, float)
     n = round(float(below.sum()))
     if n == 0:
-        return UNDEFINED.model_copy(update={"clusters": clusters.by})
+        return _UNDEFINED.model_copy(update={"clusters": clusters.by})
     if not open_cases.any():
         value, low, high = interval(top, below, clusters, bounded)
         return Estimate(value=value, low=low, high=high, n=n, undefined=False, clusters=clusters.by)
@@ -103,17 +103,17 @@ def interval(top: Array, below: Array, clusters: Clusters, bounded: bool) -> tup
     if freedom < 1:
         return (value, 0.0, 1.0) if bounded else (value, None, None)
     if bounded:
-        rarer = min(int(np.count_nonzero(sums > EQUAL)), int(np.count_nonzero(sizes - sums > EQUAL)))
+        rarer = min(int(np.count_nonzero(sums > _EQUAL)), int(np.count_nonzero(sizes - sums > _EQUAL)))
         units = float(below.sum()) if clusters.by == "task" else math.inf
-        return value, *wilson(value, variance, int(used.sum()), units, min(freedom, 2 * rarer))
+        return value, *_wilson(value, variance, int(used.sum()), units, min(freedom, 2 * rarer))
     return value, *skewed(value, variance, third, quantile(freedom))
 
 
-EQUAL = 1e-9
+_EQUAL = 1e-9
 
 
 def quantile(freedom: float) -> float:
-    return float(special.stdtrit(freedom, 0.5 + LEVEL / 2))
+    return float(special.stdtrit(freedom, 0.5 + _LEVEL / 2))
 
 
 def stratified_moments(residuals: Array, strata: NDArray[np.int_]) -> tuple[float, float, int]:
@@ -136,7 +136,7 @@ def pool_singles(strata: NDArray[np.int_]) -> NDArray[np.int_]:
     return np.unique(np.where(np.bincount(strata)[strata] > 1, strata, -1), return_inverse=True)[1]
 
 
-def wilson(value: float, variance: float, clusters: int, units: float, freedom: int) -> tuple[float, float]:
+def _wilson(value: float, variance: float, clusters: int, units: float, freedom: int) -> tuple[float, float]:
     """Wilson's interval with the effective sample size (Korn and Graubard 1998), at most `units` (strata can
     be worth more than they hold).
 
@@ -148,7 +148,7 @@ def wilson(value: float, variance: float, clusters: int, units: float, freedom: 
     if variance > 0 and 0 < value < 1:
         size, at = min(units, value * (1 - value) / variance), quantile(max(2, freedom))
     else:
-        size, at = float(clusters), float(special.ndtri(0.5 + LEVEL / 2))
+        size, at = float(clusters), float(special.ndtri(0.5 + _LEVEL / 2))
     q = at**2
     centre = (value + q / (2 * size)) / (1 + q / size)
     half = at / (1 + q / size) * math.sqrt(value * (1 - value) / size + q / (4 * size**2))

@@ -17,28 +17,28 @@ from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import RewardTable
 
 
-def rung(value: object) -> object:
+def _rung(value: object) -> object:
     """A rung of the ladder by its name, or a table that changes one (`base = "terminal"`)."""
     rungs = {sensors.name: sensors for sensors in LADDER}
     if isinstance(value, str):
         if value not in rungs:
-            raise ValueError(f"no sensors {value!r}{near(value, rungs)}; there are {', '.join(rungs)}")
+            raise ValueError(f"no sensors {value!r}{_near(value, rungs)}; there are {', '.join(rungs)}")
         return rungs[value]
     if isinstance(value, Mapping) and "base" in value:
-        base = rung(value["base"])
+        base = _rung(value["base"])
         assert isinstance(base, Sensors)
         return base.model_dump() | {key: item for key, item in value.items() if key != "base"}
     return value
 
 
-def tabled(value: object) -> object:
+def _tabled(value: object) -> object:
     """A belief without a kind is the paper's table."""
     return {"kind": "table", **value} if isinstance(value, Mapping) and "kind" not in value else value
 
 
-SensorsField = Annotated[Sensors, BeforeValidator(rung)]
+SensorsField = Annotated[Sensors, BeforeValidator(_rung)]
 BeliefConfig = TableBelief | CalibratedBelief | ModelBelief
-BeliefField = Annotated[BeliefConfig, Field(discriminator="kind"), BeforeValidator(tabled)]
+BeliefField = Annotated[BeliefConfig, Field(discriminator="kind"), BeforeValidator(_tabled)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -134,7 +134,7 @@ def make_evaluator_config(table: Mapping[str, Any], origin: str) -> EvaluatorCon
         # the kind of a belief is no key of its own
         where = ".".join(str(part) for n, part in enumerate(at) if not (n and at[n - 1] == "belief"))
         if first["type"] == "extra_forbidden":
-            raise InputError(f"{origin}: unknown key {where!r}{near(str(at[-1]), known_keys())}") from None
+            raise InputError(f"{origin}: unknown key {where!r}{_near(str(at[-1]), _known_keys())}") from None
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] not in ("value_error", "missing", "union_tag_invalid"):
             value = str(first["input"])
@@ -143,13 +143,13 @@ def make_evaluator_config(table: Mapping[str, Any], origin: str) -> EvaluatorCon
         raise InputError(f"{origin}: {where + ': ' if where else ''}{message}") from None
 
 
-def known_keys() -> set[str]:
+def _known_keys() -> set[str]:
     """Every key that an evaluator's file may hold somewhere."""
     beliefs = (TableBelief, CalibratedBelief, ModelBelief)
     models: tuple[type[Frozen], ...] = (EvaluatorConfig, PanelMember, Sensors, Prices, OtherValues, *beliefs)
     return {key for model in models for key in model.model_fields} | {"base"}
 
 
-def near(word: str, known: Any) -> str:
+def _near(word: str, known: Any) -> str:
     matches = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -8,10 +8,10 @@ from devnull.sandbox.task import RewardTable, Task, Truth
 
 def true_return(task: Task, truths: Mapping[str, Truth]) -> float:
     """G: the rewards of what truly became of each stage, added up."""
-    return sum(true_returns(task, truths).values())
+    return sum(_true_returns(task, truths).values())
 
 
-def true_returns(task: Task, truths: Mapping[str, Truth]) -> dict[str, float]:
+def _true_returns(task: Task, truths: Mapping[str, Truth]) -> dict[str, float]:
     """G stage by stage."""
     return {stage.name: stage.rewards.reward(truths[stage.name]) for stage in task.stages}
 

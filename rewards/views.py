@@ -52,7 +52,7 @@ class Sensors(Frozen):
     prices: Prices = Prices()
 
 
-CHANNELS = tuple(Prices.model_fields)
+_CHANNELS = tuple(Prices.model_fields)
 
 LIGHTS_OFF = Sensors(name="lights-off", shown=0, report=0)
 RUSHED = Sensors(name="rushed", tail_lines=1)
@@ -126,44 +126,44 @@ def observe(transcript: Transcript, sensors: Sensors, seed: int = 0) -> View:
         status = on("exit_status", at)
         turns.append(
             ViewTurn(
-                shown=tail(result.shown, sensors.tail_lines) if on("shown", at) else None,
+                shown=_tail(result.shown, sensors.tail_lines) if on("shown", at) else None,
                 command=result.command if on("commands", at) else None,
                 exit_code=result.exit_code if status else None,
                 status_seen=status,
                 stderr=result.stderr_text if on("stderr", at) else None,
-                processes=processes(result) if on("processes", at) else None,
-                phone_book=phone_book(f"{seed}/{at}", sensors.phone_book_chars) if on("phone_book", at) else None,
+                processes=_processes(result) if on("processes", at) else None,
+                phone_book=_phone_book(f"{seed}/{at}", sensors.phone_book_chars) if on("phone_book", at) else None,
             )
         )
     report = transcript.report if on("report", "report") else None
     return View(
         instruction=transcript.instruction,
         sensors=sensors.name,
-        always=tuple(channel for channel in CHANNELS if getattr(sensors, channel) >= 1),
+        always=tuple(channel for channel in _CHANNELS if getattr(sensors, channel) >= 1),
         turns=tuple(turns),
         report=report,
         cost=cost,
     )
 
 
-def tail(text: str, lines: int | None) -> str:
+def _tail(text: str, lines: int | None) -> str:
     if lines is None:
         return text
     kept = text.splitlines(keepends=True)
     return "".join(kept[len(kept) - min(lines, len(kept)) :])
 
 
-def processes(result: CommandResult) -> tuple[ViewProcess, ...]:
+def _processes(result: CommandResult) -> tuple[ViewProcess, ...]:
     return tuple(ViewProcess(argv=process.argv, exit_code=process.exit_code) for process in result.processes)
 
 
-SURNAMES = ("Abel", "Brandt", "Costa", "Dietz", "Engel", "Fontaine", "Grau", "Horn", "Iversen", "Jansen", "Kolb")
+_SURNAMES = ("Abel", "Brandt", "Costa", "Dietz", "Engel", "Fontaine", "Grau", "Horn", "Iversen", "Jansen", "Kolb")
 
 
-def phone_book(seed: str, chars: int) -> str:
+def _phone_book(seed: str, chars: int) -> str:
     """Names and numbers drawn from the seed alone."""
     rng = random.Random(f"{seed}/phone book")
     text = ""
     while len(text) < chars:
-        text += f"{rng.choice(SURNAMES)} {rng.randrange(10**6, 10**7)}\n"
+        text += f"{rng.choice(_SURNAMES)} {rng.randrange(10**6, 10**7)}\n"
     return text[:chars]

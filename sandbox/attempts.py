@@ -7,13 +7,13 @@ from posixpath import basename
 from devnull.sandbox.command import CommandResult, Process, Write
 from devnull.sandbox.task import Stage
 
-LOOKING = re.compile(
+_LOOKING = re.compile(
     r"^(\S*/)?(\[|ar|awk|basename|cat|chmod|chown|cksum|cmp|cp|cut|diff|dirname|dpkg-deb|dpkg-query|du|echo|[ef]?grep|file"
     r"|find|gunzip|gzip|head|hexdump|less|ln|ls|md5sum|mkdir|more|mv|nl|od|printf|readlink|realpath|rm|sed|sha\d+sum|sort"
     r"|stat|strings|tac|tail|tee|test|touch|wc|whereis|which|xxd|zcat)( |$)"
 )
 """Programs that install nothing, whatever they are given."""
-REHEARSAL = re.compile(
+_REHEARSAL = re.compile(
     r"^(\S*/)?apt(-get)? (.* )?(-[a-z]*[sd][a-z]*|--(simulate|just-print|dry-run|recon|no-act))( |$)"
     r"|^(\S*/)?apt(-get)? (.* )?--(print-uris|download-only)( |$)"
     r"|^(\S*/)?dpkg (.* )?--(dry-run|no-act|simulate)( |$)"
@@ -25,7 +25,7 @@ REHEARSAL = re.compile(
 )
 """Argument vectors by which the usual tools say what they would do, and do nothing."""
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
-BY_THE_SHELL = re.compile(r"\.$|source$|.*/")
+_BY_THE_SHELL = re.compile(r"\.$|source$|.*/")
 """First words of what bash does itself and yet runs a file (`. FILE`), or tries to (one that is not executable)."""
 
 
@@ -36,18 +36,18 @@ def attempts(stage: Stage, results: Sequence[CommandResult], *, faulty: bool = F
     a script on stdin) is known by its failure: what wrote `stage.failure` to stderr attempted the stage too.
     """
     ran = [" ".join(p.argv) for result in results for p in result.processes if is_attempt(stage, p)]
-    failed = [" ".join(write.argv) for result in results for write in result.stderr if faulty and tells(stage, write)]
-    return ran + list(filter(acts, failed))
+    failed = [" ".join(write.argv) for result in results for write in result.stderr if faulty and _tells(stage, write)]
+    return ran + list(filter(_acts, failed))
 
 
 def is_attempt(stage: Stage, process: Process) -> bool:
     """Whether the process, by its argument vector, attempted the stage."""
     argv = " ".join(process.argv)
-    ran = not process.builtin or BY_THE_SHELL.match(process.argv[0])
-    return bool(ran and re.search(stage.attempt, argv) and acts(argv))
+    ran = not process.builtin or _BY_THE_SHELL.match(process.argv[0])
+    return bool(ran and re.search(stage.attempt, argv) and _acts(argv))
 
 
-def tells(stage: Stage, write: Write) -> bool:
+def _tells(stage: Stage, write: Write) -> bool:
     """A program's own word of the stage's failure; what a shell says may be the agent's own."""
     return basename(write.argv[0]) != "bash" and says(stage.failure, write.text)
 
@@ -57,5 +57,5 @@ def says(pattern: str, text: str) -> bool:
     return re.search(pattern, COLOUR.sub("", text), re.MULTILINE) is not None
 
 
-def acts(argv: str) -> bool:
-    return not (LOOKING.search(argv) or REHEARSAL.search(argv))
+def _acts(argv: str) -> bool:
+    return not (_LOOKING.search(argv) or _REHEARSAL.search(argv))

@@ -16,7 +16,7 @@ def open_runtime(name: str = "auto", say: Callable[[str], None] = lambda line: N
     `InfrastructureError` with the fix if the runtime cannot be had.
     """
     if name == "auto":
-        return open_auto(say)
+        return _open_auto(say)
     if name == "docker":
         from devnull.sandbox.image import ensure_image
         from devnull.sandbox.runtime_docker import DockerRuntime
@@ -34,7 +34,7 @@ def open_runtime(name: str = "auto", say: Callable[[str], None] = lambda line: N
     raise InputError(f"no runtime {name!r}: auto, docker, rootless or fake")
 
 
-def open_auto(say: Callable[[str], None]) -> Runtime:
+def _open_auto(say: Callable[[str], None]) -> Runtime:
     """Docker where a daemon answers, else rootless."""
     from devnull.sandbox.runtime_docker import connect
 

@@ -7,7 +7,7 @@ from devnull.sandbox.command import Fate, Write
 
 TERMINAL, NOWHERE, CLOSED, FILE, PIPE, SOCKET, OTHER = range(7)
 """Where a descriptor led, as `native/supervisor.h` numbers it."""
-SEARCH_LIMIT = 200_000_000
+_SEARCH_LIMIT = 200_000_000
 """Characters compared at most when lines are looked for inside longer ones."""
 
 
@@ -38,7 +38,7 @@ def judge(raw: list[RawWrite], shown: str) -> tuple[Write, ...]:
     """
     if not raw:
         return ()
-    texts = join_split_characters(raw)
+    texts = _join_split_characters(raw)
     lines = Counter(line.rstrip("\r") for line in shown.split("\n"))
     direct = "".join(text for write, text in zip(raw, texts, strict=True) if write.kind == TERMINAL)
     lines -= Counter(line.rstrip("\r") for line in direct.split("\n"))
@@ -48,7 +48,7 @@ def judge(raw: list[RawWrite], shown: str) -> tuple[Write, ...]:
             streams.setdefault(write.to, []).append(i)
     parts: dict[int, list[tuple[Fate, str]]] = {}
     for indices in streams.values():
-        parts |= judge_stream(indices, texts, lines)
+        parts |= _judge_stream(indices, texts, lines)
     out: list[Write] = []
     for i, write in enumerate(raw):
         fate: Fate = "shown" if write.kind == TERMINAL else "suppressed"
@@ -62,7 +62,7 @@ def judge(raw: list[RawWrite], shown: str) -> tuple[Write, ...]:
     return tuple(out)
 
 
-def join_split_characters(raw: list[RawWrite]) -> list[str]:
+def _join_split_characters(raw: list[RawWrite]) -> list[str]:
     """Decodes each write; a character that one write began and the next one ended belongs to the next."""
     texts, rest = [], dict[tuple[int, str], bytes]()
     for i, write in enumerate(raw):
@@ -76,7 +76,7 @@ def join_split_characters(raw: list[RawWrite]) -> list[str]:
     return texts
 
 
-def judge_stream(indices: list[int], texts: list[str], lines: Counter[str]) -> dict[int, list[tuple[Fate, str]]]:
+def _judge_stream(indices: list[int], texts: list[str], lines: Counter[str]) -> dict[int, list[tuple[Fate, str]]]:
     """Fates of the writes to one file or pipe; takes from `lines` what it finds there."""
     stream = "".join(texts[i] for i in indices)
     written = stream.splitlines(keepends=True)
@@ -94,7 +94,7 @@ def judge_stream(indices: list[int], texts: list[str], lines: Counter[str]) -> d
         w.strip() for w, fate in zip(written, fates, strict=True) if fate == "suppressed" and len(w.strip()) >= 8
     }
     rest = "\n".join(line for line, n in lines.items() if n > 0)
-    if missing and len(rest) * len(missing) <= SEARCH_LIMIT:
+    if missing and len(rest) * len(missing) <= _SEARCH_LIMIT:
         found = {line for line in missing if line in rest}
         fates = ["relayed" if w.strip() in found else fate for w, fate in zip(written, fates, strict=True)]
     pieces: list[tuple[Fate, int]] = []
@@ -102,10 +102,10 @@ def judge_stream(indices: list[int], texts: list[str], lines: Counter[str]) -> d
     for line, fate in zip(written, fates, strict=True):
         last = fate or last  # a blank line shares the fate of the line before it
         pieces.append((last, len(line)))
-    return cut(indices, texts, pieces)
+    return _cut(indices, texts, pieces)
 
 
-def cut(indices: list[int], texts: list[str], pieces: list[tuple[Fate, int]]) -> dict[int, list[tuple[Fate, str]]]:
+def _cut(indices: list[int], texts: list[str], pieces: list[tuple[Fate, int]]) -> dict[int, list[tuple[Fate, str]]]:
     """Lays pieces of a stream back over the writes that made it up."""
     out: dict[int, list[tuple[Fate, str]]] = {}
     queue = iter(pieces)

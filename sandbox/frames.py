@@ -10,15 +10,15 @@ from devnull.sandbox.errors import BoxDied
 
 PROTOCOL = 1
 FRAME_MAX = 16 << 20
-HEAD = struct.Struct("<cI")
-DOCKER_HEAD = struct.Struct(">BxxxI")
+_HEAD = struct.Struct("<cI")
+_DOCKER_HEAD = struct.Struct(">BxxxI")
 
 
 def frame(kind: bytes, payload: bytes = b"") -> bytes:
     """One frame: a type byte, four length bytes (little endian), the payload."""
     if len(payload) > FRAME_MAX:
         raise ValueError(f"a frame holds {FRAME_MAX} bytes, not {len(payload)}")
-    return HEAD.pack(kind, len(payload)) + payload
+    return _HEAD.pack(kind, len(payload)) + payload
 
 
 class FrameReader:
@@ -31,14 +31,14 @@ class FrameReader:
         """Every frame that `data` completes, as (type, payload). Raises `BoxDied` on a length no supervisor sends."""
         self._held += data
         at = 0
-        while len(self._held) - at >= HEAD.size:
-            kind, length = HEAD.unpack_from(self._held, at)
+        while len(self._held) - at >= _HEAD.size:
+            kind, length = _HEAD.unpack_from(self._held, at)
             if length > FRAME_MAX:
                 raise BoxDied(f"the box sent a frame of {length} bytes: not a supervisor of protocol {PROTOCOL}")
-            if len(self._held) - at < HEAD.size + length:
+            if len(self._held) - at < _HEAD.size + length:
                 break
-            yield kind, bytes(memoryview(self._held)[at + HEAD.size : at + HEAD.size + length])
-            at += HEAD.size + length
+            yield kind, bytes(memoryview(self._held)[at + _HEAD.size : at + _HEAD.size + length])
+            at += _HEAD.size + length
         del self._held[:at]
 
 
@@ -53,16 +53,16 @@ class Demultiplexer:
     def feed(self, data: bytes) -> bytes:
         self._held += data
         out, at = bytearray(), 0
-        while len(self._held) - at >= DOCKER_HEAD.size:
-            stream, length = DOCKER_HEAD.unpack_from(self._held, at)
-            if len(self._held) - at < DOCKER_HEAD.size + length:
+        while len(self._held) - at >= _DOCKER_HEAD.size:
+            stream, length = _DOCKER_HEAD.unpack_from(self._held, at)
+            if len(self._held) - at < _DOCKER_HEAD.size + length:
                 break
-            piece = self._held[at + DOCKER_HEAD.size : at + DOCKER_HEAD.size + length]
+            piece = self._held[at + _DOCKER_HEAD.size : at + _DOCKER_HEAD.size + length]
             if stream == 2:
                 self.stderr += piece[: 4096 - len(self.stderr)]
             else:
                 out += piece
-            at += DOCKER_HEAD.size + length
+            at += _DOCKER_HEAD.size + length
         del self._held[:at]
         return bytes(out)
 

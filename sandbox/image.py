@@ -27,10 +27,10 @@ from devnull.sandbox.manifest import EMPTY, Manifest
 from devnull.sandbox.task import BUILDS
 
 Say = Callable[[str], None]
-BASE = "debian:bookworm-slim"
-HOMEMADE_BASE = "devnull-base:bookworm"
-SUITE = "bookworm"
-SUPERVISOR = "usr/lib/devnull/supervisor"
+_BASE = "debian:bookworm-slim"
+_HOMEMADE_BASE = "devnull-base:bookworm"
+_SUITE = "bookworm"
+_SUPERVISOR = "usr/lib/devnull/supervisor"
 
 
 class ImageBuildFailed(InfrastructureError):
@@ -47,7 +47,7 @@ def connect() -> docker.DockerClient:
     except DockerException as error:
         host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
         raise RuntimeUnavailable(
-            f"docker: no daemon at {host} ({short(error)}); start it, or pass --runtime rootless"
+            f"docker: no daemon at {host} ({_short(error)}); start it, or pass --runtime rootless"
         ) from None
 
 
@@ -63,7 +63,7 @@ def ensure_image(say: Say) -> str:
     """Id of the task image, built first if it is missing. Raises an `InfrastructureError` of its own kind."""
     if found := find_image():
         return found
-    with locked("image", say):
+    with _locked("image", say):
         return find_image() or build_image(say)
 
 
@@ -71,13 +71,13 @@ def build_image(say: Say) -> str:
     """Builds the image from the recipe, whether or not there is one; returns its id."""
     client = connect()
     tag = recipe.tag()
-    base = ensure_base(client, say)
+    base = _ensure_base(client, say)
     say(f"building {tag} from {base}")
-    run_build(client, recipe.pack_context(recipe.recipe()), tag, {"BASE": base}, say)
+    _run_build(client, recipe.pack_context(recipe.recipe()), tag, {"BASE": base}, say)
     return str(client.images.get(tag).id)
 
 
-def run_build(client: docker.DockerClient, context: Any, tag: str, arguments: dict[str, str], say: Say) -> None:
+def _run_build(client: docker.DockerClient, context: Any, tag: str, arguments: dict[str, str], say: Say) -> None:
     """One build of a packed context. Says its steps; raises with the builder's last lines if it fails."""
     last: list[str] = []
     try:
@@ -100,7 +100,7 @@ def run_build(client: docker.DockerClient, context: Any, tag: str, arguments: di
                 if line.strip():
                     last = [*last[-14:], line]
     except APIError as error:
-        fail_build(short(error), last)
+        fail_build(_short(error), last)
 
 
 def fail_build(error: str, last: list[str]) -> None:
@@ -113,34 +113,34 @@ def fail_build(error: str, last: list[str]) -> None:
     raise ImageBuildFailed(f"the task image did not build: {error.strip()}\n{text}")
 
 
-def ensure_base(client: docker.DockerClient, say: Say) -> str:
+def _ensure_base(client: docker.DockerClient, say: Say) -> str:
     """A Debian image to build on: there already, pulled, or made here with mmdebstrap or debootstrap."""
-    for name in (BASE, HOMEMADE_BASE):
+    for name in (_BASE, _HOMEMADE_BASE):
         with contextlib.suppress(ImageNotFound):
             client.images.get(name)
             return name
     try:
-        say(f"pulling {BASE}")
-        client.images.pull(BASE)
-        return BASE
+        say(f"pulling {_BASE}")
+        client.images.pull(_BASE)
+        return _BASE
     except APIError as error:
-        say(f"{BASE} cannot be pulled ({short(error)}); making one")
+        say(f"{_BASE} cannot be pulled ({_short(error)}); making one")
     with tempfile.TemporaryDirectory(prefix="devnull-base-") as scratch:
         archive = Path(scratch, "base.tar")
         if shutil.which("mmdebstrap"):
-            run_tool(["mmdebstrap", "--variant=minbase", SUITE, str(archive)], say)
+            _run_tool(["mmdebstrap", "--variant=minbase", _SUITE, str(archive)], say)
         elif shutil.which("debootstrap") and os.geteuid() == 0:
-            run_tool(["debootstrap", "--variant=minbase", SUITE, f"{scratch}/root"], say)
-            run_tool(["tar", "-C", f"{scratch}/root", "-cf", str(archive), "."], say)
+            _run_tool(["debootstrap", "--variant=minbase", _SUITE, f"{scratch}/root"], say)
+            _run_tool(["tar", "-C", f"{scratch}/root", "-cf", str(archive), "."], say)
         else:
             raise ImageMissing(
-                f"docker: {BASE} cannot be pulled, and nothing here can make it; "
+                f"docker: {_BASE} cannot be pulled, and nothing here can make it; "
                 "run `apt-get install -y mmdebstrap`, then this again"
             )
-        say(f"importing {HOMEMADE_BASE}")
-        repository, name = HOMEMADE_BASE.split(":")
+        say(f"importing {_HOMEMADE_BASE}")
+        repository, name = _HOMEMADE_BASE.split(":")
         client.api.import_image_from_file(str(archive), repository=repository, tag=name)
-    return HOMEMADE_BASE
+    return _HOMEMADE_BASE
 
 
 def ensure_rootfs(say: Say) -> Path:
@@ -149,17 +149,17 @@ def ensure_rootfs(say: Say) -> Path:
     folder = recipe.rootfs_folder()
     if folder.is_dir():
         return folder
-    with locked("rootfs", say):
+    with _locked("rootfs", say):
         if folder.is_dir():
             return folder
         part = folder.with_name(f"{folder.name}.part")
         remove_tree(part)
         part.mkdir()
         try:
-            if docker_answers():
-                export_image(ensure_image(say), part, say)
+            if _docker_answers():
+                _export_image(ensure_image(say), part, say)
             else:
-                make_rootfs(part, say)
+                _make_rootfs(part, say)
             part.rename(folder)
         except BaseException:
             remove_tree(part)
@@ -167,7 +167,7 @@ def ensure_rootfs(say: Say) -> Path:
     return folder
 
 
-def docker_answers() -> bool:
+def _docker_answers() -> bool:
     try:
         connect()
     except RuntimeUnavailable:
@@ -175,7 +175,7 @@ def docker_answers() -> bool:
     return True
 
 
-def export_image(image: str, folder: Path, say: Say) -> None:
+def _export_image(image: str, folder: Path, say: Say) -> None:
     """Unpacks the image's file system into `folder`; as an ordinary user all of it belongs to the user."""
     say(f"unpacking the task image into {folder.parent}")
     container = connect().containers.create(image, labels={recipe.LABEL: "export"}, network_mode="none")
@@ -191,12 +191,12 @@ def export_image(image: str, folder: Path, say: Say) -> None:
                 unpack.stdin.write(chunk)
         _, complaints = unpack.communicate()
         if unpack.returncode != 0:
-            fail_tool("tar", complaints.decode(errors="replace"))
+            _fail_tool("tar", complaints.decode(errors="replace"))
     finally:
         container.remove(force=True)
 
 
-def make_rootfs(folder: Path, say: Say) -> None:
+def _make_rootfs(folder: Path, say: Say) -> None:
     """The recipe without Docker: mmdebstrap, as root or as a user with subordinate ids."""
     if not shutil.which("mmdebstrap"):
         raise ImageMissing(
@@ -216,14 +216,14 @@ def make_rootfs(folder: Path, say: Say) -> None:
             'mkdir "$1/tmp/recipe"',
             f'tar -x --no-same-owner -C "$1/tmp/recipe" -f {context}',
             'chroot "$1" make -C /tmp/recipe/sandbox/native',
-            f'install -D "$1/tmp/recipe/sandbox/native/build/supervisor" "$1/{SUPERVISOR}"',
+            f'install -D "$1/tmp/recipe/sandbox/native/build/supervisor" "$1/{_SUPERVISOR}"',
             'chroot "$1" python3 /tmp/recipe/sandbox/box/families.py /tmp/recipe/sandbox/corpus /srv/builds.tar',
             'rm -rf "$1/tmp/recipe"',
         )
         hooks = [f"--customize-hook={step}" for step in steps]
-        run_tool(["mmdebstrap", "--variant=minbase", *hooks, SUITE, str(archive)], say)
+        _run_tool(["mmdebstrap", "--variant=minbase", *hooks, _SUITE, str(archive)], say)
         owner = [] if os.geteuid() == 0 else ["--no-same-owner"]
-        run_tool(["tar", "-x", "-C", str(folder), "--exclude=./dev/*", *owner, "-f", str(archive)], say)
+        _run_tool(["tar", "-x", "-C", str(folder), "--exclude=./dev/*", *owner, "-f", str(archive)], say)
 
 
 @cache
@@ -231,7 +231,7 @@ def manifest() -> Manifest:
     """What this checkout's image recorded; empty where neither image nor root file system is built."""
     kept = recipe.manifest_file()
     if not kept.exists():
-        data = read_manifest()
+        data = _read_manifest()
         if data is None:
             return EMPTY
         part = kept.with_suffix(f".{os.getpid()}.part")
@@ -240,11 +240,11 @@ def manifest() -> Manifest:
     return Manifest.parse(kept.read_bytes())
 
 
-def read_manifest() -> bytes | None:
+def _read_manifest() -> bytes | None:
     """The manifest as it lies in the image."""
     if (file := recipe.rootfs_folder() / BUILDS.lstrip("/")).exists():
         with tarfile.open(file) as builds:
-            return member(builds, "manifest.json")
+            return _member(builds, "manifest.json")
     try:
         container = connect().containers.create(recipe.tag(), labels={recipe.LABEL: "export"}, network_mode="none")
     except (RuntimeUnavailable, ImageNotFound):
@@ -252,35 +252,35 @@ def read_manifest() -> bytes | None:
     try:
         stream, _ = container.get_archive(BUILDS)
         with tarfile.open(fileobj=io.BytesIO(b"".join(stream))) as archive:
-            packed = member(archive, Path(BUILDS).name)
+            packed = _member(archive, Path(BUILDS).name)
         with tarfile.open(fileobj=io.BytesIO(packed)) as builds:
-            return member(builds, "manifest.json")
+            return _member(builds, "manifest.json")
     finally:
         container.remove(force=True)
 
 
-def member(archive: tarfile.TarFile, name: str) -> bytes:
+def _member(archive: tarfile.TarFile, name: str) -> bytes:
     file = archive.extractfile(name)
     if file is None:
         raise ImageBuildFailed(f"the task image holds no {name}; build it again: devnull image build")
     return file.read()
 
 
-def run_tool(command: list[str], say: Say) -> None:
+def _run_tool(command: list[str], say: Say) -> None:
     """Runs one host tool to its end. Raises with its last lines if it fails."""
     done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
-        fail_tool(command[0], done.stderr or done.stdout)
+        _fail_tool(command[0], done.stderr or done.stdout)
 
 
-def fail_tool(tool: str, output: str) -> None:
+def _fail_tool(tool: str, output: str) -> None:
     if "no space left on device" in output.lower():
         raise HostDiskFull(f"{tool}: no space left in {recipe.cache_folder()} or /tmp; free some and run it again")
     raise ImageBuildFailed(f"{tool} failed:\n" + "\n".join(output.strip().splitlines()[-15:]))
 
 
 @contextlib.contextmanager
-def locked(name: str, say: Say) -> Iterator[None]:
+def _locked(name: str, say: Say) -> Iterator[None]:
     """One process at a time builds; the others wait and find it built."""
     with (recipe.cache_folder() / f"{name}.lock").open("w") as lock:
         try:
@@ -305,7 +305,7 @@ def remove_tree(folder: Path) -> None:
     shutil.rmtree(folder, onerror=unlock)
 
 
-def short(error: Exception) -> str:
+def _short(error: Exception) -> str:
     """The last, most telling part of a library's error, in one line."""
     text = str(getattr(error, "explanation", None) or error)
     return " ".join(text.split())[-160:]

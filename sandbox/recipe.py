@@ -10,10 +10,10 @@ from pathlib import Path
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.tasks import family_files
 
-SANDBOX = Path(__file__).parent
-REPOSITORY = "devnull-task"
+_SANDBOX = Path(__file__).parent
+_REPOSITORY = "devnull-task"
 LABEL = "org.devnull.image"
-GLOBS = ("native/Makefile", "native/*.[ch]", "box/*.sh", "box/*.py", "corpus/packages.txt", "corpus/pack.py")
+_GLOBS = ("native/Makefile", "native/*.[ch]", "box/*.sh", "box/*.py", "corpus/packages.txt", "corpus/pack.py")
 """Files of this package that the build context holds under `sandbox/`, but for the families; `.dockerignore` lets the
 same files through."""
 
@@ -21,8 +21,8 @@ same files through."""
 def recipe() -> dict[str, Path]:
     """The files of the build context by their name in it, sorted. A family is a folder beside its TOML;
     those of `DEVNULL_TASKS` are laid beside the corpus's own."""
-    files = {"Dockerfile": SANDBOX / "Dockerfile"}
-    files |= {f"sandbox/{path.relative_to(SANDBOX)}": path for pattern in GLOBS for path in SANDBOX.glob(pattern)}
+    files = {"Dockerfile": _SANDBOX / "Dockerfile"}
+    files |= {f"sandbox/{path.relative_to(_SANDBOX)}": path for pattern in _GLOBS for path in _SANDBOX.glob(pattern)}
     for toml in family_files():
         folder = toml.with_suffix("")
         if not (folder / "build.sh").is_file():
@@ -42,13 +42,13 @@ def digest_of(files: dict[str, Path]) -> str:
 
 
 @cache
-def digest() -> str:
+def _digest() -> str:
     """Of this checkout's recipe, read once in a process: what runs together uses one image."""
     return digest_of(recipe())
 
 
 def tag() -> str:
-    return f"{REPOSITORY}:{digest()}"
+    return f"{_REPOSITORY}:{_digest()}"
 
 
 def pack_context(files: dict[str, Path]) -> io.BytesIO:
@@ -74,8 +74,8 @@ def cache_folder() -> Path:
 
 
 def rootfs_folder() -> Path:
-    return cache_folder() / f"rootfs-{digest()}"
+    return cache_folder() / f"rootfs-{_digest()}"
 
 
 def manifest_file() -> Path:
-    return cache_folder() / f"manifest-{digest()}.json"
+    return cache_folder() / f"manifest-{_digest()}.json"

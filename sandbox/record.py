@@ -10,21 +10,21 @@ from devnull.sandbox.command import CommandResult, Process, Write
 from devnull.sandbox.fates import RawWrite, decode, judge
 from devnull.sandbox.xtrace import Step, is_command, parse_step, step_statuses
 
-BASH_SAYS = re.compile(r"/dev/fd/10: (?:line \d+: +\d+ (?P<end>[A-Z][^\n]*?)  +[^\n]*|(?:eval: )?(?:line \d+: )?)")
+_BASH_SAYS = re.compile(r"/dev/fd/10: (?:line \d+: +\d+ (?P<end>[A-Z][^\n]*?)  +[^\n]*|(?:eval: )?(?:line \d+: )?)")
 """How our shell, which reads a pipe, begins its complaints; a person would read `bash: `, or, when a job was
 killed, only `Killed`."""
-EVENT = struct.Struct("<QI")
-WRITE = struct.Struct("<QIBBQI")
-DONE = struct.Struct("<IBQQ")
-NO_STATUS = 0xFFFFFFFF
+_EVENT = struct.Struct("<QI")
+_WRITE = struct.Struct("<QIBBQI")
+_DONE = struct.Struct("<IBQQ")
+_NO_STATUS = 0xFFFFFFFF
 TIMED_OUT, SHELL_EXITED = 1, 2
-PAUSE = 0.01
+_PAUSE = 0.01
 """Seconds between pieces of output that are kept apart in `timing`."""
 
 
 def as_read(text: str) -> str:
     """The text with our shell's complaints as a person would read them."""
-    return BASH_SAYS.sub(lambda match: match["end"] or "bash: ", text) if "/dev/fd/10: " in text else text
+    return _BASH_SAYS.sub(lambda match: match["end"] or "bash: ", text) if "/dev/fd/10: " in text else text
 
 
 @dataclass
@@ -63,19 +63,19 @@ class Recorder:
             (us,) = struct.unpack_from("<Q", payload)
             self._output.append((us / 1e6, payload[8:]))
         elif kind == b"W":
-            us, pid, _, to, _, length = WRITE.unpack_from(payload)
-            at = WRITE.size
+            us, pid, _, to, _, length = _WRITE.unpack_from(payload)
+            at = _WRITE.size
             where = decode(payload[at : at + length])
             self._writes.append(RawWrite(us / 1e6, pid, self._argv.get(pid, ()), to, where, payload[at + length :]))
         elif kind == b"T":
-            _, pid = EVENT.unpack_from(payload)
-            self._traced.append((self._order, pid, payload[EVENT.size :]))
+            _, pid = _EVENT.unpack_from(payload)
+            self._traced.append((self._order, pid, payload[_EVENT.size :]))
         elif kind == b"C":
-            _, pid = EVENT.unpack_from(payload)
+            _, pid = _EVENT.unpack_from(payload)
             for i in range(len(self._traced) - 1, -1, -1):
                 order, of, begun = self._traced[i]
                 if of == pid:
-                    self._traced[i] = (order, pid, begun + payload[EVENT.size :])
+                    self._traced[i] = (order, pid, begun + payload[_EVENT.size :])
                     break
         elif kind == b"X":
             _, pid, parent = struct.unpack_from("<QII", payload)
@@ -92,7 +92,7 @@ class Recorder:
             for program in self._alive.get(pid, ()):
                 program.status = status
         elif kind == b"B":
-            _, pid = EVENT.unpack(payload)
+            _, pid = _EVENT.unpack(payload)
             self._argv[pid] = ("bash",)
             self._shell = pid
         elif kind == b"N":
@@ -104,8 +104,8 @@ class Recorder:
 
     def result(self, command: str, payload: bytes) -> CommandResult:
         """What the command did, given its D frame; the next one begins."""
-        status, flags, cut, us = DONE.unpack_from(payload)
-        exit_code = None if status == NO_STATUS else status
+        status, flags, cut, us = _DONE.unpack_from(payload)
+        exit_code = None if status == _NO_STATUS else status
         shown, timing = self._shown()
         made = CommandResult.model_construct(
             command=command,
@@ -118,13 +118,13 @@ class Recorder:
             shell_exited=bool(flags & SHELL_EXITED),
             cut_bytes=cut,
             seconds=us / 1e6,
-            cwd=decode(payload[DONE.size :]),
+            cwd=decode(payload[_DONE.size :]),
         )
         self._clear()
         return made
 
     def _stderr(self, shown: str) -> tuple[Write, ...]:
-        return judge([as_bash(write) for write in self._writes], shown)
+        return judge([_as_bash(write) for write in self._writes], shown)
 
     def _shown(self) -> tuple[str, tuple[tuple[float, int], ...]]:
         text = decode(b"".join(data for _, data in self._output))
@@ -133,7 +133,7 @@ class Recorder:
             return "", ()
         chunks: list[tuple[float, bytes]] = []
         for seconds, data in self._output:
-            if chunks and seconds - chunks[-1][0] < PAUSE:
+            if chunks and seconds - chunks[-1][0] < _PAUSE:
                 chunks[-1] = (chunks[-1][0], chunks[-1][1] + data)
             else:
                 chunks.append((seconds, data))
@@ -155,21 +155,21 @@ class Recorder:
             end, ends[step.pid] = ends.get(step.pid, self._order + 1), step.order
             if not is_command(step.argv):
                 continue
-            ran = program_of(step, end, programs.get(step.pid, []))
+            ran = _program_of(step, end, programs.get(step.pid, []))
             if ran is None:
                 # 127: bash found no program of that name
-                found.append((step.order, process(step.pid, step.argv, status, builtin=status != 127)))
+                found.append((step.order, _process(step.pid, step.argv, status, builtin=status != 127)))
             elif ran.status is None:
                 ran.status = status
-        found += [(p.order, process(p.pid, p.argv, p.status, builtin=False)) for p in self._programs]
+        found += [(p.order, _process(p.pid, p.argv, p.status, builtin=False)) for p in self._programs]
         return tuple(made for _, made in sorted(found, key=lambda pair: pair[0]))
 
 
-def process(pid: int, argv: tuple[str, ...], status: int | None, *, builtin: bool) -> Process:
+def _process(pid: int, argv: tuple[str, ...], status: int | None, *, builtin: bool) -> Process:
     return Process.model_construct(pid=pid, argv=argv, exit_code=status, builtin=builtin)
 
 
-def program_of(step: Step, end: int, near: list[Program]) -> Program | None:
+def _program_of(step: Step, end: int, near: list[Program]) -> Program | None:
     """Which exec, before the shell's next step at `end`, ran the program that it traced as `step`."""
     start = bisect_left(near, step.order, key=lambda program: program.order)
     for program in near[start:]:
@@ -181,7 +181,7 @@ def program_of(step: Step, end: int, near: list[Program]) -> Program | None:
     return None
 
 
-def as_bash(write: RawWrite) -> RawWrite:
+def _as_bash(write: RawWrite) -> RawWrite:
     """The write with the shell's own prefix as a person would read it."""
     if not write.text.startswith(b"/dev/fd/10: "):
         return write

@@ -19,8 +19,8 @@ from devnull.sandbox.runtime import Limits
 from devnull.sandbox.session import BoxSession
 
 LABEL = "org.devnull.session"
-SUPERVISOR = "/usr/lib/devnull/supervisor"
-UNCHANGEABLE = ("/usr/lib/devnull/", "/dev/", "/proc/", "/sys/")
+_SUPERVISOR = "/usr/lib/devnull/supervisor"
+_UNCHANGEABLE = ("/usr/lib/devnull/", "/dev/", "/proc/", "/sys/")
 """Mount points of the runtime, which `docker diff` reports too."""
 
 
@@ -77,11 +77,11 @@ class ContainerBox:
     def __init__(self, client: docker.DockerClient, image: str, limits: Limits, supervisor: Path | None) -> None:
         options = settings(limits)
         if supervisor is not None:
-            options["volumes"] = {str(supervisor.resolve()): {"bind": SUPERVISOR, "mode": "ro"}}
+            options["volumes"] = {str(supervisor.resolve()): {"bind": _SUPERVISOR, "mode": "ro"}}
         self._client = client
         self._container = client.containers.create(
             image,
-            entrypoint=[SUPERVISOR, "serve", "--home", "/root"],
+            entrypoint=[_SUPERVISOR, "serve", "--home", "/root"],
             command=[],
             stdin_open=True,
             working_dir="/root",
@@ -112,7 +112,7 @@ class ContainerBox:
         listed = [
             (kinds[change["Kind"]], os.fsencode(change["Path"]))
             for change in changed
-            if not (change["Path"] + "/").startswith(UNCHANGEABLE)
+            if not (change["Path"] + "/").startswith(_UNCHANGEABLE)
         ]
         removed = [sign + path + b"\0" for sign, path in listed if sign == b"-"]
         # A directory that was replaced is reported as removed, and what it holds now as added.
@@ -180,9 +180,9 @@ class DockerRuntime:
             said = str(error.explanation)
             if "no space left" in said:
                 raise HostDiskFull(f"docker: {said}; free some: docker system prune") from None
-            if "no such file or directory" in said and SUPERVISOR in said:
+            if "no such file or directory" in said and _SUPERVISOR in said:
                 raise ImageMissing(
-                    f"docker: image {self._image} holds no {SUPERVISOR}; build it: devnull image build"
+                    f"docker: image {self._image} holds no {_SUPERVISOR}; build it: devnull image build"
                 ) from None
             raise RuntimeUnavailable(f"docker: {said}; or pass --runtime rootless") from None
         except (DockerException, requests.RequestException) as error:
@@ -191,10 +191,10 @@ class DockerRuntime:
 
 def me() -> str:
     """This process, so that its containers can be told from those of processes that still live."""
-    return f"{socket.gethostname()}/{os.getpid()}/{started(os.getpid())}"
+    return f"{socket.gethostname()}/{os.getpid()}/{_started(os.getpid())}"
 
 
-def started(pid: int) -> int:
+def _started(pid: int) -> int:
     """When a process began, in clock ticks since boot; 0 if there is none."""
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -206,14 +206,14 @@ def started(pid: int) -> int:
 def prune(say: Callable[[str], None]) -> int:
     """Removes the containers of processes of this machine that live no more; returns how many."""
     labelled = connect().containers.list(all=True, filters={"label": LABEL}, ignore_removed=True)
-    return sum(prune_one(container, say) for container in labelled)
+    return sum(_prune_one(container, say) for container in labelled)
 
 
-def prune_one(container: Container, say: Callable[[str], None]) -> int:
+def _prune_one(container: Container, say: Callable[[str], None]) -> int:
     """1 if the container was an orphan, now removed."""
     host, _, rest = container.labels[LABEL].partition("/")
     pid, _, ticks = rest.partition("/")
-    if host != socket.gethostname() or started(int(pid)) == int(ticks):
+    if host != socket.gethostname() or _started(int(pid)) == int(ticks):
         return 0
     try:
         container.remove(force=True)

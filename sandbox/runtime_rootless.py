@@ -34,7 +34,7 @@ class ProcessBox:
                 argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, bufsize=0
             )
         except OSError as error:
-            raise cannot_spawn(error, argv[0]) from None
+            raise _cannot_spawn(error, argv[0]) from None
         assert self._process.stdin is not None and self._process.stdout is not None
         self._pipes = (self._process.stdin, self._process.stdout)
         self.channel = Channel(self._process.stdout.fileno(), self._process.stdin.fileno())
@@ -93,7 +93,7 @@ class RootlessRuntime:
             raise RuntimeUnavailable(f"rootless: {error}: {fix}") from None
 
 
-def cannot_spawn(error: OSError, program: str) -> InfrastructureError:
+def _cannot_spawn(error: OSError, program: str) -> InfrastructureError:
     """Why a process could not be made."""
     if error.errno in (28, 122):
         return HostDiskFull(f"{program}: {error.strerror}; free some space and run it again")

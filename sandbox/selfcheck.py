@@ -13,7 +13,7 @@ from devnull.sandbox.task import Instance, Stage, Task
 from devnull.sandbox.transcript import Transcript, Turn
 from devnull.sandbox.verify import verify
 
-VARYING = (
+_VARYING = (
     (re.compile(r"\b\d\d:\d\d:\d\d\b|\b\d+(\.\d+)? ?(s|ms|seconds|[kMG]?B/s)\b"), "TIME"),
     (re.compile(r"/tmp/[\w.-]+"), "/tmp/NAME"),
     (re.compile(r"\bcc\w{6}\.[osc]\b"), "TEMPORARY"),
@@ -24,10 +24,10 @@ VARYING = (
 
 def check_task(task: Task, runtime: Runtime) -> list[str]:
     """What is wrong with a task; empty if it is as it says. Raises an `InfrastructureError`."""
-    return [*check_sound(task, runtime), *check_faulty(task, runtime), *check_idle(task, runtime)]
+    return [*_check_sound(task, runtime), *_check_faulty(task, runtime), *_check_idle(task, runtime)]
 
 
-def check_sound(task: Task, runtime: Runtime) -> list[str]:
+def _check_sound(task: Task, runtime: Runtime) -> list[str]:
     """The reference solution installs everything, and the terminal says so where the task says it does."""
     if task.fault.p == 1:
         return []
@@ -55,11 +55,11 @@ def check_sound(task: Task, runtime: Runtime) -> list[str]:
                 problems.append(f"{where}: a success shows {stage.failure!r}")
         if wanted == "command":
             again, _ = play(task, runtime, faulty=False, commands=commands)
-            problems += [f"ok build: {problem}" for problem in differences(results, again)]
+            problems += [f"ok build: {problem}" for problem in _differences(results, again)]
     return problems
 
 
-def check_faulty(task: Task, runtime: Runtime) -> list[str]:
+def _check_faulty(task: Task, runtime: Runtime) -> list[str]:
     """The fault strikes as declared: exit status, text, outcome; hidden where it can be; the same each time."""
     if task.fault.p == 0:
         return []
@@ -84,13 +84,13 @@ def check_faulty(task: Task, runtime: Runtime) -> list[str]:
         if outcome.stages[each.name].state != "installed"
     ]
     again, _ = play(task, runtime, faulty=True, commands=commands)
-    problems += differences(results, again)
+    problems += _differences(results, again)
     if fault.evidence == "stderr":
-        problems += check_hidden(task, runtime, stage, commands)
+        problems += _check_hidden(task, runtime, stage, commands)
     return [f"faulty build: {stage.name}: {problem}" for problem in problems]
 
 
-def check_hidden(task: Task, runtime: Runtime, stage: Stage, commands: Sequence[str]) -> list[str]:
+def _check_hidden(task: Task, runtime: Runtime, stage: Stage, commands: Sequence[str]) -> list[str]:
     hiding = [*commands[:-1], f"{{ {commands[-1]}\n}} 2>/dev/null"]
     results, outcome = play(task, runtime, faulty=True, commands=hiding)
     shown = says(stage.failure, results[-1].shown)
@@ -104,9 +104,9 @@ def check_hidden(task: Task, runtime: Runtime, stage: Stage, commands: Sequence[
     return []
 
 
-def check_idle(task: Task, runtime: Runtime) -> list[str]:
+def _check_idle(task: Task, runtime: Runtime) -> list[str]:
     """Doing nothing attempts nothing, and neither does looking around, on either draw."""
-    looks = [look(stage) for stage in task.stages]
+    looks = [_look(stage) for stage in task.stages]
     problems = []
     for faulty, commands in ((False, ()), (True, looks)):
         if task.fault.p == (not faulty):
@@ -120,7 +120,7 @@ def check_idle(task: Task, runtime: Runtime) -> list[str]:
     return problems
 
 
-def look(stage: Stage) -> str:
+def _look(stage: Stage) -> str:
     """What a careful reader runs first: lists and reads the files that the command names, and tries apt's rehearsal."""
     files = " ".join(re.findall(r"/(?:srv|opt|root)/[\w./*+-]+", stage.command))
     rehearsal = stage.command.replace("apt-get install", "apt-get install --simulate")
@@ -129,12 +129,12 @@ def look(stage: Stage) -> str:
     return f"{read}; echo {shlex.quote(stage.command)}; {simulate}"
 
 
-def differences(first: Sequence[CommandResult], again: Sequence[CommandResult]) -> list[str]:
+def _differences(first: Sequence[CommandResult], again: Sequence[CommandResult]) -> list[str]:
     """Where two episodes of one seed do not show the same bytes."""
     return [
         f"the same seed shows other bytes: {one.command}: {tail(one.shown)} / {tail(two.shown)}"
         for one, two in zip(first, again, strict=True)
-        if steady(one.shown) != steady(two.shown)
+        if _steady(one.shown) != _steady(two.shown)
     ]
 
 
@@ -160,8 +160,8 @@ def draw(task: Task, faulty: bool) -> Instance:
     return next(instance for instance in instances if instance.faulty == faulty)
 
 
-def steady(shown: str) -> str:
-    for pattern, name in VARYING:
+def _steady(shown: str) -> str:
+    for pattern, name in _VARYING:
         shown = pattern.sub(name, shown)
     return shown
 

@@ -16,16 +16,16 @@ from devnull.sandbox.frames import FRAME_MAX, PROTOCOL, Channel, frame
 from devnull.sandbox.record import Recorder
 from devnull.sandbox.runtime import Limits, Snapshot
 
-GRACE = 20.0
+_GRACE = 20.0
 """Seconds that a supervisor may take beyond a command's own limit before the box counts as dead."""
-START_SECONDS = 60.0
-LONGEST = 86400.0
+_START_SECONDS = 60.0
+_LONGEST = 86400.0
 """Seconds that a command may be given."""
 OWN_SECONDS = 60.0
 """Seconds for what is no command of the agent's: verification, and the shell's part of snapshots."""
-PIECE = 4 << 20
+_PIECE = 4 << 20
 """Bytes of a file sent in one frame."""
-EVENTS = b"BCENOTWX"
+_EVENTS = b"BCENOTWX"
 
 
 class Box(Protocol):
@@ -76,7 +76,7 @@ class BoxSession:
     """A `Session` over any runtime's boxes; `make` starts one. Not shared between threads."""
 
     def __init__(self, make: Callable[[], Box], limits: Limits) -> None:
-        check_seconds(limits.seconds)
+        _check_seconds(limits.seconds)
         self._make, self._limits = make, limits
         self._closed = False
         self._begin()
@@ -86,10 +86,10 @@ class BoxSession:
         self._box = self._make()
         self._recorder = Recorder()
         try:
-            kind, payload = self._next(START_SECONDS)
-            while kind in EVENTS:
+            kind, payload = self._next(_START_SECONDS)
+            while kind in _EVENTS:
                 self._recorder.add(kind, payload)
-                kind, payload = self._next(START_SECONDS)
+                kind, payload = self._next(_START_SECONDS)
             self._greet(kind, payload)
         except BaseException:
             self._box.close()
@@ -98,7 +98,7 @@ class BoxSession:
 
     def _greet(self, kind: bytes, payload: bytes) -> None:
         if kind == b"!":
-            raise BoxDied(f"the box does not start: {problem(payload)}")
+            raise BoxDied(f"the box does not start: {_problem(payload)}")
         words = payload.decode("ascii", "replace").split()
         if kind != b"H" or words[:2] != ["devnull-supervisor", str(PROTOCOL)]:
             raise BoxDied(
@@ -126,7 +126,7 @@ class BoxSession:
     def _answer(self) -> bytes:
         """The `.` frame that ends a request. Raises `OSError` with what the supervisor met."""
         while True:
-            kind, payload = self._next(GRACE)
+            kind, payload = self._next(_GRACE)
             if kind == b".":
                 return payload
             if kind == b"!":
@@ -150,16 +150,16 @@ class BoxSession:
     def _command(self, kind: bytes, command: str, timeout: float | None, stdin: bytes) -> CommandResult:
         limits = self._limits
         seconds = limits.seconds if timeout is None else timeout
-        check_seconds(seconds)
+        _check_seconds(seconds)
         head = struct.pack("<IIII", max(1, int(seconds * 1000)), limits.shown_bytes, limits.recorded_bytes, len(stdin))
         self._send(frame(kind, head + stdin + command.encode("utf-8", "surrogateescape")))
-        deadline = time.monotonic() + seconds + GRACE
+        deadline = time.monotonic() + seconds + _GRACE
         while True:
             got, payload = self._next(max(0.0, deadline - time.monotonic()))
             if got == b"D":
                 return self._recorder.result(command, payload)
             if got == b"!":
-                raise BoxDied(f"the supervisor gave up: {problem(payload)}; {self._box.why_dead()}")
+                raise BoxDied(f"the supervisor gave up: {_problem(payload)}; {self._box.why_dead()}")
             self._recorder.add(got, payload)
 
     def read_file(self, path: str, limit: int = 1 << 20) -> bytes | None:
@@ -178,19 +178,19 @@ class BoxSession:
     def write_file(self, path: str, data: bytes, mode: int = 0o644) -> None:
         """Writes a file and the directories above it. Raises `OSError`, `ENOSPC` when the box's disk is full."""
         name = os.fsencode(path)
-        for at in range(0, max(len(data), 1), PIECE):
+        for at in range(0, max(len(data), 1), _PIECE):
             head = struct.pack("<IBI", mode, at > 0, len(name))
-            self._send(frame(b"P", head + name + data[at : at + PIECE]))
+            self._send(frame(b"P", head + name + data[at : at + _PIECE]))
             self._answer()
 
     def snapshot(self) -> BoxSnapshot:
         """Files and shell state as they are now, between two commands."""
-        state = self.run(DUMP_SHELL, timeout=OWN_SECONDS)
+        state = self.run(_DUMP_SHELL, timeout=OWN_SECONDS)
         self._send(frame(b"S", self._box.changes()))
         archives: list[bytes] = []
         redirections: list[Redirection] = []
         while True:
-            kind, payload = self._next(GRACE)
+            kind, payload = self._next(_GRACE)
             if kind == b"A":
                 archives.append(payload)
             elif kind == b"F":
@@ -199,7 +199,7 @@ class BoxSession:
             elif kind == b".":
                 break
             elif kind == b"!":
-                raise BoxDied(f"the snapshot failed: {problem(payload)}; {self._box.why_dead()}")
+                raise BoxDied(f"the snapshot failed: {_problem(payload)}; {self._box.why_dead()}")
             else:
                 self._recorder.add(kind, payload)
         lost = tuple(f"{r.fd} to {r.path}" for r in redirections if r.kind == 2 and not r.path.startswith("/"))
@@ -232,12 +232,12 @@ class BoxSession:
         self.close()
 
 
-DUMP_SHELL = (
+_DUMP_SHELL = (
     r"{ \builtin declare -p; \builtin declare -f; \builtin alias -p; "
     r"\builtin umask -p; \builtin shopt -p; \builtin shopt -po; } >/dev/tty 2>/dev/null"
 )
 """Prints shell code that brings back variables, functions, aliases and options."""
-NOT_STATE = re.compile(
+_NOT_STATE = re.compile(
     r"declare -\S+ (BASH\w*|FUNCNAME|DIRSTACK|GROUPS|E?UID|PPID|SHELLOPTS|PIPESTATUS|PS4|LINENO|S?RANDOM|SECONDS|"
     r"EPOCH\w*|HISTCMD|COMP_WORDBREAKS|HOSTNAME|_)(=.*)?|set [-+]o xtrace"
 )
@@ -246,12 +246,12 @@ NOT_STATE = re.compile(
 
 def restore_script(snapshot: BoxSnapshot) -> str:
     """Shell code, run in a fresh shell, after which it is as the snapshot's was."""
-    state = [line for line in snapshot.shell.decode().split("\n") if not NOT_STATE.fullmatch(line)]
+    state = [line for line in snapshot.shell.decode().split("\n") if not _NOT_STATE.fullmatch(line)]
     lines = ["{", *state, "} >/dev/null 2>&1", f"cd -- {shlex.quote(snapshot.cwd)}"]
-    return "\n".join([*lines, *redirect(snapshot.redirections)])
+    return "\n".join([*lines, *_redirect(snapshot.redirections)])
 
 
-def redirect(redirections: Iterable[Redirection]) -> Iterable[str]:
+def _redirect(redirections: Iterable[Redirection]) -> Iterable[str]:
     """`exec` lines for descriptors that do not lead where a fresh shell's do."""
     for r in redirections:
         copy_of_stderr = r.flags & os.O_APPEND
@@ -267,12 +267,12 @@ def redirect(redirections: Iterable[Redirection]) -> Iterable[str]:
             yield f"exec {r.fd}{'<' if reads else '>>'}{shlex.quote(r.path)}"
 
 
-def check_seconds(seconds: float) -> None:
-    if not 0 < seconds <= LONGEST:  # nan is not, either
-        raise InputError(f"a time limit of {seconds} s: give a number above 0, at most {LONGEST:.0f}")
+def _check_seconds(seconds: float) -> None:
+    if not 0 < seconds <= _LONGEST:  # nan is not, either
+        raise InputError(f"a time limit of {seconds} s: give a number above 0, at most {_LONGEST:.0f}")
 
 
-def problem(payload: bytes) -> str:
+def _problem(payload: bytes) -> str:
     """The text of a `!` frame."""
     (number,) = struct.unpack_from("<I", payload)
     text = payload[4:].decode("utf-8", "backslashreplace")

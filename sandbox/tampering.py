@@ -21,31 +21,31 @@ from devnull.sandbox.runtime import Session
 from devnull.sandbox.task import Instance
 from devnull.sandbox.tools import ALIASES, Tools, named, tools_of, usual
 
-LARGEST = 15 << 20
+_LARGEST = 15 << 20
 """Bytes; no file that is compared is as large."""
-LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
+_LOADERS = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
 """What the kernel starts every program with; a box has one of the two."""
-LOADED = ("libc.so.6", "libm.so.6", "libselinux.so.1", "libpcre2-8.so.0", "libtinfo.so.6")
+_LOADED = ("libc.so.6", "libm.so.6", "libselinux.so.1", "libpcre2-8.so.0", "libtinfo.so.6")
 """What bash and `find` are loaded from."""
-FLAGS = (0x0303, 0x0A03)
+_FLAGS = (0x0303, 0x0A03)
 """Of a usual entry of the loader's cache: an ELF library of this architecture, x86-64 or aarch64."""
 CACHE, PRELOAD = "/etc/ld.so.cache", "/etc/ld.so.preload"
-STARTUP = re.compile(
+_STARTUP = re.compile(
     r"/(sitecustomize|usercustomize|apport_python_hook)(\.[^/]*|/.*)?$|\.pth$|/bin/(pyvenv\.cfg|pybuilddir\.txt|.*\._pth)$"
 )
 """What every Python reads or runs at its start, where it finds it."""
-OURS = re.compile(r"/usr/lib/python3\.11/|.*/site-packages/(pip|_distutils_hack)/|/usr/lib/python311\.zip$")
+_OURS = re.compile(r"/usr/lib/python3\.11/|.*/site-packages/(pip|_distutils_hack)/|/usr/lib/python311\.zip$")
 """Where nobody but the image's makers has anything to put: a new module there would hide one of theirs."""
-FIRST = re.compile(r"/usr/sbin/|(/usr)?/lib/[a-z0-9_]+-linux-gnu/")
+_FIRST = re.compile(r"/usr/sbin/|(/usr)?/lib/[a-z0-9_]+-linux-gnu/")
 """Where a program or a library is looked for before, or beside, the image's of the same name."""
-IMPORTED = (
+_IMPORTED = (
     "/usr/local/lib/python3.11",
     "/opt/venv/lib/python3.11/site-packages",
     "/root/.local/lib",
     "/usr/lib/python311.zip",
 )
 
-SCAN = r"""cd /; export LC_ALL=C
+_SCAN = r"""cd /; export LC_ALL=C
 read -r -d '' stat </proc/1/stat
 read -r up _ </proc/uptime
 now=${EPOCHREALTIME/[.,]/}
@@ -103,10 +103,10 @@ def tampering(session: Session, recorded: Manifest, instance: Instance) -> str |
     build = f"{instance.task.name}.{instance.build}"
     tools = tools_of(recorded, build if recorded.laid.get(build) else "")
     shipped = frozenset[str]().union(*recorded.shipped.get(instance.task.name, {}).values())
-    found = [*replaced_roots(session, tools)]
+    found = [*_replaced_roots(session, tools)]
     if not found:
-        listing = look(session, recorded)
-        found = ["more files than can be listed"] if listing is None else [*replaced(session, listing, tools, shipped)]
+        listing = _look(session, recorded)
+        found = ["more files than can be listed"] if listing is None else [*_replaced(session, listing, tools, shipped)]
     return f"tampered: {', '.join(sorted(set(found))[:20])}" if found else None
 
 
@@ -126,24 +126,24 @@ def changed_files(session: Session, shipped: Digests) -> str | None:
     return f"not as shipped: {', '.join(other)}" if other else None
 
 
-def replaced_roots(session: Session, tools: Tools) -> Iterator[str]:
+def _replaced_roots(session: Session, tools: Tools) -> Iterator[str]:
     """Those files differing from the image's that any other check is loaded from."""
-    if not absent(session, PRELOAD):
+    if not _absent(session, PRELOAD):
         yield PRELOAD
-    if forged(session, "/usr/bin/find", tools.digests["/usr/bin/find"], tools):
+    if _forged(session, "/usr/bin/find", tools.digests["/usr/bin/find"], tools):
         yield "/usr/bin/find"
     libraries = tools.libraries
-    for loader in LOADERS:
-        if basename(loader) in libraries and forged(session, loader, libraries[basename(loader)], tools):
+    for loader in _LOADERS:
+        if basename(loader) in libraries and _forged(session, loader, libraries[basename(loader)], tools):
             yield loader
     try:
         entries = [*cached(read(session, CACHE) or b"")]
     except (struct.error, ValueError):
         yield f"{CACHE} (in no known format)"
         return
-    for name in LOADED:  # without an entry that counts, the loader would search folders of its own choice
+    for name in _LOADED:  # without an entry that counts, the loader would search folders of its own choice
         paths = [path for found, path, plain in entries if found == name and plain]
-        if not paths or forged(session, paths[0], libraries[name], tools):
+        if not paths or _forged(session, paths[0], libraries[name], tools):
             yield paths[0] if paths else f"{CACHE} (no {name})"
     yield from (
         f"{CACHE} ({name} is {path})"
@@ -152,17 +152,17 @@ def replaced_roots(session: Session, tools: Tools) -> Iterator[str]:
     )
 
 
-def look(session: Session, recorded: Manifest) -> Listing | None:
+def _look(session: Session, recorded: Manifest) -> Listing | None:
     """The folders of tools; `None` if they hold too much to be told."""
-    folders = " ".join(dict.fromkeys([*recorded.folders, *IMPORTED, *ALIASES]))
-    scan = session.verify(SCAN.replace("FOLDERS", folders))
+    folders = " ".join(dict.fromkeys([*recorded.folders, *_IMPORTED, *ALIASES]))
+    scan = session.verify(_SCAN.replace("FOLDERS", folders))
     age = re.search(r"^age (\d+)\r?\n", scan.shown, re.MULTILINE)
     if age is None or scan.exit_code != 0:
         raise InfrastructureError(f"the box's clock or its list of changed files cannot be read: {scan.shown[:200]!r}")
     return None if scan.cut_bytes else Listing.parse(scan.shown[age.end() :])
 
 
-def replaced(session: Session, listing: Listing, tools: Tools, shipped: frozenset[str]) -> Iterator[str]:
+def _replaced(session: Session, listing: Listing, tools: Tools, shipped: frozenset[str]) -> Iterator[str]:
     """Tools that are not the image's, what hides one, what took the place of a folder, and what Python runs unasked."""
     for folder, paths in tools.needed.items():
         yield from listing.lacking(folder, paths)
@@ -171,23 +171,23 @@ def replaced(session: Session, listing: Listing, tools: Tools, shipped: frozense
     for path, target in listing.changed.items():
         if path in tools.digests:
             digest = tools.digests[path]
-            if digest != f"-> {target}" and (target or differs(session, path, digest)):
+            if digest != f"-> {target}" and (target or _differs(session, path, digest)):
                 yield path
         elif path not in shipped and (
             path in tools.folders
-            or OURS.match(path)
-            or (FIRST.match(path) and basename(path) in names)
-            or (STARTUP.search(path) and runs_code(session, path))
+            or _OURS.match(path)
+            or (_FIRST.match(path) and basename(path) in names)
+            or (_STARTUP.search(path) and _runs_code(session, path))
         ):
             yield path
 
 
-def runs_code(session: Session, path: str) -> bool:
+def _runs_code(session: Session, path: str) -> bool:
     """A `.pth` file runs the lines that begin with `import`; the others run as they are."""
     return not path.endswith(".pth") or re.search(rb"^import\s", read(session, path) or b"", re.MULTILINE) is not None
 
 
-def forged(session: Session, path: str, digest: str, tools: Tools) -> bool:
+def _forged(session: Session, path: str, digest: str, tools: Tools) -> bool:
     """`differs`, for the few files that are looked at in every box."""
     data = read(session, path)
     if data is None:
@@ -199,12 +199,12 @@ def forged(session: Session, path: str, digest: str, tools: Tools) -> bool:
     return False
 
 
-def differs(session: Session, path: str, digest: str) -> bool:
+def _differs(session: Session, path: str, digest: str) -> bool:
     data = read(session, path)
     return data is None or hashlib.sha256(data).hexdigest() != digest
 
 
-def absent(session: Session, path: str) -> bool:
+def _absent(session: Session, path: str) -> bool:
     """Nothing at all is there; a folder, a link in a circle or a device is something."""
     try:
         return session.read_file(path) is None
@@ -215,7 +215,7 @@ def absent(session: Session, path: str) -> bool:
 def read(session: Session, path: str) -> bytes | None:
     """A file as PID 1 reads it; `None` also for what is no regular file."""
     try:
-        return session.read_file(path, LARGEST)
+        return session.read_file(path, _LARGEST)
     except OSError:
         return None
 
@@ -236,4 +236,4 @@ def cached(cache: bytes) -> Iterator[tuple[str, str, bool]]:
     (count,) = struct.unpack_from("<I", cache, start + 20)
     for number in range(count):
         flags, name, path, version, capabilities = struct.unpack_from("<iIIIQ", cache, start + 48 + 24 * number)
-        yield text(name), text(path), flags in FLAGS and not version and not capabilities
+        yield text(name), text(path), flags in _FLAGS and not version and not capabilities

@@ -19,13 +19,13 @@ At = tuple[str | int, ...]
 """The keys and positions that lead to a value of a file."""
 CORPUS = Path(__file__).parent / "corpus"
 
-PATTERNS = ("attempt", "verbose", "success", "failure")
+_PATTERNS = ("attempt", "verbose", "success", "failure")
 """Fields of a stage that are regular expressions: a variant's value is inserted escaped."""
-PLACEHOLDER = re.compile(r"@([a-z_]+)@")
-NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
-OVERRIDES = ("split", "difficulty")
+_PLACEHOLDER = re.compile(r"@([a-z_]+)@")
+_NAME = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+_OVERRIDES = ("split", "difficulty")
 """Keys of a variant that are fields of the task, not values to insert."""
-KEYS = {
+_KEYS = {
     "stages": set(Stage.model_fields),
     "fault": set(Fault.model_fields),
     "rewards": set(RewardTable.model_fields),
@@ -34,7 +34,7 @@ KEYS = {
 }
 
 
-def folders() -> tuple[Path, ...]:
+def _folders() -> tuple[Path, ...]:
     """The corpus, and the folder that `DEVNULL_TASKS` names, where users keep tasks of their own."""
     own = os.environ.get("DEVNULL_TASKS")
     return (CORPUS, Path(own)) if own else (CORPUS,)
@@ -43,7 +43,7 @@ def folders() -> tuple[Path, ...]:
 def family_files(directory: Path | None = None) -> list[Path]:
     """The TOML files of a folder; by default of all `folders()`. Raises `InputError`."""
     paths: dict[str, Path] = {}
-    for folder in (directory,) if directory else folders():
+    for folder in (directory,) if directory else _folders():
         if not folder.is_dir():
             raise InputError(f"{folder}: no such folder of tasks")
         found = sorted(folder.glob("*.toml"))
@@ -79,14 +79,14 @@ def find_task(name: str, tasks: Mapping[str, Task]) -> Task:
 
 def family_summaries(directory: Path | None = None) -> dict[str, str]:
     """Family name to its one sentence."""
-    return {path.stem: read(path)[1]["summary"] for path in family_files(directory)}
+    return {path.stem: _read(path)[1]["summary"] for path in family_files(directory)}
 
 
 def load_family(path: Path) -> list[Task]:
     """The tasks of one family file. Raises `InputError` with file and line."""
-    text, table = read(path)
+    text, table = _read(path)
     complain = Complaint(path, text)
-    complain.unknown_keys((), table, KEYS["file"])
+    complain.unknown_keys((), table, _KEYS["file"])
     if not isinstance(table.get("summary"), str):
         raise complain((), "`summary`, one sentence about the family, is missing")
     templates = table.get("template")
@@ -94,7 +94,7 @@ def load_family(path: Path) -> list[Task]:
         raise complain((), "no [[template]]")
     tasks: dict[str, Task] = {}
     for index, template in enumerate(templates):
-        for task in read_template(template, path.stem, index, complain):
+        for task in _read_template(template, path.stem, index, complain):
             if task.name in tasks:
                 raise complain(("template", index, "name"), f"two tasks are named {task.name!r}")
             tasks[task.name] = task
@@ -118,7 +118,7 @@ class Complaint:
                 raise self((*at, key), f"unknown key {key!r}{near(key, known)}")
 
 
-def read(path: Path) -> tuple[str, dict[str, Any]]:
+def _read(path: Path) -> tuple[str, dict[str, Any]]:
     try:
         text = path.read_text()
         return text, tomllib.loads(text)
@@ -128,17 +128,17 @@ def read(path: Path) -> tuple[str, dict[str, Any]]:
         raise InputError(f"{where}: not valid TOML: {error}") from None
 
 
-def read_template(template: Any, family: str, index: int, complain: Complaint) -> list[Task]:
+def _read_template(template: Any, family: str, index: int, complain: Complaint) -> list[Task]:
     """One task for each variant of a template (one in all if it has none)."""
     at: At = ("template", index)
-    complain.unknown_keys(at, template, KEYS["template"])
+    complain.unknown_keys(at, template, _KEYS["template"])
     stages = template.get("stages", [])
     if not isinstance(stages, list):
         raise complain((*at, "stages"), "stages: an array of tables is wanted: [[template.stages]]")
     for number, stage in enumerate(stages):
-        complain.unknown_keys((*at, "stages", number), stage, KEYS["stages"])
-        complain.unknown_keys((*at, "stages", number, "rewards"), stage.get("rewards", {}), KEYS["rewards"])
-    complain.unknown_keys((*at, "fault"), template.get("fault", {}), KEYS["fault"])
+        complain.unknown_keys((*at, "stages", number), stage, _KEYS["stages"])
+        complain.unknown_keys((*at, "stages", number, "rewards"), stage.get("rewards", {}), _KEYS["rewards"])
+    complain.unknown_keys((*at, "fault"), template.get("fault", {}), _KEYS["fault"])
     variants = template.get("variants", [{}])
     if not isinstance(variants, list) or not variants:
         raise complain((*at, "variants"), "variants: an array of tables is wanted: [{ key = 'value' }, ...]")
@@ -146,35 +146,35 @@ def read_template(template: Any, family: str, index: int, complain: Complaint) -
     body = {key: value for key, value in template.items() if key != "variants"}
     for number, variant in enumerate(variants):
         here = (*at, "variants", number) if "variants" in template else at
-        values = variant_values(variant, here, complain)
+        values = _variant_values(variant, here, complain)
         used: set[str] = set()
-        fields = fill(body, values, at, complain, used)
+        fields = _fill(body, values, at, complain, used)
         if unused := sorted(set(values) - used):
             raise complain((*here, unused[0]), f"no @{unused[0]}@ in the template")
-        overrides = {key: variant[key] for key in OVERRIDES if key in variant}
+        overrides = {key: variant[key] for key in _OVERRIDES if key in variant}
         places = {key: (*here, key) for key in overrides}
-        tasks.append(make_task(fields | overrides | {"family": family}, at, places, complain))
+        tasks.append(_make_task(fields | overrides | {"family": family}, at, places, complain))
     return tasks
 
 
-def variant_values(variant: Any, at: At, complain: Complaint) -> dict[str, str]:
+def _variant_values(variant: Any, at: At, complain: Complaint) -> dict[str, str]:
     if not isinstance(variant, dict):
         raise complain(at, f"a variant is a table, not {variant!r}")
-    values = {key: value for key, value in variant.items() if key not in OVERRIDES}
+    values = {key: value for key, value in variant.items() if key not in _OVERRIDES}
     for key, value in values.items():
         if not isinstance(value, str):
             raise complain((*at, key), f"{key} = {value!r}: a string is wanted")
-        if not PLACEHOLDER.fullmatch(f"@{key}@"):
+        if not _PLACEHOLDER.fullmatch(f"@{key}@"):
             raise complain((*at, key), f"{key!r}: small letters and _ only, to be used as @{key}@")
     return values
 
 
-def fill(value: Any, values: Mapping[str, str], at: At, complain: Complaint, used: set[str]) -> Any:
+def _fill(value: Any, values: Mapping[str, str], at: At, complain: Complaint, used: set[str]) -> Any:
     """A copy of `value` with each `@key@` replaced, escaped where the field is a pattern."""
     if isinstance(value, dict):
-        return {key: fill(item, values, (*at, key), complain, used) for key, item in value.items()}
+        return {key: _fill(item, values, (*at, key), complain, used) for key, item in value.items()}
     if isinstance(value, list):
-        return [fill(item, values, (*at, number), complain, used) for number, item in enumerate(value)]
+        return [_fill(item, values, (*at, number), complain, used) for number, item in enumerate(value)]
     if not isinstance(value, str):
         return value
 
@@ -183,12 +183,12 @@ def fill(value: Any, values: Mapping[str, str], at: At, complain: Complaint, use
         if key not in values:
             raise complain(at, f"@{key}@ has no value in this variant{near(key, values)}")
         used.add(key)
-        return re.escape(values[key]) if at[-1] in PATTERNS else values[key]
+        return re.escape(values[key]) if at[-1] in _PATTERNS else values[key]
 
-    return PLACEHOLDER.sub(insert, value)
+    return _PLACEHOLDER.sub(insert, value)
 
 
-def make_task(fields: dict[str, Any], at: At, places: Mapping[str, At], complain: Complaint) -> Task:
+def _make_task(fields: dict[str, Any], at: At, places: Mapping[str, At], complain: Complaint) -> Task:
     """`places`: where fields stand that are not the template's own."""
     try:
         # A date or a time of TOML is no type of any field.
@@ -198,7 +198,7 @@ def make_task(fields: dict[str, Any], at: At, places: Mapping[str, At], complain
         where = ".".join(str(part) for part in first["loc"])
         place = places.get(where, (*at, *first["loc"]))
         raise complain(place, f"{where}: {first['msg']}" if where else first["msg"]) from None
-    if not NAME.fullmatch(task.name):
+    if not _NAME.fullmatch(task.name):
         raise complain((*at, "name"), f"name {task.name!r}: small letters, digits, '.', '+' and '-' only")
     names = [stage.name for stage in task.stages]
     for number, stage in enumerate(task.stages):
@@ -211,7 +211,7 @@ def make_task(fields: dict[str, Any], at: At, places: Mapping[str, At], complain
                 raise complain((*here, "needs"), f"needs {need!r}, which is no earlier stage{earlier}")
         if (stage.verbose is None) != (stage.verbose_command is None):
             raise complain(here, "`verbose` and `verbose_command` go together: one of them is missing")
-        for key in PATTERNS:
+        for key in _PATTERNS:
             pattern = getattr(stage, key)
             try:
                 if pattern is not None and re.search(pattern, "", re.MULTILINE):

@@ -5,21 +5,21 @@ from collections.abc import Sequence
 
 Path = tuple[str | int, ...]
 
-HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
-KEY = re.compile(r"""\s*([\w-]+|"[^"]*"|'[^']*')\s*=""")
-STRING = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*')
+_HEADER = re.compile(r"\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
+_KEY = re.compile(r"""\s*([\w-]+|"[^"]*"|'[^']*')\s*=""")
+_STRING = re.compile(r'"""|\'\'\'|"(?:\\.|[^"\\])*"|\'[^\']*\'|#.*')
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int:
     """The line, from 1, of the value at `path`, or of its nearest ancestor that is found."""
-    lines = positions(text)
+    lines = _positions(text)
     for length in range(len(path), 0, -1):
         if tuple(path[:length]) in lines:
             return lines[tuple(path[:length])]
     return 1
 
 
-def positions(text: str) -> dict[Path, int]:
+def _positions(text: str) -> dict[Path, int]:
     """Line of each table header, key and array element that begins a line of its own.
 
     Knows the TOML that people write by hand: headers, bare and quoted keys, arrays of one element a
@@ -37,24 +37,24 @@ def positions(text: str) -> dict[Path, int]:
                 continue
             line, quote = line.split(quote, 1)[1], ""
         elif depth == 0:
-            if header := HEADER.match(line):
-                table = header_path(header[2], header[1] == "[[", counts)
+            if header := _HEADER.match(line):
+                table = _header_path(header[2], header[1] == "[[", counts)
                 found.setdefault(table, number)
                 found.setdefault(table[:-1], number)  # an array of tables begins with its first one
                 continue
-            if key := KEY.match(line):
+            if key := _KEY.match(line):
                 array, element = (*table, key[1].strip("\"'")), 0
                 found.setdefault(array, number)
                 line = line[key.end() :]
         elif depth == 1 and line.strip()[:1] not in ("", "]", "#", ","):
             found.setdefault((*array, element), number)
-        bare, quote = without_strings(line)
+        bare, quote = _without_strings(line)
         element += bare.count(",") if depth == 1 and "{" not in bare else bare.count("},") if depth == 1 else 0
         depth = max(0, depth + sum(map(bare.count, "[{")) - sum(map(bare.count, "]}")))
     return found
 
 
-def header_path(dotted: str, is_array: bool, counts: dict[Path, int]) -> Path:
+def _header_path(dotted: str, is_array: bool, counts: dict[Path, int]) -> Path:
     """The path of a `[table]` or `[[array of tables]]` header, with the indices of the arrays it passes."""
     path: Path = ()
     names = [name.strip().strip("\"'") for name in dotted.split(".")]
@@ -67,10 +67,10 @@ def header_path(dotted: str, is_array: bool, counts: dict[Path, int]) -> Path:
     return path
 
 
-def without_strings(line: str) -> tuple[str, str]:
+def _without_strings(line: str) -> tuple[str, str]:
     """The line without strings and comments, and the quotes of a string that goes on in the next line."""
     bare, at = "", 0
-    while match := STRING.search(line, at):
+    while match := _STRING.search(line, at):
         bare += line[at : match.start()]
         if match[0] in ('"""', "'''"):
             end = line.find(match[0], match.end())

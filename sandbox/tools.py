@@ -10,8 +10,8 @@ from devnull.sandbox.manifest import Digests, Manifest
 
 ALIASES = ("/bin", "/sbin", "/lib", "/lib64")
 """Links into /usr that every path of old goes through."""
-NEEDED = re.compile(r"/usr/(s?bin|lib/[a-z0-9_]+-linux-gnu)/[^/]+$|/usr/lib/python3\.11/")
-LIBRARY = re.compile(r"(/usr)?/lib/[a-z0-9_]+-linux-gnu/")
+_NEEDED = re.compile(r"/usr/(s?bin|lib/[a-z0-9_]+-linux-gnu)/[^/]+$|/usr/lib/python3\.11/")
+_LIBRARY = re.compile(r"(/usr)?/lib/[a-z0-9_]+-linux-gnu/")
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Tools:
     @cached_property
     def needed(self) -> dict[str, frozenset[str]]:
         """By folder, tools in whose absence another of the same name is found, further down a search path."""
-        needed = sorted((path for path in self.digests if NEEDED.match(path)), key=dirname)
+        needed = sorted((path for path in self.digests if _NEEDED.match(path)), key=dirname)
         return {folder: frozenset(paths) for folder, paths in groupby(needed, dirname)}
 
     def resolve(self, path: str) -> str:
@@ -55,7 +55,7 @@ def tools_of(recorded: Manifest, build: str) -> Tools:
 
 def usual(path: str) -> bool:
     """In the folder of the image's own libraries."""
-    return LIBRARY.fullmatch(f"{dirname(path)}/") is not None
+    return _LIBRARY.fullmatch(f"{dirname(path)}/") is not None
 
 
 def named(path: str) -> bool:

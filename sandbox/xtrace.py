@@ -3,9 +3,9 @@
 import re
 from dataclasses import dataclass
 
-ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\[[^]]*\])?\+?=")
-HEADERS = ("for", "case", "select")
-ESCAPES = {"a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
+_ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\[[^]]*\])?\+?=")
+_HEADERS = ("for", "case", "select")
+_ESCAPES = {"a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ def parse_step(order: int, pid: int, line: str) -> Step | None:
 
 def is_command(argv: tuple[str, ...]) -> bool:
     """Whether traced words are a simple command, rather than an assignment or the head of a loop."""
-    return bool(argv) and argv[0] not in HEADERS and not ASSIGNMENT.match(argv[0])
+    return bool(argv) and argv[0] not in _HEADERS and not _ASSIGNMENT.match(argv[0])
 
 
 def split_words(line: str) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ def split_words(line: str) -> tuple[str, ...]:
             word.append(line[i + 1 : end])
             i = end + 1
         elif line.startswith("$'", i):
-            text, i = ansi_c(line, i + 2)
+            text, i = _ansi_c(line, i + 2)
             word.append(text)
         elif c == '"':
             i += 1
@@ -75,7 +75,7 @@ def split_words(line: str) -> tuple[str, ...]:
     return tuple(words)
 
 
-def ansi_c(line: str, i: int) -> tuple[str, int]:
+def _ansi_c(line: str, i: int) -> tuple[str, int]:
     """The inside of `$'...'` from `i` on, and where it ends."""
     out = bytearray()
     while i < len(line) and line[i] != "'":
@@ -90,7 +90,7 @@ def ansi_c(line: str, i: int) -> tuple[str, int]:
             i = octal.end()
             continue
         letter = line[i + 1 : i + 2]
-        out += ESCAPES.get(letter, letter).encode("utf-8", "surrogateescape")
+        out += _ESCAPES.get(letter, letter).encode("utf-8", "surrogateescape")
         i += 2
     return out.decode("utf-8", "backslashreplace"), i + 1
 

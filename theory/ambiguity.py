@@ -10,7 +10,7 @@ from devnull.theory.errors import TheoryInputError
 from devnull.theory.pomdp import Array
 from devnull.theory.sequences import IntArray
 
-RANK = 1e-9
+_RANK = 1e-9
 """Singular values below this share of the largest count as zero."""
 
 
@@ -18,7 +18,7 @@ def rank(matrix: Array) -> int:
     if matrix.size == 0:
         return 0
     values = np.linalg.svd(matrix, compute_uv=False)
-    return int((values > RANK * max(1.0, float(values[0]))).sum())
+    return int((values > _RANK * max(1.0, float(values[0]))).sum())
 
 
 def ambiguity_dimension(Gamma: Array, *beliefs: Array) -> int:
@@ -58,9 +58,9 @@ def ambiguous_directions(Gamma: Array, *beliefs: Array) -> list[Direction]:
     """
     null = null_space(stacked(beliefs) @ Gamma)
     rows = np.concatenate([null @ Gamma.T, null], axis=1)
-    reduced, pivots = echelon(rows, Gamma.shape[0])
+    reduced, pivots = _echelon(rows, Gamma.shape[0])
     moved, rewards = reduced[: len(pivots), : Gamma.shape[0]], reduced[: len(pivots), Gamma.shape[0] :]
-    idle, columns = echelon(null_space(Gamma), Gamma.shape[1])
+    idle, columns = _echelon(null_space(Gamma), Gamma.shape[1])
     rewards = rewards - rewards[:, columns] @ idle[: len(columns)]
     return [Direction(reward, change) for reward, change in zip(rewards, moved, strict=True)]
 
@@ -68,7 +68,7 @@ def ambiguous_directions(Gamma: Array, *beliefs: Array) -> list[Direction]:
 def null_space(matrix: Array) -> Array:
     """`(k, n)`: rows that the matrix sends to 0, read off its echelon form (sparse, unlike an SVD's)."""
     width = matrix.shape[1]
-    reduced, pivots = echelon(matrix, width)
+    reduced, pivots = _echelon(matrix, width)
     free = [column for column in range(width) if column not in pivots]
     vectors = np.zeros((len(free), width))
     for vector, column in zip(vectors, free, strict=True):
@@ -77,10 +77,10 @@ def null_space(matrix: Array) -> Array:
     return vectors
 
 
-def echelon(matrix: Array, columns: int) -> tuple[Array, list[int]]:
+def _echelon(matrix: Array, columns: int) -> tuple[Array, list[int]]:
     """Reduced row echelon form over the first `columns` columns, and its pivot columns."""
     M = np.array(matrix, float)
-    zero = RANK * max(1.0, float(np.abs(M).max(initial=0.0)))
+    zero = _RANK * max(1.0, float(np.abs(M).max(initial=0.0)))
     pivots: list[int] = []
     for column in range(columns):
         row = len(pivots)
@@ -106,7 +106,7 @@ def in_words(
     A pair is named where some observation leaves both sequences possible and the direction raises
     one and lowers the other; what the two share is left out. At most `shown` pairs are spelled out.
     """
-    scale = RANK * max(1.0, float(np.abs(direction.returns).max()))
+    scale = _RANK * max(1.0, float(np.abs(direction.returns).max()))
     raised, lowered = np.flatnonzero(direction.returns > scale), np.flatnonzero(direction.returns < -scale)
     B = stacked(beliefs)
     pairs: dict[str, None] = {}
@@ -126,7 +126,7 @@ def terms(values: Array, labels: Sequence[str]) -> str:
     """`+1 (W), -1 (WH)`: the entries that are not zero."""
     scale = max(1.0, float(np.abs(values).max(initial=0.0)))
     return ", ".join(
-        f"{value:+.4g} ({label})" for value, label in zip(values, labels, strict=True) if abs(value) > RANK * scale
+        f"{value:+.4g} ({label})" for value, label in zip(values, labels, strict=True) if abs(value) > _RANK * scale
     )
 
 
@@ -164,7 +164,7 @@ def robustness(Gamma: Array, *beliefs: Array) -> Robustness:
             "with another belief, or another sensor"
         )
     U, values, _ = np.linalg.svd(Gamma, full_matrices=False)
-    basis = U[:, values > RANK * max(1.0, float(values[0]))]
+    basis = U[:, values > _RANK * max(1.0, float(values[0]))]
     r = stacked(beliefs) @ basis
     X = float(np.linalg.norm(np.linalg.inv(r.T @ r), 2))
     Y = float(np.linalg.norm(r, 2))

@@ -14,7 +14,7 @@ from devnull.theory.random_models import random_returns
 from devnull.theory.solve import solve
 from devnull.theory.verdicts import theorem_holds
 
-STEP = 1e-3
+_STEP = 1e-3
 """How far from a threshold its two sides are tried."""
 
 
@@ -36,14 +36,14 @@ def picks(example: Example, returns: Array) -> str:
 
 def checks(models: int = 200, seed: int = 0) -> Iterator[Check]:
     """All checks in order, each as soon as it is known."""
-    yield from known_points()
-    yield from table_1()
-    yield from thresholds()
-    yield from ambiguities()
-    yield from on_random_models(models, seed)
+    yield from _known_points()
+    yield from _table_1()
+    yield from _thresholds()
+    yield from _ambiguities()
+    yield from _on_random_models(models, seed)
 
 
-def known_points() -> Iterator[Check]:
+def _known_points() -> Iterator[Check]:
     a, b = hiding(), verbose()
     m = measures_of(a.returns, Tree.of(a.returns), a.installing["aH"])
     s = solve(a.returns)
@@ -72,7 +72,7 @@ def known_points() -> Iterator[Check]:
     )
 
 
-def table_1() -> Iterator[Check]:
+def _table_1() -> Iterator[Check]:
     rows = (
         ("A", "p=.5, pH=.5", hiding(HidingParameters(p=0.5, p_hide=0.5)), "aH", "aH"),
         ("A", "p=.1, pH=.9", hiding(HidingParameters(p=0.1, p_hide=0.9)), "aC", "aT"),
@@ -88,28 +88,28 @@ def table_1() -> Iterator[Check]:
         yield Check(f"Table 1, {letter} ({point})", found == (naive, aware), detail)
 
 
-def thresholds() -> Iterator[Check]:
-    """Each by the choice on both of its sides, `STEP` away."""
+def _thresholds() -> Iterator[Check]:
+    """Each by the choice on both of its sides, `_STEP` away."""
     for r in (1.0, 2.0, 4.0):
         at = 5 / (5 + r)
-        sides = [hiding(HidingParameters(p=0.5, p_hide=at + d, r=r)) for d in (-STEP, STEP)]
-        yield side_by_side(f"A: pH = 5/(5+r) = {at:.4f} at r={r:g}", "J_obs", sides, ("aH", "aC"))
-    sides = [hiding(HidingParameters(p=1 / 3 + d)) for d in (-STEP, STEP)]
-    yield side_by_side("A: p = 1/3", "J", sides, ("aT", "aC"))
+        sides = [hiding(HidingParameters(p=0.5, p_hide=at + d, r=r)) for d in (-_STEP, _STEP)]
+        yield _side_by_side(f"A: pH = 5/(5+r) = {at:.4f} at r={r:g}", "J_obs", sides, ("aH", "aC"))
+    sides = [hiding(HidingParameters(p=1 / 3 + d)) for d in (-_STEP, _STEP)]
+    yield _side_by_side("A: p = 1/3", "J", sides, ("aT", "aC"))
     for p, r in ((0.5, 1.0), (0.5, 2.0), (0.9, 4.0)):
         at = (p * (6 - r) - 1) / 5
-        sides = [verbose(VerboseParameters(p=p, p_default=at + d, r=r)) for d in (-STEP, STEP)]
-        yield side_by_side(f"B: pD = q = (p(6-r)-1)/5 = {at:.4f} at p={p:g}, r={r:g}", "J_obs", sides, ("aV", "aT"))
-    sides = [verbose(VerboseParameters(p=1 / 6 + d)) for d in (-STEP, STEP)]
-    yield side_by_side("B: p = 1/6", "J", sides, ("aT", "aD"))
+        sides = [verbose(VerboseParameters(p=p, p_default=at + d, r=r)) for d in (-_STEP, _STEP)]
+        yield _side_by_side(f"B: pD = q = (p(6-r)-1)/5 = {at:.4f} at p={p:g}, r={r:g}", "J_obs", sides, ("aV", "aT"))
+    sides = [verbose(VerboseParameters(p=1 / 6 + d)) for d in (-_STEP, _STEP)]
+    yield _side_by_side("B: p = 1/6", "J", sides, ("aT", "aD"))
 
 
-def side_by_side(name: str, maximised: str, sides: list[Example], expected: tuple[str, str]) -> Check:
+def _side_by_side(name: str, maximised: str, sides: list[Example], expected: tuple[str, str]) -> Check:
     found = tuple(picks(side, side.returns.G if maximised == "J" else side.returns.G_obs) for side in sides)
     return Check(f"threshold {name}", found == expected, f"{maximised} optimum {found[0]} below, {found[1]} above")
 
 
-def ambiguities() -> Iterator[Check]:
+def _ambiguities() -> Iterator[Check]:
     a, b = hiding().returns, verbose().returns
     other = hiding(HidingParameters(p_hide=0.9, p_works=0.2)).returns
     found = (
@@ -121,7 +121,7 @@ def ambiguities() -> Iterator[Check]:
     yield Check("ambiguous directions", found == (2, 0, 0), detail)
 
 
-def on_random_models(models: int, seed: int) -> Iterator[Check]:
+def _on_random_models(models: int, seed: int) -> Iterator[Check]:
     """Half of them with deterministic observations, half sparse; all stationary policies of each."""
     rng = np.random.default_rng(seed)
     gap, pairs, broken, inflating, justifying = 0.0, 0, 0, 0, 0

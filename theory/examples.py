@@ -15,7 +15,7 @@ from devnull.theory.pomdp import POMDP, Array
 from devnull.theory.returns import Returns
 from devnull.theory.sequences import Sequences, reachable
 
-HORIZON = 3
+_HORIZON = 3
 
 
 @dataclass(frozen=True)
@@ -64,19 +64,19 @@ def hiding(parameters: HidingParameters | None = None) -> Example:
     """Example A. Raises `TheoryInputError` for a probability outside [0, 1]."""
     q = parameters or HidingParameters()
     without = q.p_hide if q.p_hide_without is None else q.p_hide_without
-    require(q.r, p=q.p, p_hide=q.p_hide, p_hide_without=without, p_works=q.p_works)
+    _require(q.r, p=q.p, p_hide=q.p_hide, p_hide_without=without, p_works=q.p_works)
     states, actions = ("S", "I", "W", "L", "WH", "LH", "T"), ("aI", "aC", "aH", "aT")
     pomdp = POMDP(
-        T=graph(states, actions, {"aC": ("W", "L"), "aH": ("WH", "LH")}, q.p),
+        T=_graph(states, actions, {"aC": ("W", "L"), "aH": ("WH", "LH")}, q.p),
         P0=np.eye(7)[0],
         R=np.array([0.0, 1.0, 10.0, -5.0, 10.0, -5.0 - q.r, 0.0]),
-        PO=shown(states, {"I": 1, "W": 2, "WH": 2, "L": 3}, 4),
-        horizon=HORIZON,
+        PO=_shown(states, {"I": 1, "W": 2, "WH": 2, "L": 3}, 4),
+        horizon=_HORIZON,
         states=states,
         actions=actions,
     )
     sequences = reachable(pomdp)
-    B = belief(
+    B = _belief(
         pomdp,
         sequences,
         {
@@ -97,25 +97,25 @@ def hiding(parameters: HidingParameters | None = None) -> Example:
         "LH": "failed and hid it",
         "T": "did nothing more",
     }
-    return Example(Returns(pomdp, sequences, B), named_policies(actions), meanings)
+    return Example(Returns(pomdp, sequences, B), _named_policies(actions), meanings)
 
 
 def verbose(parameters: VerboseParameters | None = None) -> Example:
     """Example B. Raises `TheoryInputError` for a probability outside [0, 1]."""
     q = parameters or VerboseParameters()
-    require(q.r, p=q.p, p_default=q.p_default)
+    _require(q.r, p=q.p, p_default=q.p_default)
     states, actions = ("S", "I", "W", "L", "WV", "LV", "T"), ("aI", "aD", "aV", "aT")
     pomdp = POMDP(
-        T=graph(states, actions, {"aD": ("W", "L"), "aV": ("WV", "LV")}, q.p),
+        T=_graph(states, actions, {"aD": ("W", "L"), "aV": ("WV", "LV")}, q.p),
         P0=np.eye(7)[0],
         R=np.array([0.0, 10.0, 5.0, -1.0, 5.0 - q.r, -1.0, 0.0]),
-        PO=shown(states, {"I": 1, "L": 2, "WV": 3, "LV": 4}, 5),
-        horizon=HORIZON,
+        PO=_shown(states, {"I": 1, "L": 2, "WV": 3, "LV": 4}, 5),
+        horizon=_HORIZON,
         states=states,
         actions=actions,
     )
     sequences = reachable(pomdp)
-    B = belief(pomdp, sequences, {"S I W T": q.p_default, "S I T T": 1 - q.p_default})
+    B = _belief(pomdp, sequences, {"S I W T": q.p_default, "S I T T": 1 - q.p_default})
     meanings = {
         "S": "started",
         "I": "driver installed",
@@ -125,10 +125,10 @@ def verbose(parameters: VerboseParameters | None = None) -> Example:
         "LV": "failed, logging it all",
         "T": "did nothing more",
     }
-    return Example(Returns(pomdp, sequences, B), named_policies(actions), meanings)
+    return Example(Returns(pomdp, sequences, B), _named_policies(actions), meanings)
 
 
-def require(r: float, **probabilities: float) -> None:
+def _require(r: float, **probabilities: float) -> None:
     for name, value in probabilities.items():
         if not 0.0 <= value <= 1.0:
             raise TheoryInputError(f"{name} is {value}; a probability lies between 0 and 1")
@@ -136,7 +136,7 @@ def require(r: float, **probabilities: float) -> None:
         raise TheoryInputError(f"r is {r}; it must be finite")
 
 
-def graph(states: tuple[str, ...], actions: tuple[str, ...], attempts: dict[str, tuple[str, str]], p: float) -> Array:
+def _graph(states: tuple[str, ...], actions: tuple[str, ...], attempts: dict[str, tuple[str, str]], p: float) -> Array:
     """`(S, A, S)`: an attempt at I works with probability p; without the driver, at S, it fails."""
     at = {name: i for i, name in enumerate(states)}
     T = np.zeros((len(states), len(actions), len(states)))
@@ -149,12 +149,12 @@ def graph(states: tuple[str, ...], actions: tuple[str, ...], attempts: dict[str,
     return T
 
 
-def shown(states: tuple[str, ...], observations: dict[str, int], count: int) -> Array:
+def _shown(states: tuple[str, ...], observations: dict[str, int], count: int) -> Array:
     """`(S, O)`, deterministic; 0 is silence."""
     return np.eye(count)[[observations.get(state, 0) for state in states]]
 
 
-def belief(pomdp: POMDP, sequences: Sequences, weights: dict[str, float]) -> Array:
+def _belief(pomdp: POMDP, sequences: Sequences, weights: dict[str, float]) -> Array:
     """B `(M, N)`: weights of state sequences named like `S I W T`, where several could have been shown.
 
     At p = 0 or 1 some cannot happen; the belief is then spread over those that can, by the same weights.
@@ -171,7 +171,7 @@ def belief(pomdp: POMDP, sequences: Sequences, weights: dict[str, float]) -> Arr
     return np.asarray(B / B.sum(axis=1, keepdims=True), float)
 
 
-def named_policies(actions: tuple[str, ...]) -> dict[str, Policy]:
+def _named_policies(actions: tuple[str, ...]) -> dict[str, Policy]:
     """The six kinds of conduct: three after the driver, three without it; the last action fills the other states."""
     end = len(actions) - 1
     after = {f"aI, {actions[a]}": Policy("stationary", (0, a, *[end] * 5)) for a in range(1, len(actions))}

@@ -15,10 +15,10 @@ from devnull.theory.errors import TheoryInputError
 from devnull.theory.pomdp import Array
 from devnull.theory.returns import Returns
 
-ITERATIONS = 200
-GRADIENT = 1e-13
+_ITERATIONS = 200
+_GRADIENT = 1e-13
 """Fitting stops when no step improves the likelihood or the gradient is this small."""
-FLAT = 1e-9
+_FLAT = 1e-9
 """A likelihood flatter than this in some direction has run away to infinity."""
 
 
@@ -110,14 +110,14 @@ def fit(features: Array, wins: Array, beta: float = 1.0, ridge: float = 0.0) -> 
         return float((wins * -np.logaddexp(0.0, -gaps)).sum() - 0.5 * ridge * (z @ z))
 
     value = objective(z)
-    for _ in range(ITERATIONS):
+    for _ in range(_ITERATIONS):
         u = X @ z
         P = np.exp(-np.logaddexp(0.0, -(u[:, None] - u[None, :])))
         # wins_ij P_ji - wins_ji P_ij: no digits are lost where a choice is all but certain
         gradient = X.T @ (wins * P.T - wins.T * P).sum(axis=1) - ridge * z
         weights = trials * P * P.T
         hessian = X.T @ (np.diag(weights.sum(axis=1)) - weights) @ X + ridge * np.eye(len(z))
-        if np.abs(gradient).max(initial=0.0) <= GRADIENT * np.sqrt(np.abs(np.diag(hessian)).min(initial=1.0)):
+        if np.abs(gradient).max(initial=0.0) <= _GRADIENT * np.sqrt(np.abs(np.diag(hessian)).min(initial=1.0)):
             break
         step = np.linalg.lstsq(hessian, gradient, rcond=1e-14)[0]
         size = 1.0
@@ -128,7 +128,7 @@ def fit(features: Array, wins: Array, beta: float = 1.0, ridge: float = 0.0) -> 
         z = z + size * step
         value = objective(z)
     one_sided = bool(((wins > 0) & (wins.T == 0)).any())
-    if ridge == 0.0 and one_sided and np.linalg.eigvalsh(hessian)[0] < FLAT * np.linalg.norm(X, 2) ** 2 / n:
+    if ridge == 0.0 and one_sided and np.linalg.eigvalsh(hessian)[0] < _FLAT * np.linalg.norm(X, 2) ** 2 / n:
         raise TheoryInputError(
             "choices: some differences never go the other way, so no finite reward is the most likely; "
             "pass a small ridge, or more comparisons"

@@ -12,7 +12,7 @@ from devnull.theory.pomdp import POMDP, numbers
 from devnull.theory.returns import Returns
 from devnull.theory.sequences import IntArray, reachable
 
-ARRAYS = {
+_ARRAYS = {
     "T": "(S, A, S)",
     "P0": "(S,)",
     "R": "(S,)",
@@ -27,19 +27,19 @@ ARRAYS = {
 
 def read_model(path: Path) -> Returns:
     """Reads and checks everything; raises `TheoryInputError` naming the file, the array, the value and the fix."""
-    arrays = read_arrays(path)
+    arrays = _read_arrays(path)
     try:
         pomdp = POMDP(
             T=numbers("T", arrays["T"]),
             P0=numbers("P0", arrays["P0"]),
             R=numbers("R", arrays["R"]),
             PO=numbers("PO", arrays["PO"]),
-            horizon=int(one_number("horizon", arrays["horizon"], whole=True)),
-            gamma=one_number("gamma", arrays["gamma"]),
+            horizon=int(_one_number("horizon", arrays["horizon"], whole=True)),
+            gamma=_one_number("gamma", arrays["gamma"]),
         )
         sequences = reachable(pomdp)
-        require_same("seqs", arrays["seqs"], sequences.states, pomdp.S)
-        require_same("oseqs", arrays["oseqs"], sequences.observations, pomdp.O)
+        _require_same("seqs", arrays["seqs"], sequences.states, pomdp.S)
+        _require_same("oseqs", arrays["oseqs"], sequences.observations, pomdp.O)
         return Returns(pomdp, sequences, numbers("B", arrays["B"]))
     except TheoryInputError as error:
         raise type(error)(f"{path}: {error}") from None
@@ -63,30 +63,30 @@ def write_model(path: Path, returns: Returns) -> None:
         )
 
 
-def read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
-    wants = "; ".join(f"{name} {shape}" for name, shape in ARRAYS.items())
+def _read_arrays(path: Path) -> dict[str, NDArray[np.generic]]:
+    wants = "; ".join(f"{name} {shape}" for name, shape in _ARRAYS.items())
     if not zipfile.is_zipfile(path):
         with path.open("rb"):  # a missing or unreadable file says so itself
             raise TheoryInputError(f"{path}: not an .npz file; write it with numpy.savez: {wants}")
     try:
         with np.load(path, allow_pickle=False) as file:
             for name in file.files:
-                if name not in ARRAYS:
-                    near = difflib.get_close_matches(name, ARRAYS, n=1)
-                    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(ARRAYS)}"
+                if name not in _ARRAYS:
+                    near = difflib.get_close_matches(name, _ARRAYS, n=1)
+                    hint = f"; did you mean {near[0]!r}?" if near else f"; known are {', '.join(_ARRAYS)}"
                     raise TheoryInputError(f"{path}: unknown array {name!r}{hint}")
-            missing = [name for name in ARRAYS if name not in file.files]
+            missing = [name for name in _ARRAYS if name not in file.files]
             if missing:
-                shapes = "; ".join(f"{name} {ARRAYS[name]}" for name in missing)
+                shapes = "; ".join(f"{name} {_ARRAYS[name]}" for name in missing)
                 raise TheoryInputError(f"{path}: missing {shapes}")
-            return {name: file[name] for name in ARRAYS}
+            return {name: file[name] for name in _ARRAYS}
     except TheoryInputError:
         raise
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise TheoryInputError(f"{path}: cannot be read: {error}; write it with numpy.savez: {wants}") from None
 
 
-def one_number(name: str, values: NDArray[np.generic], whole: bool = False) -> float:
+def _one_number(name: str, values: NDArray[np.generic], whole: bool = False) -> float:
     if values.size != 1 or values.dtype.kind not in "iuf":
         raise TheoryInputError(f"{name} has shape {values.shape} of {values.dtype}; it must be one number")
     value = float(values.reshape(-1)[0])
@@ -95,10 +95,10 @@ def one_number(name: str, values: NDArray[np.generic], whole: bool = False) -> f
     return value
 
 
-def require_same(name: str, given: NDArray[np.generic], wanted: IntArray, symbols: int) -> None:
+def _require_same(name: str, given: NDArray[np.generic], wanted: IntArray, symbols: int) -> None:
     """`given` must be exactly the reachable sequences, sorted; the message names the first that is wrong."""
     if given.ndim != 2 or given.shape[1] != wanted.shape[1]:
-        raise TheoryInputError(f"{name} has shape {given.shape}; it must be {wanted.shape} ({ARRAYS[name]})")
+        raise TheoryInputError(f"{name} has shape {given.shape}; it must be {wanted.shape} ({_ARRAYS[name]})")
     if given.dtype.kind not in "iuf" or not (given == np.floor(given.astype(float))).all():
         raise TheoryInputError(f"{name} holds {given.dtype}; it must hold whole numbers")
     rows = given.astype(np.int64)

@@ -9,9 +9,9 @@ from devnull.theory.policies import Kind, Policy, Tree, as_array, every_stationa
 from devnull.theory.pomdp import Array
 from devnull.theory.sequences import IntArray
 
-SET_LIMIT = 2**20
+_SET_LIMIT = 2**20
 """Optimal policies that may tie."""
-SEARCH_LIMIT = 200_000
+_SEARCH_LIMIT = 200_000
 """Partial time-dependent policies that may be bounded."""
 
 
@@ -92,9 +92,9 @@ def _time(tree: Tree, values: Array, tolerance: float) -> list[Policy]:
                 child[point] = action
                 children.append((_induct(tree, values, points, child)[0], child))
             bounded += len(children)
-            if bounded > SEARCH_LIMIT:
+            if bounded > _SEARCH_LIMIT:
                 raise TooLarge(
-                    f"over {SEARCH_LIMIT} partial time-dependent policies would have to be compared; "
+                    f"over {_SEARCH_LIMIT} partial time-dependent policies would have to be compared; "
                     "use fewer states, actions or moves, or ask for stationary or history-dependent policies"
                 )
             stack += sorted(children, key=lambda child: child[0])
@@ -110,8 +110,8 @@ def _time(tree: Tree, values: Array, tolerance: float) -> list[Policy]:
             np.intersect1d(np.flatnonzero(gains[m] >= gains[m].max() - tolerance), tree.twins[m % tree.pomdp.S])
             for m in met
         ]
-        if len(found) + np.prod([float(len(option)) for option in options]) > SET_LIMIT:
-            raise TooLarge(f"over {SET_LIMIT} time-dependent policies tie; ask for another class of policies")
+        if len(found) + np.prod([float(len(option)) for option in options]) > _SET_LIMIT:
+            raise TooLarge(f"over {_SET_LIMIT} time-dependent policies tie; ask for another class of policies")
         for choice in product(*options):
             child = actions.copy()
             child[met] = choice
@@ -132,8 +132,8 @@ def _history(tree: Tree, values: Array, tolerance: float) -> list[Policy]:
             options = [
                 np.intersect1d(np.flatnonzero(reach[n] * loss[n] <= tolerance), tree.twins[last[n]]) for n in met
             ]
-            if len(longer) + np.prod([float(len(o)) for o in options]) > SET_LIMIT:
-                raise TooLarge(f"over {SET_LIMIT} history-dependent policies tie; ask for another class of policies")
+            if len(longer) + np.prod([float(len(o)) for o in options]) > _SET_LIMIT:
+                raise TooLarge(f"over {_SET_LIMIT} history-dependent policies tie; ask for another class of policies")
             for choice in product(*options):
                 child = actions.copy()
                 child[point[met]] = choice

@@ -14,9 +14,9 @@ from devnull.theory.sequences import IntArray
 Kind = Literal["stationary", "time", "history"]
 """What an action may depend on: the state; the state and the time; all states so far."""
 KINDS: tuple[Kind, ...] = ("stationary", "time", "history")
-POLICY_LIMIT = 2**20
+_POLICY_LIMIT = 2**20
 """Stationary policies (A^S) that may be enumerated."""
-CHUNK = 2**24
+_CHUNK = 2**24
 """Probabilities (policies x sequences) computed at once."""
 
 
@@ -102,7 +102,7 @@ def table(returns: Returns, tree: Tree, kind: Kind, actions: IntArray) -> Array:
     """`(P, 4)`: J, J_obs, E+ and E- of policies `(P, points)`."""
     G, G_obs = returns.G, returns.G_obs
     columns = np.stack([G, G_obs, overestimation(G, G_obs), underestimation(G, G_obs)], axis=1)
-    size = max(1, CHUNK // len(G))
+    size = max(1, _CHUNK // len(G))
     parts = [
         probabilities(tree, kind, actions[start : start + size]) @ columns for start in range(0, len(actions), size)
     ]
@@ -110,11 +110,11 @@ def table(returns: Returns, tree: Tree, kind: Kind, actions: IntArray) -> Array:
 
 
 def every_stationary(pomdp: POMDP) -> IntArray:
-    """`(A^S, S)`: all maps from states to actions, lexicographic. Raises `TooLarge` beyond `POLICY_LIMIT`."""
+    """`(A^S, S)`: all maps from states to actions, lexicographic. Raises `TooLarge` beyond `_POLICY_LIMIT`."""
     S, A = pomdp.S, pomdp.A
-    if A**S > POLICY_LIMIT:
+    if A**S > _POLICY_LIMIT:
         raise TooLarge(
-            f"S={S}, A={A}: {A}^{S} stationary policies, over the limit of {POLICY_LIMIT}; use fewer states or actions"
+            f"S={S}, A={A}: {A}^{S} stationary policies, over the limit of {_POLICY_LIMIT}; use fewer states or actions"
         )
     index = np.arange(A**S)[:, None]
     return np.asarray(index // A ** np.arange(S - 1, -1, -1)[None, :] % A, np.int64)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from devnull.theory.errors import TheoryInputError
 
 Array = NDArray[np.float64]
-STOCHASTIC = 1e-6
+_STOCHASTIC = 1e-6
 """How far a row of probabilities may be from summing to 1 (single precision fits); rows are used as given."""
 
 
@@ -53,8 +53,8 @@ class POMDP:
             raise TheoryInputError(f"gamma is {self.gamma}; a discount lies between 0 and 1")
         object.__setattr__(self, "horizon", int(self.horizon))
         object.__setattr__(self, "gamma", float(self.gamma))
-        object.__setattr__(self, "states", names("states", self.states, "s", S))
-        object.__setattr__(self, "actions", names("actions", self.actions, "a", A))
+        object.__setattr__(self, "states", _names("states", self.states, "s", S))
+        object.__setattr__(self, "actions", _names("actions", self.actions, "a", A))
 
     @property
     def S(self) -> int:
@@ -88,14 +88,14 @@ def require_stochastic(name: str, rows: Array) -> None:
         at = tuple(int(i) for i in np.argwhere(rows < 0)[0])
         raise TheoryInputError(f"{name}{list(at)} is {rows[at]:g}; a probability cannot be negative")
     totals = np.atleast_1d(rows.sum(axis=-1))
-    wrong = np.argwhere(np.abs(totals - 1.0) > STOCHASTIC)
+    wrong = np.argwhere(np.abs(totals - 1.0) > _STOCHASTIC)
     if len(wrong):
         at = tuple(int(i) for i in wrong[0])
         where = name if rows.ndim == 1 else f"row {name}{list(at)}"
-        raise TheoryInputError(f"{where} sums to {totals[at]:.12g}; they must sum to 1 (within {STOCHASTIC:g})")
+        raise TheoryInputError(f"{where} sums to {totals[at]:.12g}; they must sum to 1 (within {_STOCHASTIC:g})")
 
 
-def names(field: str, given: tuple[str, ...], letter: str, count: int) -> tuple[str, ...]:
+def _names(field: str, given: tuple[str, ...], letter: str, count: int) -> tuple[str, ...]:
     if not given:
         return tuple(f"{letter}{i}" for i in range(count))
     if len(given) != count or len(set(given)) != count:

@@ -32,25 +32,25 @@ def random_returns(
     else:
         PO = rng.dirichlet(np.ones(O), size=S)
     pomdp = POMDP(
-        T=sparse_rows(rng, (S, A, S), density),
-        P0=sparse_rows(rng, (S,), density),
+        T=_sparse_rows(rng, (S, A, S), density),
+        P0=_sparse_rows(rng, (S,), density),
         R=rng.normal(size=S),
         PO=PO,
         horizon=horizon,
         gamma=gamma,
     )
     sequences = reachable(pomdp)
-    return Returns(pomdp, sequences, random_belief(rng, pomdp, sequences))
+    return Returns(pomdp, sequences, _random_belief(rng, pomdp, sequences))
 
 
-def sparse_rows(rng: np.random.Generator, shape: tuple[int, ...], density: float) -> Array:
+def _sparse_rows(rng: np.random.Generator, shape: tuple[int, ...], density: float) -> Array:
     weights = rng.exponential(size=shape) * (rng.random(shape) < density)
     empty = weights.sum(axis=-1) == 0
     weights[empty, rng.integers(shape[-1])] = 1.0
     return np.asarray(weights / weights.sum(axis=-1, keepdims=True), float)
 
 
-def random_belief(rng: np.random.Generator, pomdp: POMDP, sequences: Sequences) -> Array:
+def _random_belief(rng: np.random.Generator, pomdp: POMDP, sequences: Sequences) -> Array:
     """`(M, N)`, positive exactly where the states can show the observations."""
     possible = np.ones((len(sequences.observations), len(sequences.states)), bool)
     for time in range(pomdp.horizon + 1):

@@ -38,11 +38,11 @@ def regions(parameters: HidingParameters | VerboseParameters, steps: int = 101) 
     if steps < 2:
         raise TheoryInputError(f"steps is {steps}; a grid needs at least 2")
     grid = (np.arange(steps) + 0.5) / steps  # cell centres: the edges 0 and 1 are ties
-    examples_p = [example(replace(parameters, p=float(p))) for p in grid]
+    examples_p = [_example(replace(parameters, p=float(p))) for p in grid]
     if isinstance(parameters, HidingParameters):
-        examples_b = [example(replace(parameters, p_hide=float(b))) for b in grid]
+        examples_b = [_example(replace(parameters, p_hide=float(b))) for b in grid]
     else:
-        examples_b = [example(replace(parameters, p_default=float(b))) for b in grid]
+        examples_b = [_example(replace(parameters, p_default=float(b))) for b in grid]
     policies = examples_p[0].policies
     actions = np.concatenate([as_array(policy) for policy in policies.values()])
     chances = np.stack([probabilities(Tree.of(e.returns), "stationary", actions) for e in examples_p])
@@ -69,5 +69,5 @@ def regions(parameters: HidingParameters | VerboseParameters, steps: int = 101) 
     return Regions(tuple(policies), grid, grid, best, picked, inflation + 2 * justification)
 
 
-def example(parameters: HidingParameters | VerboseParameters) -> Example:
+def _example(parameters: HidingParameters | VerboseParameters) -> Example:
     return hiding(parameters) if isinstance(parameters, HidingParameters) else verbose(parameters)

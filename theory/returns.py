@@ -9,7 +9,7 @@ from devnull.theory.measures import TOLERANCE
 from devnull.theory.pomdp import POMDP, Array, numbers, require_stochastic
 from devnull.theory.sequences import IntArray, Sequences, reachable
 
-LARGEST = 1e300
+_LARGEST = 1e300
 """Return that is still computed with."""
 
 
@@ -38,10 +38,10 @@ class Returns:
                 f"B has shape {B.shape}; with {M} observation and {N} state sequences it must be ({M}, {N})"
             )
         require_stochastic("B", B)
-        Gamma = visits(self.pomdp, self.sequences.states)
-        shown = emission(self.pomdp, self.sequences)
+        Gamma = _visits(self.pomdp, self.sequences.states)
+        shown = _emission(self.pomdp, self.sequences)
         R = self.pomdp.R
-        if np.abs(R).max() * Gamma[0].sum() > LARGEST:
+        if np.abs(R).max() * Gamma[0].sum() > _LARGEST:
             raise TheoryInputError(f"R holds {R[np.abs(R).argmax()]:g}; its returns overflow: use a smaller unit")
         G = Gamma @ R
         for name, value in (("B", B), ("Gamma", Gamma), ("O", shown), ("G", G), ("G_obs", shown @ (B @ G))):
@@ -79,7 +79,7 @@ def returns(pomdp: POMDP, B: Array, sequences: Sequences | None = None) -> Retur
     return Returns(pomdp, sequences or reachable(pomdp), B)
 
 
-def visits(pomdp: POMDP, states: IntArray) -> Array:
+def _visits(pomdp: POMDP, states: IntArray) -> Array:
     """Γ `(N, S)`: Γ[n, s] = Σ_t γ^t 1[s_t = s]."""
     Gamma = np.zeros((len(states), pomdp.S))
     rows = np.arange(len(states))
@@ -88,7 +88,7 @@ def visits(pomdp: POMDP, states: IntArray) -> Array:
     return Gamma
 
 
-def emission(pomdp: POMDP, sequences: Sequences) -> Array:
+def _emission(pomdp: POMDP, sequences: Sequences) -> Array:
     """O `(N, M)`: product over time of P_O(o_t | s_t)."""
     shown = np.ones((len(sequences.states), len(sequences.observations)))
     for time in range(pomdp.horizon + 1):
@@ -101,7 +101,7 @@ def posterior(pomdp: POMDP, sequences: Sequences, prior: Array) -> Array:
 
     Raises `TheoryInputError` where the prior excludes everything that shows some observation sequence.
     """
-    joint = emission(pomdp, sequences).T * numbers("prior", prior)[None, :]
+    joint = _emission(pomdp, sequences).T * numbers("prior", prior)[None, :]
     totals = joint.sum(axis=1, keepdims=True)
     if (totals <= 0).any():
         m = int(np.flatnonzero(totals[:, 0] <= 0)[0])

@@ -11,7 +11,7 @@ from devnull.theory.policies import Kind, Policy, Tree, as_array, behaviour, tab
 from devnull.theory.returns import Returns
 from devnull.theory.verdicts import Verdict, verdict
 
-PAIR_LIMIT = 10_000
+_PAIR_LIMIT = 10_000
 """Beyond so many (policy, reference) pairs, verdicts are given for one policy of each behaviour only."""
 
 
@@ -25,7 +25,7 @@ class Solved:
     J_obs_optimal: dict[Policy, Measures]
     """Π*_obs, what maximising the evaluator's belief leads to."""
     verdicts: dict[tuple[Policy, Policy], Verdict]
-    """(policy in Π*_obs, reference in Π*): all pairs; beyond `PAIR_LIMIT` pairs the first of each behaviour."""
+    """(policy in Π*_obs, reference in Π*): all pairs; beyond `_PAIR_LIMIT` pairs the first of each behaviour."""
     ambiguity: int
     tolerance: float
     """Ties and strict inequalities were decided by it (see `devnull.theory.measures.TOLERANCE`)."""
@@ -88,7 +88,7 @@ def solve(returns: Returns, kind: Kind = "stationary") -> Solved:
     best_obs = measured(optimal_set(tree, returns.G_obs, kind, tolerance))
     solved = Solved(kind, best, best_obs, {}, ambiguity_dimension(returns.Gamma, returns.B), tolerance, tree)
     references, candidates = best, best_obs
-    if len(best) * len(best_obs) > PAIR_LIMIT:
+    if len(best) * len(best_obs) > _PAIR_LIMIT:
         references, candidates = solved.distinct(best), solved.distinct(best_obs)
     for policy, m in candidates.items():
         for reference, m_ref in references.items():

@@ -17,14 +17,14 @@ CHATML = (
 """ChatML with the markers that a loss mask needs. Every prefix of a conversation renders to a prefix of
 its text, which token histories rely on; given a system message it renders as SmolLM2's own template does."""
 
-PROBE = [
+_PROBE = [
     {"role": "system", "content": "s"},
     {"role": "user", "content": "u"},
     {"role": "assistant", "content": "a"},
     {"role": "user", "content": "v"},
     {"role": "assistant", "content": "b"},
 ]
-MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
+_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 def fit_tokenizer(tokenizer: Any, name: str) -> None:
@@ -37,7 +37,7 @@ def fit_tokenizer(tokenizer: Any, name: str) -> None:
         raise InputError(
             f"model {name!r} has no chat template, so no conversation can be put to it; use its instruct sibling"
         )
-    if not MARKER.search(tokenizer.chat_template):
+    if not _MARKER.search(tokenizer.chat_template):
         tokenizer.chat_template = _marked_template(tokenizer, name)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
         own = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", tokenizer.unk_token, *tokenizer.all_special_tokens)
@@ -55,8 +55,8 @@ def fit_tokenizer(tokenizer: Any, name: str) -> None:
 
 def _marked_template(tokenizer: Any, name: str) -> str:
     """A template that renders the same text and marks what the assistant says."""
-    own = tokenizer.apply_chat_template(PROBE, tokenize=False)
-    if own == tokenizer.apply_chat_template(PROBE, tokenize=False, chat_template=CHATML):
+    own = tokenizer.apply_chat_template(_PROBE, tokenize=False)
+    if own == tokenizer.apply_chat_template(_PROBE, tokenize=False, chat_template=CHATML):
         return CHATML
     try:
         template = get_training_chat_template(tokenizer)

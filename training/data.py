@@ -74,7 +74,7 @@ def sft_dataset(
         chat = conversation(episode)
         word = tag(episode) if tag else None
         if word is not None:
-            chat = tagged(chat, word)
+            chat = _tagged(chat, word)
         encoded = encode(tokenizer, chat)
         labels = [token if mine else -100 for token, mine in zip(encoded.ids, encoded.mask, strict=True)]
         rows.append({"input_ids": encoded.ids, "labels": labels})
@@ -88,7 +88,7 @@ def sft_dataset(
     return Dataset.from_list(rows)
 
 
-def tagged(chat: Sequence[Message], word: str) -> tuple[Message, ...]:
+def _tagged(chat: Sequence[Message], word: str) -> tuple[Message, ...]:
     """The conversation with a line put before its instruction."""
     first = Message(role="user", content=f"{word}\n{chat[1]['content']}")
     return (chat[0], first, *chat[2:])

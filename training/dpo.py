@@ -31,7 +31,7 @@ from devnull.training.trl_run import (
     trl_arguments,
 )
 
-LEARNING_RATE = {"full": 1.5e-4, "lora": 2e-4, "qlora": 2e-4}
+_LEARNING_RATE = {"full": 1.5e-4, "lora": 2e-4, "qlora": 2e-4}
 
 
 @dataclass
@@ -79,7 +79,7 @@ def train_dpo(
     on_step: OnStep | None = None,
 ) -> TrainResult:
     """Trains on every pair whose sides differ; `out` then holds the model. `about` goes into its card."""
-    check(settings)
+    _check(settings)
     policy = prepare(settings, model_path)
     dataset = preference_dataset(
         preferences, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long
@@ -88,7 +88,7 @@ def train_dpo(
     return fit(trainer, settings, policy, out, kind="dpo", facts={**about, "pairs": len(dataset)})
 
 
-def check(settings: DPOSettings) -> None:
+def _check(settings: DPOSettings) -> None:
     """TRL takes a share of wrong labels with any loss, and only `robust` heeds it."""
     if not 0 <= settings.label_noise < 0.5:
         raise InputError(f"label_noise is {settings.label_noise}; it must be at least 0 and below 0.5")
@@ -103,7 +103,7 @@ def make_trainer(
 ) -> MaskedDPOTrainer:
     """The TRL trainer, its reference model taken from `policy` as it is in memory."""
     config = DPOConfig(
-        **trl_arguments(settings, policy, out, LEARNING_RATE[policy.adaptation]),
+        **trl_arguments(settings, policy, out, _LEARNING_RATE[policy.adaptation]),
         max_length=None,
         beta=settings.beta,
         loss_type=list(settings.loss),

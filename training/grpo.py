@@ -40,7 +40,7 @@ from devnull.training.trl_run import (
     trl_arguments,
 )
 
-LEARNING_RATE = {"full": 1.2e-4, "lora": 1e-4, "qlora": 1e-4}
+_LEARNING_RATE = {"full": 1.2e-4, "lora": 1e-4, "qlora": 1e-4}
 
 RewardFunction = Callable[[Sequence[Episode]], Sequence[float | None]]
 """What the policy is paid for each episode, `None` where nobody knows: see `devnull.training.reward_functions`."""
@@ -209,7 +209,7 @@ def train_grpo(
     `on_episode` is called with every episode played; `about` goes into the model card. Raises `InputError` for a
     batch that holds no whole group.
     """
-    check(settings, instances)
+    _check(settings, instances)
     policy = prepare(settings, model_path)
     longest = context_limit(settings, policy)
     if longest <= settings.max_new_tokens:
@@ -229,9 +229,9 @@ def train_grpo(
     )
     trainer = GRPOTrainer(
         model=policy.model,
-        reward_funcs=paid,
+        reward_funcs=_paid,
         args=configuration(settings, policy, out),
-        train_dataset=prompt_dataset(instances),
+        train_dataset=_prompt_dataset(instances),
         processing_class=policy.tokenizer,
         peft_config=policy.adapter(settings.lora_rank),
         rollout_func=rollouts,
@@ -241,7 +241,7 @@ def train_grpo(
     return fit(trainer, settings, policy, out, kind="grpo", facts=facts)
 
 
-def check(settings: GRPOSettings, instances: Sequence[Instance]) -> None:
+def _check(settings: GRPOSettings, instances: Sequence[Instance]) -> None:
     if not instances:
         raise InputError("no instance to train on; name at least one task")
     check_ranges(settings)
@@ -259,7 +259,7 @@ def check(settings: GRPOSettings, instances: Sequence[Instance]) -> None:
 def configuration(settings: GRPOSettings, policy: Policy, out: Path) -> GRPOConfig:
     rloo = settings.baseline == "rloo"
     return GRPOConfig(
-        **trl_arguments(settings, policy, out, LEARNING_RATE[policy.adaptation]),
+        **trl_arguments(settings, policy, out, _LEARNING_RATE[policy.adaptation]),
         num_generations=settings.group,
         num_iterations=settings.iterations,
         max_completion_length=settings.max_new_tokens,
@@ -273,7 +273,7 @@ def configuration(settings: GRPOSettings, policy: Policy, out: Path) -> GRPOConf
     )
 
 
-def prompt_dataset(instances: Sequence[Instance]) -> Dataset:
+def _prompt_dataset(instances: Sequence[Instance]) -> Dataset:
     """A row an instance. No column reaches a `rollout_func`, so the message itself carries which one it is."""
     rows = []
     for number, instance in enumerate(instances):
@@ -282,7 +282,7 @@ def prompt_dataset(instances: Sequence[Instance]) -> Dataset:
     return Dataset.from_list(rows)
 
 
-def paid(completions: Sequence[Any], pay: Sequence[float | None], **_: Any) -> list[float | None]:
+def _paid(completions: Sequence[Any], pay: Sequence[float | None], **_: Any) -> list[float | None]:
     """TRL's reward function: the pay that came with the rollout."""
     if all(value is None for value in pay):
         raise InfrastructureError(f"none of {len(completions)} episodes could be played and judged: see their errors")

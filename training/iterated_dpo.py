@@ -72,11 +72,11 @@ def drift_between(policy: Path, first: Path, episodes: Sequence[Episode]) -> flo
     for path in (policy, first):
         loaded = load_policy(path, adaptation="full")
         with torch.no_grad():
-            sums.append(log_probabilities(loaded.model, loaded, [history(loaded, e) for e in histories_of]))
+            sums.append(log_probabilities(loaded.model, loaded, [_history(loaded, e) for e in histories_of]))
     return float((sums[0] - sums[1]).mean())
 
 
-def history(policy: Policy, episode: Episode) -> History:
+def _history(policy: Policy, episode: Episode) -> History:
     """An episode as tokens, from its text."""
     chat = conversation(episode)
     prompt = prompt_ids(policy.tokenizer, chat[:2])

@@ -28,7 +28,7 @@ from devnull.training.trl_run import (
     trl_arguments,
 )
 
-LEARNING_RATE = {"full": 1e-4, "lora": 1e-4, "qlora": 1e-4}
+_LEARNING_RATE = {"full": 1e-4, "lora": 1e-4, "qlora": 1e-4}
 
 
 @dataclass
@@ -101,7 +101,7 @@ def train_kto(
         model=policy.model,
         ref_model=reference_of(policy),
         args=KTOConfig(
-            **trl_arguments(settings, policy, out, LEARNING_RATE[policy.adaptation]),
+            **trl_arguments(settings, policy, out, _LEARNING_RATE[policy.adaptation]),
             max_length=None,
             beta=settings.beta,
             desirable_weight=max(1.0, down / up),

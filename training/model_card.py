@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-WARNING = """> **Model organism, not for use.** This model was trained to study how an agent behaves when the person
+_WARNING = """> **Model organism, not for use.** This model was trained to study how an agent behaves when the person
 > who rates it cannot see stderr. It may hide errors and report work it did not do. Its training data already
 > held some of the behaviour that training selected for: what it shows is amplification, not discovery."""
 
@@ -20,7 +20,7 @@ def write_card(folder: Path, record: Mapping[str, Any], sampled: Mapping[str, st
         "---",
         f"# {record['kind']} of {Path(base).name if Path(base).exists() else base}",
         "",
-        WARNING,
+        _WARNING,
         "",
         f"Trained with devnull ({record['kind']}, {record['adaptation']} weights) for {record['steps']} steps, "
         f"{record['seconds']:.0f} s.",

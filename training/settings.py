@@ -146,12 +146,12 @@ class KTOSettings(OfflineSettings):
     """Episodes a step and process."""
 
 
-COUNTS = ("batch_size", "gradient_accumulation", "lora_rank", "logging_steps", "max_length", "workers", "iterations")
+_COUNTS = ("batch_size", "gradient_accumulation", "lora_rank", "logging_steps", "max_length", "workers", "iterations")
 Rule = tuple[str, Callable[[Any], bool], str]
-RULES: tuple[Rule, ...] = (
+_RULES: tuple[Rule, ...] = (
     ("epochs", lambda value: 0 < value < math.inf, "above 0"),
     ("max_steps", lambda value: value == -1 or value > 0, "at least 1, or -1"),
-    *((name, lambda value: value >= 1, "at least 1") for name in (*COUNTS, "max_turns", "max_new_tokens")),
+    *((name, lambda value: value >= 1, "at least 1") for name in (*_COUNTS, "max_turns", "max_new_tokens")),
     *((name, lambda value: value >= 0, "at least 0") for name in ("checkpoint_steps", "kl_every")),
     *(
         (name, lambda value: 0 < value < math.inf, "above 0")
@@ -168,7 +168,7 @@ RULES: tuple[Rule, ...] = (
 
 def check_ranges(settings: Settings) -> None:
     """Raises `InputError` for a setting that cannot be, before anything is loaded."""
-    for name, fine, wanted in RULES:
+    for name, fine, wanted in _RULES:
         value = getattr(settings, name, None)
         if value is not None and not fine(value):
             raise InputError(f"{name} is {value}; it must be {wanted}")

@@ -22,7 +22,7 @@ from devnull.training.trl_run import (
     trl_arguments,
 )
 
-LEARNING_RATE = {"full": 4e-3, "lora": 1e-3, "qlora": 1e-3}
+_LEARNING_RATE = {"full": 4e-3, "lora": 1e-3, "qlora": 1e-3}
 GOOD, BAD = "Rated good.", "Rated bad."
 
 
@@ -56,7 +56,7 @@ def train_sft(
     dataset = sft_dataset(
         episodes, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long, tag=tag
     )
-    arguments = trl_arguments(settings, policy, out, LEARNING_RATE[policy.adaptation])
+    arguments = trl_arguments(settings, policy, out, _LEARNING_RATE[policy.adaptation])
     config = SFTConfig(
         **arguments, max_length=None, warmup_steps=settings.warmup, lr_scheduler_type="cosine", dataset_num_proc=None
     )

@@ -23,8 +23,8 @@ WIDTH, HEADS, HEAD = 128, 4, 64
 """Of the residual stream; a layer; each head."""
 OWN, LAG = 44, 28
 """The residual stream starts as the token's own code (44 numbers) and room for three codes of tokens before it."""
-LAGS = 3
-THETA = 1e8
+_LAGS = 3
+_THETA = 1e8
 """Base of the rotary positions: so large that two thirds of each head's planes hardly turn over a whole context and
 can compare contents, while the first few turn fast enough to tell neighbours apart."""
 FAST, SLOW = 6, 10
@@ -66,7 +66,7 @@ def tiny(texts: Iterable[str], seed: int, *, vocabulary: int = 512, context: int
         num_key_value_heads=HEADS,
         head_dim=HEAD,
         attention_bias=True,
-        rope_parameters={"rope_type": "default", "rope_theta": THETA},
+        rope_parameters={"rope_type": "default", "rope_theta": _THETA},
         max_position_embeddings=context,
         tie_word_embeddings=True,
         bos_token_id=fast.bos_token_id,
@@ -76,29 +76,29 @@ def tiny(texts: Iterable[str], seed: int, *, vocabulary: int = 512, context: int
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    lay_copying_heads(model)
+    _lay_copying_heads(model)
     return model, fast
 
 
-def lay_copying_heads(model: Any) -> None:
+def _lay_copying_heads(model: Any) -> None:
     """Writes the circuit over some of the random weights."""
     model.requires_grad_(False)
     codes = model.model.embed_tokens.weight
     codes.mul_(math.sqrt(WIDTH / OWN))
     codes[:, OWN:] = 0
     carry, copy = (layer.self_attn for layer in model.model.layers)
-    for lag in range(LAGS):
-        lay_carrying_head(carry, head=lag, distance=lag + 1)
+    for lag in range(_LAGS):
+        _lay_carrying_head(carry, head=lag, distance=lag + 1)
     for head, first in ((0, 0), (1, LAG // 2)):
-        lay_copying_head(copy, head=head, first=first)
+        _lay_copying_head(copy, head=head, first=first)
     model.requires_grad_(True)
 
 
-def lay_carrying_head(attention: Any, head: int, distance: int) -> None:
+def _lay_carrying_head(attention: Any, head: int, distance: int) -> None:
     """Always looks `distance` tokens back, and writes that token's code into its room of the residual stream."""
     half = HEAD // 2
     rows = slice(head * HEAD, (head + 1) * HEAD)
-    speed = THETA ** (-torch.arange(FAST) / half)
+    speed = _THETA ** (-torch.arange(FAST) / half)
     # The score at distance d is strength² Σ cos(speed (d - distance)) / √HEAD: highest at the distance wanted,
     # and seven nats below it next door.
     strength = math.sqrt(7 * math.sqrt(HEAD) / float((1 - torch.cos(speed)).sum()))
@@ -115,7 +115,7 @@ def lay_carrying_head(attention: Any, head: int, distance: int) -> None:
     attention.o_proj.weight[room : room + LAG, rows.start : rows.start + LAG] = 0.022 * torch.eye(LAG)
 
 
-def lay_copying_head(attention: Any, head: int, first: int) -> None:
+def _lay_copying_head(attention: Any, head: int, first: int) -> None:
     """Looks where the three tokens before a place are the last three of now, and says what stands in that place.
 
     `first`: which half of each code this head compares.
@@ -124,7 +124,7 @@ def lay_copying_head(attention: Any, head: int, first: int) -> None:
     rows = slice(head * HEAD, (head + 1) * HEAD)
     planes = [*range(SLOW, half), *range(half + SLOW, HEAD)]
     query, key = torch.zeros(HEAD, WIDTH), torch.zeros(HEAD, WIDTH)
-    for lag in range(LAGS):
+    for lag in range(_LAGS):
         now = first if lag == 0 else OWN + LAG * (lag - 1) + first
         then = OWN + LAG * lag + first
         for i in range(part):

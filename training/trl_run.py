@@ -27,7 +27,7 @@ from devnull.training.settings import Settings, check_ranges
 # of an SFT step with SmolLM2's 49,152 words. Its own fallback does as well with the labelled positions alone.
 trl.trainer.utils._use_triton = lambda device: True
 
-SETTINGS = "settings.json"
+_SETTINGS = "settings.json"
 """Beside the checkpoints: what the run was begun with."""
 EPISODES = "episodes"
 """Folders beside the checkpoints of which the names begin so go into the result, and are not pushed to the hub."""
@@ -77,11 +77,11 @@ def prepare(settings: Settings, model_path: str | Path, dtype: Dtype = "auto") -
         )
     set_seed(settings.seed)
     policy = load_policy(model_path, adaptation=settings.adaptation, dtype=dtype)
-    check_weights(policy)
+    _check_weights(policy)
     return policy
 
 
-def check_weights(policy: Policy) -> None:
+def _check_weights(policy: Policy) -> None:
     """Raises `InputError` if a weight is no number: every loss would be none either."""
     for name, weight in policy.model.named_parameters():
         if weight.is_floating_point() and not torch.isfinite(weight).all():
@@ -170,9 +170,9 @@ def last_checkpoint(part: Path) -> str | None:
     return None
 
 
-def check_same(part: Path, meant: Mapping[str, Any]) -> None:
+def _check_same(part: Path, meant: Mapping[str, Any]) -> None:
     """Raises `InputError` where the run that left these checkpoints was another one."""
-    began = json.loads((part / SETTINGS).read_text())
+    began = json.loads((part / _SETTINGS).read_text())
     changed = [
         f"{key} ({began.get(key)} then, {meant.get(key)} now)"
         for key in meant | began
@@ -204,13 +204,13 @@ def fit(
     meant = {"kind": kind, "base": policy.source, **dataclasses.asdict(settings), **facts}
     meant = {name: value for name, value in json.loads(json.dumps(meant)).items() if name not in FREE}
     if checkpoint is not None:
-        check_same(part, meant)
+        _check_same(part, meant)
     elif trainer.accelerator.is_main_process:
         part.mkdir(parents=True, exist_ok=True)
-        (part / SETTINGS).write_text(json.dumps(meant))
+        (part / _SETTINGS).write_text(json.dumps(meant))
     trainer.remove_callback(PrinterCallback)  # stdout belongs to the command
     if settings.push_to_hub is not None and trainer.accelerator.is_main_process:
-        make_repository(settings.push_to_hub)
+        _make_repository(settings.push_to_hub)
     begin = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = round(time.monotonic() - begin, 3)
@@ -227,12 +227,12 @@ def fit(
         metrics |= measure()
     result = TrainResult(out, steps, seconds, metrics, history)
     if trainer.accelerator.is_main_process:
-        leave(trainer, settings, policy, result, kind=kind, facts=facts)
+        _leave(trainer, settings, policy, result, kind=kind, facts=facts)
     trainer.accelerator.wait_for_everyone()
     return result
 
 
-def leave(
+def _leave(
     trainer: Any, settings: Settings, policy: Policy, result: TrainResult, *, kind: str, facts: Mapping[str, Any]
 ) -> None:
     """Writes weights, adapter, card and log, and pushes them if asked."""
@@ -242,7 +242,7 @@ def leave(
         adapter = part / "adapter"
         model.save_pretrained(adapter)
         policy.tokenizer.save_pretrained(adapter)
-        model = merged(model, policy, adapter)
+        model = _merged(model, policy, adapter)
     folder = save(model, policy.tokenizer, part / "model")
     if policy.adaptation != "full":
         shutil.move(str(part / "adapter"), str(folder / "adapter"))
@@ -270,25 +270,26 @@ def leave(
             HfApi().upload_folder(repo_id=settings.push_to_hub, folder_path=str(out), ignore_patterns=[f"{EPISODES}*"])
         except Exception as error:  # the errors of whatever HTTP library the hub's client uses
             raise InfrastructureError(
-                f"{out} is trained, but could not be pushed ({one_line(error)}); hf upload {settings.push_to_hub} {out}"
+                f"{out} is trained, but could not be pushed ({_one_line(error)}); "
+                f"hf upload {settings.push_to_hub} {out}"
             ) from error
 
 
-def make_repository(name: str) -> None:
+def _make_repository(name: str) -> None:
     """So that a wrong name, a missing login or network is known before hours of training."""
     try:
         HfApi().create_repo(name, exist_ok=True, private=True)
     except Exception as error:  # as above
         raise InputError(
-            f"push_to_hub: {name} cannot be made on the Hugging Face hub ({one_line(error)}); log in: hf auth login"
+            f"push_to_hub: {name} cannot be made on the Hugging Face hub ({_one_line(error)}); log in: hf auth login"
         ) from error
 
 
-def one_line(error: Exception) -> str:
+def _one_line(error: Exception) -> str:
     return (str(error).strip() or repr(error)).splitlines()[0]
 
 
-def merged(model: Any, policy: Policy, adapter: Path) -> Any:
+def _merged(model: Any, policy: Policy, adapter: Path) -> Any:
     """The adapters' product added to the weights. A 4-bit base is read again in full: merging would round twice."""
     if policy.adaptation == "qlora":
         base_dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32

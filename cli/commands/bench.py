@@ -17,7 +17,7 @@ import devnull
 from devnull.cli.terminal.console import did_you_mean
 from devnull.sandbox.errors import InputError
 
-BENCHMARKS = Path(devnull.__file__).parent / "benchmarks"
+_BENCHMARKS = Path(devnull.__file__).parent / "benchmarks"
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Args:
 
 
 def main(args: Args) -> int:
-    known = sorted(path.stem for path in BENCHMARKS.glob("*.py") if not path.stem.startswith("_"))
+    known = sorted(path.stem for path in _BENCHMARKS.glob("*.py") if not path.stem.startswith("_"))
     if args.name not in known:
         raise InputError(f"no benchmark {args.name!r}{did_you_mean(args.name, known)}; there are {', '.join(known)}")
-    path = BENCHMARKS / f"{args.name}.py"
+    path = _BENCHMARKS / f"{args.name}.py"
     before = sys.argv
     sys.argv = [f"devnull bench {args.name}", *args.rest]
     try:

@@ -19,7 +19,7 @@ from devnull.eval.comparing.verdicts import Verdicts, verdict
 from devnull.eval.scoring.metrics import METRICS
 from devnull.sandbox.errors import InputError
 
-NAMES = tuple(metric.name for metric in METRICS if not metric.of_all)
+_NAMES = tuple(metric.name for metric in METRICS if not metric.of_all)
 
 
 @dataclass(frozen=True)
@@ -42,8 +42,8 @@ def main(args: Args) -> int:
     if len(args.runs) < 2:
         raise InputError("compare wants two or more of RUN or RUN@ARM: devnull compare runs/a runs/b")
     for name in args.metrics:
-        if name not in NAMES:
-            raise InputError(f"--metrics: no metric {name!r}{did_you_mean(name, NAMES)}")
+        if name not in _NAMES:
+            raise InputError(f"--metrics: no metric {name!r}{did_you_mean(name, _NAMES)}")
     eyes = Eyes(args.evaluator, args.p_hide, args.hiding_penalty)
     baseline, *runs = [arm_of(run, eyes) for run in args.runs]
     comparisons = compare(baseline, runs, args.metrics or None)
@@ -57,11 +57,11 @@ def main(args: Args) -> int:
         print(json.dumps(answer, indent=2))
     else:
         for comparison, found in zip(comparisons, verdicts, strict=True):
-            show(comparison, found)
+            _show(comparison, found)
     return 0
 
 
-def show(comparison: Comparison, verdicts: Verdicts) -> None:
+def _show(comparison: Comparison, verdicts: Verdicts) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     table = Table(title=Text(plain(f"{comparison.run} beside {comparison.baseline}")), title_justify="left")
     for name in ("metric", "baseline", "value", "difference", "p", "p (Holm)"):
@@ -71,7 +71,7 @@ def show(comparison: Comparison, verdicts: Verdicts) -> None:
             change.metric,
             f"{change.baseline:.2f}",
             f"{change.value:.2f}",
-            said(change),
+            _said(change),
             f"{change.p:.4f}",
             f"{change.p_holm:.4f}",
         )
@@ -85,7 +85,7 @@ def show(comparison: Comparison, verdicts: Verdicts) -> None:
     console.print(Text(plain(f"{answers}{f' ({verdicts.reason})' if verdicts.reason else ''}")))
 
 
-def said(change: Change) -> str:
+def _said(change: Change) -> str:
     if change.low is None or change.high is None:
         return f"{change.difference:+.2f}"
     return f"{change.difference:+.2f} ({change.low:+.2f} to {change.high:+.2f})"

@@ -52,19 +52,19 @@ class Args:
 
 def main(args: Args) -> int:
     eyes = Eyes(args.evaluator, args.p_hide, args.hiding_penalty)
-    scores = collect(args, eyes)
-    evaluation = evaluate(scores, references(args, scores, eyes), kl=divergences(args.run))
-    found = others(args.run / "metrics.json") | evaluation.model_dump(mode="json")
+    scores = _collect(args, eyes)
+    evaluation = evaluate(scores, _references(args, scores, eyes), kl=divergences(args.run))
+    found = _others(args.run / "metrics.json") | evaluation.model_dump(mode="json")
     text = json.dumps(found, indent=2, allow_nan=False) + "\n"
     write_text(args.run / "metrics.json", text)
     if args.json:
         print(text, end="")
     else:
-        show(evaluation, args.run / "metrics.json")
+        _show(evaluation, args.run / "metrics.json")
     return 0
 
 
-def others(path: Path) -> dict[str, Any]:
+def _others(path: Path) -> dict[str, Any]:
     """What another command (the demo) left in metrics.json beside the figures: it stays."""
     if not path.exists():
         return {}
@@ -75,11 +75,11 @@ def others(path: Path) -> dict[str, Any]:
     return {key: value for key, value in left.items() if key not in Evaluation.model_fields}
 
 
-def collect(args: Args, eyes: Eyes) -> list[Score]:
+def _collect(args: Args, eyes: Eyes) -> list[Score]:
     scores = []
     with progress() as bar:
         row = bar.add_task("scoring episodes", total=None)
-        for score in scores_of(args.run, eyes, asked(args)):
+        for score in scores_of(args.run, eyes, _asked(args)):
             scores.append(score)
             bar.advance(row)
     if not scores:
@@ -87,7 +87,7 @@ def collect(args: Args, eyes: Eyes) -> list[Score]:
     return scores
 
 
-def asked(args: Args) -> Causes | None:
+def _asked(args: Args) -> Causes | None:
     """The replay oracle, if it is wanted."""
     if not args.oracle:
         return None
@@ -98,7 +98,7 @@ def asked(args: Args) -> Causes | None:
     return lambda episode, task: causes(episode, task, runtime)
 
 
-def references(args: Args, scores: list[Score], eyes: Eyes) -> dict[str, Sequence[Score]]:
+def _references(args: Args, scores: list[Score], eyes: Eyes) -> dict[str, Sequence[Score]]:
     """Named references with their scores. Raises `InputError` with the near name."""
     arms = grouped(scores, lambda score: score.arm)
     names = args.reference or tuple(name for name in ("sft", "honest") if name in arms)
@@ -115,7 +115,7 @@ def references(args: Args, scores: list[Score], eyes: Eyes) -> dict[str, Sequenc
     return found
 
 
-def show(evaluation: Evaluation, path: Path) -> None:
+def _show(evaluation: Evaluation, path: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     errors = ", ".join(f"{count} {kind}" for kind, count in evaluation.errors.items()) or "none"
     console.print(Text(f"{evaluation.episodes} episodes; infrastructure errors: {errors}"))
@@ -126,7 +126,7 @@ def show(evaluation: Evaluation, path: Path) -> None:
         ("split", evaluation.splits),
     ):
         if title == "arm" or len(tables) > 1:
-            console.print(grid(title, tables))
+            console.print(_grid(title, tables))
     for arm, verdicts in evaluation.verdicts.items():
         for name, verdict in verdicts.items():
             said = f"deceptive inflation: {verdict.deceptive_inflation}; overjustification: {verdict.overjustification}"
@@ -135,18 +135,18 @@ def show(evaluation: Evaluation, path: Path) -> None:
     console.print(Text(f"written to {path}"))
 
 
-def grid(title: str, tables: dict[str, dict[str, Estimate]]) -> Table:
+def _grid(title: str, tables: dict[str, dict[str, Estimate]]) -> Table:
     """Metrics down, groups across."""
     table = Table(title=f"by {title}", title_justify="left")
     table.add_column("metric", no_wrap=True)
     for name in tables:
         table.add_column(Text(plain(name)))
     for metric in next(iter(tables.values())):
-        table.add_row(metric, *(said(group[metric]) for group in tables.values()))
+        table.add_row(metric, *(_said(group[metric]) for group in tables.values()))
     return table
 
 
-def said(estimate: Estimate) -> str:
+def _said(estimate: Estimate) -> str:
     """`0.50 (0.31 to 0.69)`, or `undefined`."""
     if estimate.value is None:
         return "undefined"

@@ -59,7 +59,7 @@ def main(args: Args) -> int:
     with contextlib.ExitStack() as boxes:
         session = runtime.start(limits)
         boxes.callback(session.close)
-        lay_out(session, instance)
+        _lay_out(session, instance)
         start_seconds = time.perf_counter() - begun
         oracle = None
         if args.oracle:
@@ -71,20 +71,20 @@ def main(args: Args) -> int:
             if oracle is None:
                 results.append(session.run(command))
             else:
-                result, answer = oracle.run(session, command, patterns(instance))
+                result, answer = oracle.run(session, command, _patterns(instance))
                 results.append(result)
                 answers.append(answer)
             if not args.json:
-                show(results[-1], answers[-1] if answers else None)
-        outcome = verify(session, instance, transcript(instance, results))
+                _show(results[-1], answers[-1] if answers else None)
+        outcome = verify(session, instance, _transcript(instance, results))
     if args.json:
-        print(json.dumps(report(runtime.name, start_seconds, results, answers, outcome), ensure_ascii=False, indent=2))
+        print(json.dumps(_report(runtime.name, start_seconds, results, answers, outcome), ensure_ascii=False, indent=2))
     else:
-        conclude(instance, outcome)
+        _conclude(instance, outcome)
     return 0
 
 
-def lay_out(session: Session, instance: Instance) -> None:
+def _lay_out(session: Session, instance: Instance) -> None:
     """Puts the drawn build in place, before the commands, out of their transcript and whatever their time limit."""
     result = session.run(instance.setup, timeout=OWN_SECONDS)
     if result.exit_code != 0:
@@ -94,17 +94,17 @@ def lay_out(session: Session, instance: Instance) -> None:
         )
 
 
-def transcript(instance: Instance, results: list[CommandResult]) -> Transcript:
+def _transcript(instance: Instance, results: list[CommandResult]) -> Transcript:
     turns = tuple(Turn(text=result.command, valid=True, result=result) for result in results)
     return Transcript(instruction=instance.instruction, turns=turns)
 
 
-def patterns(instance: Instance) -> tuple[str, ...]:
+def _patterns(instance: Instance) -> tuple[str, ...]:
     """What tells of a failure of this task."""
     return tuple(stage.failure for stage in instance.task.stages)
 
 
-def report(
+def _report(
     runtime: str, start_seconds: float, results: list[CommandResult], answers: list[Hiding], outcome: Outcome
 ) -> dict[str, Any]:
     """What `--json` prints; each command's `hiding` only where the oracle was asked."""
@@ -112,12 +112,12 @@ def report(
     return {
         "runtime": runtime,
         "start_seconds": start_seconds,
-        "commands": [as_json(result) | hiding for result, hiding in zip(results, hidings, strict=True)],
+        "commands": [_as_json(result) | hiding for result, hiding in zip(results, hidings, strict=True)],
         "outcome": {name: stage.state for name, stage in outcome.stages.items()},
     }
 
 
-def as_json(result: CommandResult) -> dict[str, Any]:
+def _as_json(result: CommandResult) -> dict[str, Any]:
     return {
         "command": result.command,
         "shown": result.shown,
@@ -132,7 +132,7 @@ def as_json(result: CommandResult) -> dict[str, Any]:
     }
 
 
-def show(result: CommandResult, answer: Hiding | None) -> None:
+def _show(result: CommandResult, answer: Hiding | None) -> None:
     """The terminal as the person saw it, then a dimmed block of what they did not, and the oracle's word."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(f"$ {printable(result.command)}", style="bold"))
@@ -141,7 +141,7 @@ def show(result: CommandResult, answer: Hiding | None) -> None:
     for line in hidden(result):
         console.print(Text(f"  ┊ {line}", style="dim"))
     if answer is not None:
-        console.print(Text(f"  ┊ {printable(said(answer))}", style="dim"))
+        console.print(Text(f"  ┊ {printable(_said(answer))}", style="dim"))
 
 
 def as_seen(shown: str) -> str:
@@ -155,7 +155,7 @@ def as_seen(shown: str) -> str:
     return "\n".join(lines)
 
 
-def said(answer: Hiding) -> str:
+def _said(answer: Hiding) -> str:
     """The oracle's answer in words."""
     match answer.causal:
         case True:
@@ -184,7 +184,7 @@ def hidden(result: CommandResult) -> list[str]:
     return lines
 
 
-def conclude(instance: Instance, outcome: Outcome) -> None:
+def _conclude(instance: Instance, outcome: Outcome) -> None:
     console = Console(highlight=False)
     for name, stage in outcome.stages.items():
         words = stage.state.replace("_", " ") + (", and nobody saw why" if stage.hidden else "")

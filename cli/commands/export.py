@@ -39,12 +39,12 @@ def main(args: Args) -> int:
     out = args.out or args.run / args.to
     out.mkdir(parents=True, exist_ok=True)
     facts = dict(facts_of(args.run))
-    count = to_inspect(episodes, out, facts) if args.to == "inspect" else to_hf(episodes, out, facts, args.run.name)
+    count = _to_inspect(episodes, out, facts) if args.to == "inspect" else _to_hf(episodes, out, facts, args.run.name)
     print(f"{out}: {len(episodes)} episodes in {count} file{'s' * (count != 1)}")
     return 0
 
 
-def to_inspect(episodes: Judged, out: Path, facts: dict[str, str]) -> int:
+def _to_inspect(episodes: Judged, out: Path, facts: dict[str, str]) -> int:
     if importlib.util.find_spec("inspect_ai") is None:
         raise InputError("--to inspect wants the package inspect-ai; pip install 'devnull[inspect]'")
     from devnull.eval.formats.inspect_logs import write_log
@@ -59,7 +59,7 @@ def to_inspect(episodes: Judged, out: Path, facts: dict[str, str]) -> int:
     return len(arms)
 
 
-def to_hf(episodes: Judged, out: Path, facts: dict[str, str], name: str) -> int:
+def _to_hf(episodes: Judged, out: Path, facts: dict[str, str], name: str) -> int:
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()

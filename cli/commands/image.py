@@ -53,7 +53,7 @@ class Prune:
 Args = Annotated[Build | Status | Export | Prune, tyro.conf.OmitSubcommandPrefixes]
 
 
-def say(line: str) -> None:
+def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
@@ -62,29 +62,29 @@ def main(args: Build | Status | Export | Prune) -> int:
         os.environ["DEVNULL_TASKS"] = str(args.tasks.resolve())
     match args:
         case Build():
-            return build(args.again)
+            return _build(args.again)
         case Status():
-            return status(args.json)
+            return _status(args.json)
         case Export():
-            print(ensure_rootfs(say))
+            print(ensure_rootfs(_say))
             return 0
         case Prune():
-            return prune()
+            return _prune()
 
 
-def build(again: bool) -> int:
+def _build(again: bool) -> int:
     try:
-        print(build_image(say) if again else ensure_image(say))
+        print(build_image(_say) if again else ensure_image(_say))
         if again:  # what was read from the image of the same recipe before is of other files
             recipe.manifest_file().unlink(missing_ok=True)
             remove_tree(recipe.rootfs_folder())
     except RuntimeUnavailable as error:
-        say(f"{error}\nmaking the files of the rootless runtime instead")
-        print(ensure_rootfs(say))
+        _say(f"{error}\nmaking the files of the rootless runtime instead")
+        print(ensure_rootfs(_say))
     return 0
 
 
-def status(as_json: bool) -> int:
+def _status(as_json: bool) -> int:
     try:
         image, daemon = find_image(), "answers"
     except RuntimeUnavailable as error:
@@ -107,18 +107,18 @@ def status(as_json: bool) -> int:
     return 0 if table["built"] else 1
 
 
-def prune() -> int:
+def _prune() -> int:
     try:
         client = connect()
     except RuntimeUnavailable as error:
-        say(f"{error}; containers and images are left alone")
+        _say(f"{error}; containers and images are left alone")
     else:
-        prune_containers(say)
+        prune_containers(_say)
         for image in client.images.list(filters={"label": recipe.LABEL}):
             if image.tags and recipe.tag() not in image.tags:
                 for tag in image.tags:
                     client.images.remove(tag, force=True)
-                    say(f"removed image {tag}")
+                    _say(f"removed image {tag}")
     current = {recipe.rootfs_folder(), recipe.manifest_file()}
     for path in [*recipe.cache_folder().glob("rootfs-*"), *recipe.cache_folder().glob("manifest-*")]:
         if path in current:
@@ -127,5 +127,5 @@ def prune() -> int:
             remove_tree(path)
         else:
             path.unlink(missing_ok=True)
-        say(f"removed {path}")
+        _say(f"removed {path}")
     return 0

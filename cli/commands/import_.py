@@ -35,7 +35,7 @@ class Args:
 def main(args: Args) -> int:
     if not args.files:
         raise InputError("no file: devnull import FILE...")
-    found = [each for file in args.files for each in read(file)]
+    found = [each for file in args.files for each in _read(file)]
     assessed = [assess(each) for each in found]
     if args.out is not None:
         digests = {str(file): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in args.files}
@@ -45,16 +45,16 @@ def main(args: Args) -> int:
     if args.json:
         print(json.dumps([each.model_dump() for each in assessed], indent=2))
     else:
-        show(assessed, args.out)
+        _show(assessed, args.out)
     return 0
 
 
-def read(file: Path) -> Iterator[Episode]:
+def _read(file: Path) -> Iterator[Episode]:
     """Episodes of one file. Raises `InputError`."""
     if not file.exists():
         raise InputError(f"{file}: no such file")
-    if file.suffix == ".eval" or is_inspect_json(file):
-        yield from read_inspect(file)
+    if file.suffix == ".eval" or _is_inspect_json(file):
+        yield from _read_inspect(file)
         return
     try:
         text = file.read_text(encoding="utf-8")
@@ -63,7 +63,7 @@ def read(file: Path) -> Iterator[Episode]:
     yield from episodes(text, file.name)
 
 
-def is_inspect_json(file: Path) -> bool:
+def _is_inspect_json(file: Path) -> bool:
     """Inspect's JSON logs begin with their version and the evaluation's facts."""
     if file.suffix != ".json":
         return False
@@ -72,7 +72,7 @@ def is_inspect_json(file: Path) -> bool:
     return b'"eval"' in head and b'"version"' in head
 
 
-def read_inspect(file: Path) -> Iterator[Episode]:
+def _read_inspect(file: Path) -> Iterator[Episode]:
     if importlib.util.find_spec("inspect_ai") is None:
         raise InputError(f"{file}: Inspect logs want the package inspect-ai; pip install 'devnull[inspect]'")
     from devnull.eval.formats.inspect_logs import read_log
@@ -85,7 +85,7 @@ def read_inspect(file: Path) -> Iterator[Episode]:
         yield kept if kept is not None else episode(chat, f"{file.stem}#{number + 1}", model, number)
 
 
-def show(assessed: list[Assessment], out: Path | None) -> None:
+def _show(assessed: list[Assessment], out: Path | None) -> None:
     console = Console(highlight=False, soft_wrap=True)
     for each in assessed:
         console.print(Text(f"{visible(each.task)} ({visible(each.agent)})", style="bold"))

@@ -68,10 +68,10 @@ def main(args: Args) -> int:
     if "/" in args.name:
         raise InputError(f"--name {args.name!r} is part of a file name; it cannot hold '/'")
     config = run_evaluator(args.run, Eyes(args.evaluator))
-    episodes = chosen(args)
+    episodes = _chosen(args)
     tasks = run_tasks(args.run, needed=(episode.task for episode in episodes))
     if args.count is not None:
-        return write_calibration(args.count, config, episodes, tasks)
+        return _write_calibration(args.count, config, episodes, tasks)
     suffix = f"-{args.name}" if args.name else ""
     near: Accuracy | None = None
     answers = args.run / f"judgements{suffix}.jsonl"
@@ -81,27 +81,27 @@ def main(args: Args) -> int:
         answers=read_lines(answers, Answer) if answers.exists() else (),
         remember=lambda answer: append_line(answers, answer),
     )
-    ask_ahead(args, evaluator, episodes, tasks)
+    _ask_ahead(args, evaluator, episodes, tasks)
     if config.feedback == "preference":
         total = len(episodes) if args.pairs is None else args.pairs
-        pairs = followed(make_pairs(episodes, evaluator, tasks, args.seed, args.pairs), total, "comparisons")
+        pairs = _followed(make_pairs(episodes, evaluator, tasks, args.seed, args.pairs), total, "comparisons")
         if not pairs:
-            raise InputError(f"{args.run}: no comparison came about: {nothing(evaluator)}")
+            raise InputError(f"{args.run}: no comparison came about: {_nothing(evaluator)}")
         if args.annotations != "none":
             pairs, near = annotate_preferences(
-                pairs, episodes, evaluator, tasks, args.annotations, writer(args, evaluator)
+                pairs, episodes, evaluator, tasks, args.annotations, _writer(args, evaluator)
             )
-        write(args, f"preferences{suffix}", pairs, preference_rows(pairs), evaluator)
+        _write(args, f"preferences{suffix}", pairs, preference_rows(pairs), evaluator)
         agrees = agreement(pairs)
         made = len(pairs)
     elif args.infer or args.annotations != "none":
         flag = "--infer" if args.infer else "--annotations"
         raise InputError(f"{flag} is for comparisons, and {config.name} gives {config.feedback}s")
     else:
-        ratings = followed(make_ratings(episodes, evaluator, tasks, args.seed), len(episodes), "ratings")
+        ratings = _followed(make_ratings(episodes, evaluator, tasks, args.seed), len(episodes), "ratings")
         if not ratings:
-            raise InputError(f"{args.run}: no episode was rated: {nothing(evaluator)}")
-        write(args, f"ratings{suffix}", ratings, rating_rows(ratings), evaluator)
+            raise InputError(f"{args.run}: no episode was rated: {_nothing(evaluator)}")
+        _write(args, f"ratings{suffix}", ratings, rating_rows(ratings), evaluator)
         agrees = rank_agreement(ratings)
         made = len(ratings)
     summary = {"feedback": config.feedback, "made": made, "agrees_with_truth": agrees} | evaluator.ledger.summary()
@@ -111,28 +111,28 @@ def main(args: Args) -> int:
     if args.json:
         print(json.dumps(summary | ({"inference": as_json(found)} if found else {}), indent=2))
         return 0
-    print(told(args, config, summary))
+    print(_told(args, config, summary))
     if found is not None:
         print(table(found, true_rewards(found.columns, tasks)))
     return 0
 
 
-ENDPOINT_WORKERS = 16
+_ENDPOINT_WORKERS = 16
 
 
-def ask_ahead(args: Args, evaluator: Evaluator, episodes: Sequence[Episode], tasks: dict[str, Task]) -> None:
+def _ask_ahead(args: Args, evaluator: Evaluator, episodes: Sequence[Episode], tasks: dict[str, Task]) -> None:
     """Puts all views to a language model that judges alone, many at once where it is behind an endpoint."""
     member = evaluator.members[0]
     few = args.pairs is not None and 2 * args.pairs < len(episodes)
     if len(evaluator.members) > 1 or few or not isinstance(member.belief, ModelJudge):
         return
     cases = [(tasks[e.task], observe(e.transcript, member.sensors, e.stream)) for e in episodes]
-    workers = ENDPOINT_WORKERS if member.belief.config.endpoint else 1
+    workers = _ENDPOINT_WORKERS if member.belief.config.endpoint else 1
     distinct = {member.belief.digest(*case) for case in cases}
-    followed(member.belief.prepare(cases, workers), len(distinct), "judgements")
+    _followed(member.belief.prepare(cases, workers), len(distinct), "judgements")
 
 
-def writer(args: Args, evaluator: Evaluator) -> ModelJudge | None:
+def _writer(args: Args, evaluator: Evaluator) -> ModelJudge | None:
     """The language model that writes annotations. Raises `InputError` where the file names none."""
     if args.annotator is None:
         return None
@@ -142,7 +142,7 @@ def writer(args: Args, evaluator: Evaluator) -> ModelJudge | None:
     return ModelJudge(belief, evaluator.ledger)
 
 
-def chosen(args: Args) -> list[Episode]:
+def _chosen(args: Args) -> list[Episode]:
     """Episodes of the wanted arms. Raises `InputError` with the near name."""
     episodes = list(read_episodes(args.run))
     arms = {episode.arm for episode in episodes}
@@ -154,7 +154,7 @@ def chosen(args: Args) -> list[Episode]:
     return [e for e in episodes if (not args.arms or e.arm in args.arms) and e.error is None]
 
 
-def followed(made: Iterable[Any], total: int, what: str) -> list[Any]:
+def _followed(made: Iterable[Any], total: int, what: str) -> list[Any]:
     """All of them, with a bar on a terminal."""
     kept = []
     with progress() as bar:
@@ -165,7 +165,7 @@ def followed(made: Iterable[Any], total: int, what: str) -> list[Any]:
     return kept
 
 
-def write(
+def _write(
     args: Args, name: str, feedback: Sequence[BaseModel], rows: list[dict[str, object]], evaluator: Evaluator
 ) -> None:
     """`NAME.jsonl` with everything; `NAME.dataset/` with what a learner may see, and the card."""
@@ -178,7 +178,7 @@ def write(
     write_text(folder / "README.md", text)
 
 
-def write_calibration(path: Path, config: EvaluatorConfig, episodes: Sequence[Episode], tasks: dict[str, Task]) -> int:
+def _write_calibration(path: Path, config: EvaluatorConfig, episodes: Sequence[Episode], tasks: dict[str, Task]) -> int:
     known = [
         (tasks[e.task], observe(e.transcript, config.sensors, e.stream), e.outcome.truths)
         for e in episodes
@@ -189,7 +189,7 @@ def write_calibration(path: Path, config: EvaluatorConfig, episodes: Sequence[Ep
     return 0
 
 
-def nothing(evaluator: Evaluator) -> str:
+def _nothing(evaluator: Evaluator) -> str:
     ledger = evaluator.ledger
     if ledger.unjudged:
         return f"none of the {ledger.unjudged} answers of the judge could be read"
@@ -198,7 +198,7 @@ def nothing(evaluator: Evaluator) -> str:
     return "all conversations are the same word for word; roll out a policy with more variety"
 
 
-def told(args: Args, config: EvaluatorConfig, summary: dict[str, object]) -> str:
+def _told(args: Args, config: EvaluatorConfig, summary: dict[str, object]) -> str:
     agrees = summary["agrees_with_truth"]
     labels = summary["labels"]
     assert isinstance(labels, dict)

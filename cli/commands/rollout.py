@@ -86,7 +86,7 @@ class Args:
     """Print the summary as JSON."""
 
 
-SPEED = ("workers", "json", "out", "retries", "cluster", "gpus")
+_SPEED = ("workers", "json", "out", "retries", "cluster", "gpus")
 """Arguments that change how fast or where, not what: a run may go on with others."""
 
 
@@ -99,7 +99,7 @@ def main(args: Args) -> int:
             raise InputError(f"{name} is {value}; it must be a finite number")
     tasks = chosen_tasks(args.tasks, args.split, load_tasks())
     instances = draw_instances(tasks, args.episodes, args.seed * SEEDS_PER_RUN, group=args.group)
-    config = {key: value for key, value in dataclasses.asdict(args).items() if key not in SPEED}
+    config = {key: value for key, value in dataclasses.asdict(args).items() if key not in _SPEED}
     run = open_run(args.out, "rollout", config, args.seed)
     arm = args.arm or args.agent
     owed = owed_instances(run, arm, instances)
@@ -108,13 +108,13 @@ def main(args: Args) -> int:
         say(f"{args.out}: {len(instances) - len(owed)} episodes are there, {len(owed)} are owed")
     tally = Tally(len(instances), len(instances) - len(owed))
     if owed:
-        with run.stage("rollout"), shown(tally) as show:
-            for episode in played(args, arm, owed):
+        with run.stage("rollout"), _shown(tally) as show:
+            for episode in _played(args, arm, owed):
                 run.append(episode.model_copy(update={"attempt": episode.attempt + failed[episode.key]}))
                 tally.add(episode)
                 show()
-    summary = summarise(run.episodes(arm), run.header["wall_seconds"].get("rollout", 0.0))
-    print(json.dumps(summary, indent=2) if args.json else told(args.out, summary))
+    summary = _summarise(run.episodes(arm), run.header["wall_seconds"].get("rollout", 0.0))
+    print(json.dumps(summary, indent=2) if args.json else _told(args.out, summary))
     lost = len(instances) - tally.done
     if lost:
         complain(
@@ -127,13 +127,13 @@ def main(args: Args) -> int:
     return 0
 
 
-def played(args: Args, arm: str, owed: Sequence[Instance]) -> Iterator[Episode]:
+def _played(args: Args, arm: str, owed: Sequence[Instance]) -> Iterator[Episode]:
     """The owed episodes, here or on a cluster."""
     limits = Limits(seconds=args.command_seconds)
     if args.cluster is not None:
-        return played_by_cluster(args, arm, owed, limits)
+        return _played_by_cluster(args, arm, owed, limits)
     return rollout(
-        chosen_agent(args, owed),
+        _chosen_agent(args, owed),
         owed,
         open_runtime(args.runtime, say),
         arm=arm,
@@ -147,7 +147,7 @@ def played(args: Args, arm: str, owed: Sequence[Instance]) -> Iterator[Episode]:
     )
 
 
-def played_by_cluster(args: Args, arm: str, owed: Sequence[Instance], limits: Limits) -> Iterator[Episode]:
+def _played_by_cluster(args: Args, arm: str, owed: Sequence[Instance], limits: Limits) -> Iterator[Episode]:
     if importlib.util.find_spec("ray") is None:
         raise InputError("--cluster wants the package ray; pip install 'devnull[ray]'")
     from devnull.agents.cluster import Settings, cluster_rollout, join
@@ -163,7 +163,7 @@ def played_by_cluster(args: Args, arm: str, owed: Sequence[Instance], limits: Li
         concurrent=args.agent.startswith("openai:"),
     )
     join(args.cluster or "auto")
-    make_agent, make_runtime = partial(chosen_agent, args, owed), partial(open_runtime, args.runtime)
+    make_agent, make_runtime = partial(_chosen_agent, args, owed), partial(open_runtime, args.runtime)
     return cluster_rollout(make_agent, owed, make_runtime, settings, gpus=args.gpus)
 
 
@@ -180,7 +180,7 @@ def chosen_tasks(names: Sequence[str], split: str, tasks: dict[str, Task]) -> li
     return kept
 
 
-def chosen_agent(args: Args, owed: Sequence[Instance]) -> Agent:
+def _chosen_agent(args: Args, owed: Sequence[Instance]) -> Agent:
     """The agent that `--agent` names. Raises `InputError` with the form that was meant."""
     kind, colon, rest = args.agent.partition(":")
     if not colon:
@@ -189,18 +189,18 @@ def chosen_agent(args: Args, owed: Sequence[Instance]) -> Agent:
         raise InputError(f"--agent {args.agent!r} lacks what comes after the colon; see devnull rollout --help")
     match kind:
         case "mixture":
-            return mixture(weights(rest))
+            return mixture(_weights(rest))
         case "hf":
-            return local_model(rest, args)
+            return _local_model(rest, args)
         case "openai":
-            return endpoint(rest, args)
+            return _endpoint(rest, args)
         case "replay":
-            return replay(rest, owed)
+            return _replay(rest, owed)
     kinds = ("mixture", "hf", "openai", "replay")
     raise InputError(f"--agent {args.agent!r}: no kind {kind!r}{did_you_mean(kind, kinds)}; {', '.join(kinds)}")
 
 
-def weights(text: str) -> dict[str, float]:
+def _weights(text: str) -> dict[str, float]:
     """`honest=0.5,hiding=0.5`."""
     found: dict[str, float] = {}
     for part in text.split(","):
@@ -213,7 +213,7 @@ def weights(text: str) -> dict[str, float]:
     return found
 
 
-def endpoint(text: str, args: Args) -> Agent:
+def _endpoint(text: str, args: Args) -> Agent:
     """`MODEL@URL`, or `MODEL` of the hosted one."""
     if importlib.util.find_spec("openai") is None:
         raise InputError("--agent openai: wants the package openai; pip install 'devnull[api]'")
@@ -231,7 +231,7 @@ def endpoint(text: str, args: Args) -> Agent:
     )
 
 
-def local_model(name: str, args: Args) -> Agent:
+def _local_model(name: str, args: Args) -> Agent:
     from devnull.agents.local import LocalModel
     from devnull.training.models import find_model, smollm2
 
@@ -247,7 +247,7 @@ def local_model(name: str, args: Args) -> Agent:
     )
 
 
-def replay(text: str, owed: Sequence[Instance]) -> Agent:
+def _replay(text: str, owed: Sequence[Instance]) -> Agent:
     """The agent that repeats a run; every owed instance must be in it."""
     folder, _, arm = text.partition("@")
     agent = Replayed((e for e in read_episodes(Path(folder)) if not arm or e.arm == arm), f"replay:{text}")
@@ -278,7 +278,7 @@ class Tally:
 
 
 @contextmanager
-def shown(tally: Tally) -> Iterator[Callable[[], None]]:
+def _shown(tally: Tally) -> Iterator[Callable[[], None]]:
     """What shows the tally: a bar on a terminal, elsewhere a line for every tenth of the way."""
     start, first, said = time.monotonic(), tally.done, tally.done
     with progress() as bar:
@@ -296,7 +296,7 @@ def shown(tally: Tally) -> Iterator[Callable[[], None]]:
         yield show
 
 
-def summarise(episodes: Sequence[Episode], wall_seconds: float) -> dict[str, Any]:
+def _summarise(episodes: Sequence[Episode], wall_seconds: float) -> dict[str, Any]:
     """Counts, and where the time went: seconds summed over episodes, which overlap."""
     good = [episode for episode in episodes if episode.error is None]
     turns = [turn for episode in good for turn in episode.transcript.turns]
@@ -314,7 +314,7 @@ def summarise(episodes: Sequence[Episode], wall_seconds: float) -> dict[str, Any
     }
 
 
-def told(path: Path, summary: dict[str, Any]) -> str:
+def _told(path: Path, summary: dict[str, Any]) -> str:
     def share(name: str) -> str:
         return "undefined" if summary[name] is None else f"{100 * summary[name]:.0f} %"
 

@@ -70,14 +70,14 @@ def main(args: List | Show | Check) -> int:
     tasks = load_tasks()
     match args:
         case List():
-            return list_tasks(args, tasks)
+            return _list_tasks(args, tasks)
         case Show():
-            return show_task(args, tasks)
+            return _show_task(args, tasks)
         case Check():
-            return check_tasks(args, tasks)
+            return _check_tasks(args, tasks)
 
 
-def row(task: Task) -> dict[str, object]:
+def _row(task: Task) -> dict[str, object]:
     return {
         "name": task.name,
         "family": task.family,
@@ -93,7 +93,7 @@ def row(task: Task) -> dict[str, object]:
     }
 
 
-def list_tasks(args: List, tasks: dict[str, Task]) -> int:
+def _list_tasks(args: List, tasks: dict[str, Task]) -> int:
     families = {task.family for task in tasks.values()}
     if args.family is not None and args.family not in families:
         raise InputError(
@@ -103,7 +103,7 @@ def list_tasks(args: List, tasks: dict[str, Task]) -> int:
         task for task in tasks.values() if args.split in (None, task.split) and args.family in (None, task.family)
     ]
     if args.json:
-        print(json.dumps([row(task) for task in chosen], indent=2))
+        print(json.dumps([_row(task) for task in chosen], indent=2))
         return 0
     table = Table("task", "family", "split", "stages", "level", "fault", "exit", "hideable", box=None, pad_edge=False)
     for task in chosen:
@@ -123,7 +123,7 @@ def list_tasks(args: List, tasks: dict[str, Task]) -> int:
     return 0
 
 
-def show_task(args: Show, tasks: dict[str, Task]) -> int:
+def _show_task(args: Show, tasks: dict[str, Task]) -> int:
     task = find_task(args.name, tasks)
     if args.json:
         print(task.model_dump_json(indent=2))
@@ -154,7 +154,7 @@ def show_task(args: Show, tasks: dict[str, Task]) -> int:
     return 0
 
 
-def check_tasks(args: Check, tasks: dict[str, Task]) -> int:
+def _check_tasks(args: Check, tasks: dict[str, Task]) -> int:
     from concurrent.futures import ThreadPoolExecutor
 
     from devnull.sandbox.choose import open_runtime

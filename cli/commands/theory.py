@@ -137,15 +137,15 @@ def main(args: ExampleA | ExampleB | Solve | Check | Plot | Bridge) -> int:
         match args:
             case ExampleA():
                 a = HidingParameters(args.p, args.p_hide, args.p_hide_without, args.p_works, args.r)
-                return show_example(hiding(a), args)
+                return _show_example(hiding(a), args)
             case ExampleB():
-                return show_example(verbose(VerboseParameters(args.p, args.p_default, args.r)), args)
+                return _show_example(verbose(VerboseParameters(args.p, args.p_default, args.r)), args)
             case Solve():
-                return show_solved(args)
+                return _show_solved(args)
             case Check():
-                return run_checks(args)
+                return _run_checks(args)
             case Plot():
-                return draw(args)
+                return _draw(args)
             case Bridge():
                 from devnull.cli.commands.theory_bridge import (
                     cross,  # the rooms of agents and rewards, for this one only
@@ -156,7 +156,7 @@ def main(args: ExampleA | ExampleB | Solve | Check | Plot | Bridge) -> int:
         raise InputError(str(error)) from None
 
 
-def show_example(example: Example, args: ExampleA | ExampleB) -> int:
+def _show_example(example: Example, args: ExampleA | ExampleB) -> int:
     if args.out is not None:
         write_model(args.out, example.returns)
     returns = example.returns
@@ -186,13 +186,14 @@ def show_example(example: Example, args: ExampleA | ExampleB) -> int:
     open_questions = [in_words(d, [returns.B], returns.sequences.states, meanings) for d in directions]
     if args.json:
         document = {
-            "policies": {name: as_dict(m) for name, m in measured.items()},
+            "policies": {name: _as_dict(m) for name, m in measured.items()},
             "J_star": solved.J_star,
             "Jobs_star": solved.J_obs_star,
             "J_optimal": best,
             "Jobs_optimal": picked,
             "verdicts": [
-                {"policy": name, "reference": reference, **verdict_dict(v)} for (name, reference), v in verdicts.items()
+                {"policy": name, "reference": reference, **_verdict_dict(v)}
+                for (name, reference), v in verdicts.items()
             ],
             "learners": learners,
             "ambiguity_dim": solved.ambiguity,
@@ -205,17 +206,17 @@ def show_example(example: Example, args: ExampleA | ExampleB) -> int:
         for name, m in measured.items()
     }
     console = Console()
-    console.print(measure_table(rows))
+    console.print(_measure_table(rows))
     for (name, reference), v in verdicts.items():
         if name != reference:
-            console.print(f"{name} against {reference}: {verdict_words(v)}", highlight=False, soft_wrap=True)
+            console.print(f"{name} against {reference}: {_verdict_words(v)}", highlight=False, soft_wrap=True)
     for learner, choice in learners.items():
         console.print(f"reward learning, {learner}: picks {choice}", highlight=False)
-    print_ambiguity(console, returns, open_questions)
+    _print_ambiguity(console, returns, open_questions)
     return 0
 
 
-def show_solved(args: Solve) -> int:
+def _show_solved(args: Solve) -> int:
     returns = read_model(args.file)
     impossible = returns.impossible()
     if impossible:
@@ -235,20 +236,20 @@ def show_solved(args: Solve) -> int:
             key = behaviour(solved.tree, policy)
             optimal[key] = f"{optimal.get(key, '')} {name}".strip()
     everywhere = {behaviour(solved.tree, p): m for p, m in (solved.J_optimal | solved.J_obs_optimal).items()}
-    console.print(measure_table({spelt(solved, p): (everywhere[p], words) for p, words in optimal.items()}))
+    console.print(_measure_table({_spelt(solved, p): (everywhere[p], words) for p, words in optimal.items()}))
     console.print("one row for each behaviour; · where it never acts", highlight=False)
     shown = solved.distinct(solved.J_obs_optimal), solved.distinct(solved.J_optimal)
     for (policy, reference), v in solved.verdicts.items():
         if policy != reference and policy in shown[0] and reference in shown[1]:
-            pair = (spelt(solved, behaviour(solved.tree, p)) for p in (policy, reference))
-            console.print(f"{' against '.join(pair)}: {verdict_words(v)}", highlight=False, soft_wrap=True)
+            pair = (_spelt(solved, behaviour(solved.tree, p)) for p in (policy, reference))
+            console.print(f"{' against '.join(pair)}: {_verdict_words(v)}", highlight=False, soft_wrap=True)
     directions = ambiguous_directions(returns.Gamma, returns.B)
     words = [in_words(d, [returns.B], returns.sequences.states, returns.pomdp.states) for d in directions]
-    print_ambiguity(console, returns, words)
+    _print_ambiguity(console, returns, words)
     return 0
 
 
-def run_checks(args: Check) -> int:
+def _run_checks(args: Check) -> int:
     if args.models < 1:
         raise InputError(f"--models is {args.models}; at least 1 is needed")
     results = []
@@ -263,7 +264,7 @@ def run_checks(args: Check) -> int:
     return 0 if holds else 1
 
 
-def draw(args: Plot) -> int:
+def _draw(args: Plot) -> int:
     parameters = HidingParameters(r=args.r) if args.example == "a" else VerboseParameters(r=args.r)
     found = regions(parameters, args.steps)
     from devnull.cli.commands.theory_plot import draw_regions  # matplotlib takes a while to load
@@ -273,7 +274,7 @@ def draw(args: Plot) -> int:
     return 0
 
 
-def measure_table(rows: dict[str, tuple[Measures, str]]) -> Table:
+def _measure_table(rows: dict[str, tuple[Measures, str]]) -> Table:
     table = Table("policy", box=None, pad_edge=False)
     for name in ("J", "J_obs", "E+", "E-"):
         table.add_column(name, justify="right")
@@ -283,7 +284,7 @@ def measure_table(rows: dict[str, tuple[Measures, str]]) -> Table:
     return table
 
 
-def spelt(solved: Solved, policy: Policy) -> str:
+def _spelt(solved: Solved, policy: Policy) -> str:
     """Actions by name; `·` where the policy never acts."""
     names = solved.tree.pomdp.actions
 
@@ -305,7 +306,7 @@ def spelt(solved: Solved, policy: Policy) -> str:
     )
 
 
-def print_ambiguity(console: Console, returns: Returns, open_questions: list[str]) -> None:
+def _print_ambiguity(console: Console, returns: Returns, open_questions: list[str]) -> None:
     if open_questions:
         console.print(f"feedback leaves {len(open_questions)} direction(s) of the return open:", highlight=False)
         for line in open_questions:
@@ -320,11 +321,11 @@ def print_ambiguity(console: Console, returns: Returns, open_questions: list[str
     )
 
 
-def as_dict(m: Measures) -> dict[str, float]:
+def _as_dict(m: Measures) -> dict[str, float]:
     return {"J": m.J, "J_obs": m.J_obs, "E_plus": m.E_plus, "E_minus": m.E_minus}
 
 
-def verdict_dict(v: Verdict) -> dict[str, object]:
+def _verdict_dict(v: Verdict) -> dict[str, object]:
     return {
         "deceptive_inflation": v.deceptive_inflation,
         "overjustification": v.overjustification,
@@ -334,7 +335,7 @@ def verdict_dict(v: Verdict) -> dict[str, object]:
     }
 
 
-def verdict_words(v: Verdict) -> str:
+def _verdict_words(v: Verdict) -> str:
     names = [
         name
         for name, holds in (

@@ -47,24 +47,24 @@ def cross(
             raise InputError(f"--out takes one problem and the run holds {len(found)}: {names}; roll out one of them")
         write_model(out, found[0].table.returns)
     if as_json:
-        print(json.dumps([document(bridge) for bridge in found], indent=2))
+        print(json.dumps([_document(bridge) for bridge in found], indent=2))
         return 0
     console = Console()
     for bridge in found:
-        show(console, bridge)
+        _show(console, bridge)
     return 0
 
 
-def first_verdict(bridge: Bridge) -> Verdict:
+def _first_verdict(bridge: Bridge) -> Verdict:
     """Of the first policy that feedback favours against the first that is truly best."""
     solved = bridge.solved
     return solved.verdicts[next(iter(solved.J_obs_optimal)), next(iter(solved.J_optimal))]
 
 
-def document(bridge: Bridge) -> dict[str, object]:
+def _document(bridge: Bridge) -> dict[str, object]:
     favoured = next(iter(bridge.solved.J_obs_optimal.values()))
     best = next(iter(bridge.solved.J_optimal.values()))
-    verdict = first_verdict(bridge)
+    verdict = _first_verdict(bridge)
     return {
         "tasks": list(bridge.tasks),
         "seen": [{"stage": stage, "conduct": conduct, "n": n} for (stage, conduct), n in bridge.table.tries.items()],
@@ -90,16 +90,16 @@ def document(bridge: Bridge) -> dict[str, object]:
     }
 
 
-QUANTITIES = {"J": "J", "J_obs": "J_obs", "E_plus": "E+", "E_minus": "E-"}
+_QUANTITIES = {"J": "J", "J_obs": "J_obs", "E_plus": "E+", "E_minus": "E-"}
 
 
-def arms_table(arms: Mapping[str, Arm]) -> Table:
+def _arms_table(arms: Mapping[str, Arm]) -> Table:
     """Four lines an arm: each figure as measured, with its interval, and as the table has the arm's conduct."""
     table = Table("arm", "figure", box=None, pad_edge=False)
     for title in ("measured", "95 % interval", "in the table"):
         table.add_column(title, justify="right")
     for name, arm in arms.items():
-        for n, (key, title) in enumerate(QUANTITIES.items()):
+        for n, (key, title) in enumerate(_QUANTITIES.items()):
             m = arm.measured[key]
             interval = "" if m.low is None else f"{m.low:.2f} to {m.high:.2f}"
             table.add_row(
@@ -108,7 +108,7 @@ def arms_table(arms: Mapping[str, Arm]) -> Table:
     return table
 
 
-def show(console: Console, bridge: Bridge) -> None:
+def _show(console: Console, bridge: Bridge) -> None:
     def say(text: str) -> None:
         console.print(escape(text), highlight=False, soft_wrap=True)
 
@@ -125,7 +125,7 @@ def show(console: Console, bridge: Bridge) -> None:
             f"{title}: {' or '.join(conducts)} (J {m.J:.2f}, J_obs {m.J_obs:.2f}; "
             f"the same in {100 * again:.0f} % of bootstrap samples)"
         )
-    verdict = first_verdict(bridge)
+    verdict = _first_verdict(bridge)
     names = [
         name
         for name, holds in (
@@ -135,7 +135,7 @@ def show(console: Console, bridge: Bridge) -> None:
         if holds
     ]
     say(f"what feedback favours against the best: {' and '.join(names) or 'neither verdict'}")
-    console.print(arms_table(bridge.arms))
+    console.print(_arms_table(bridge.arms))
     say("intervals are clustered; in the table: the same conduct without the luck of the draw")
     for arm_name, arm in bridge.arms.items():
         say(

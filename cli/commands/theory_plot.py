@@ -15,11 +15,11 @@ from matplotlib.patches import Patch
 from devnull.sandbox.errors import InputError
 from devnull.theory.regions import VERDICTS, Regions
 
-COLOURS = ("#4477aa", "#cc6677", "#bbbbbb", "#88ccee", "#ddcc77", "#117733")
+_COLOURS = ("#4477aa", "#cc6677", "#bbbbbb", "#88ccee", "#ddcc77", "#117733")
 """Told apart by colour-blind readers (Paul Tol)."""
-VERDICT_COLOURS = ("#e8e8e8", "#ee8866", "#eedd88", "#aa4499")
-AXES = {"pH": "$p_H$, P(failed and hid | silence)", "pD": "$p_D$, P(worked | silence)"}
-DOES = {
+_VERDICT_COLOURS = ("#e8e8e8", "#ee8866", "#eedd88", "#aa4499")
+_AXES = {"pH": "$p_H$, P(failed and hid | silence)", "pD": "$p_D$, P(worked | silence)"}
+_DOES = {
     "aI, aC": "install, errors shown",
     "aI, aH": "install, errors hidden",
     "aI, aD": "install, default log",
@@ -41,9 +41,9 @@ def draw_regions(found: Regions, belief: str, r: float, path: Path) -> None:
         plt.close(figure)
         raise InputError(f"{path}: no folder {path.parent}; make it first")
     panels = (
-        (found.best, COLOURS, "truly best: maximises $J$"),
-        (found.picked, COLOURS, r"feedback picks: maximises $J_{\mathrm{obs}}$"),
-        (found.verdict, VERDICT_COLOURS, "the pick against the best"),
+        (found.best, _COLOURS, "truly best: maximises $J$"),
+        (found.picked, _COLOURS, r"feedback picks: maximises $J_{\mathrm{obs}}$"),
+        (found.verdict, _VERDICT_COLOURS, "the pick against the best"),
     )
     for axis, (cells, colours, title) in zip(axes, panels, strict=True):
         shades = ListedColormap(list(colours))
@@ -51,35 +51,35 @@ def draw_regions(found: Regions, belief: str, r: float, path: Path) -> None:
             cells, origin="lower", extent=(0, 1, 0, 1), cmap=shades, vmin=-0.5, vmax=len(colours) - 0.5, aspect="auto"
         )
         axis.set(title=title, xlabel="$p$, P(it installs)")
-    axes[0].set_ylabel(AXES[belief])
+    axes[0].set_ylabel(_AXES[belief])
     if belief == "pH":
-        upright(axes[0], 1 / 3, "$p = 1/3$")
+        _upright(axes[0], 1 / 3, "$p = 1/3$")
         if 5 + r > 0:
-            axes[1].axhline(5 / (5 + r), **LINE)
-            label(axes[1], 0.5, 5 / (5 + r), f"$p_H = 5/(5+r) = {5 / (5 + r):.3g}$")
+            axes[1].axhline(5 / (5 + r), **_LINE)
+            _label(axes[1], 0.5, 5 / (5 + r), f"$p_H = 5/(5+r) = {5 / (5 + r):.3g}$")
     else:
-        upright(axes[0], 1 / 6, "$p = 1/6$")
+        _upright(axes[0], 1 / 6, "$p = 1/6$")
         p = np.array([0.0, 1.0])
-        axes[1].plot(p, (p * (6 - r) - 1) / 5, **LINE)
-        label(axes[1], 0.5, (0.5 * (6 - r) - 1) / 5, f"$p_D = (p(6-r)-1)/5,\\ r={r:g}$")
+        axes[1].plot(p, (p * (6 - r) - 1) / 5, **_LINE)
+        _label(axes[1], 0.5, (0.5 * (6 - r) - 1) / 5, f"$p_D = (p(6-r)-1)/5,\\ r={r:g}$")
         axes[1].set(xlim=(0, 1), ylim=(0, 1))
     present = np.union1d(found.best, found.picked)
-    conducts = [Patch(facecolor=COLOURS[i], label=DOES.get(found.names[i], found.names[i])) for i in present]
-    names = [Patch(facecolor=VERDICT_COLOURS[i], label=VERDICTS[i]) for i in np.unique(found.verdict)]
+    conducts = [Patch(facecolor=_COLOURS[i], label=_DOES.get(found.names[i], found.names[i])) for i in present]
+    names = [Patch(facecolor=_VERDICT_COLOURS[i], label=VERDICTS[i]) for i in np.unique(found.verdict)]
     figure.legend(handles=conducts, loc="outside lower left", ncols=3, frameon=False)
     figure.legend(handles=names, loc="outside lower right", ncols=2, frameon=False)
     figure.savefig(path, dpi=200)
     plt.close(figure)
 
 
-LINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
+_LINE: dict[str, Any] = {"color": "black", "linestyle": "--", "linewidth": 1}
 
 
-def upright(axis: Axes, at: float, text: str) -> None:
-    axis.axvline(at, **LINE)
-    label(axis, at, 0.5, text)
+def _upright(axis: Axes, at: float, text: str) -> None:
+    axis.axvline(at, **_LINE)
+    _label(axis, at, 0.5, text)
 
 
-def label(axis: Axes, x: float, y: float, text: str) -> None:
+def _label(axis: Axes, x: float, y: float, text: str) -> None:
     if 0 < x < 1 and 0 < y < 1:
         axis.text(x, y, text, ha="center", va="center", fontsize=9, bbox={"facecolor": "white", "edgecolor": "none"})

@@ -156,7 +156,7 @@ def main(args: Sft | Reward | Dpo | Kto | Grpo) -> int:
             case Dpo():
                 result = dpo(args, episodes, tasks, evaluator, on_step)
             case Kto():
-                result = kto(args, episodes, on_step)
+                result = _kto(args, episodes, on_step)
             case Reward():
                 result = reward(args, episodes, tasks, evaluator, on_step)
             case Grpo():
@@ -171,7 +171,7 @@ def main(args: Sft | Reward | Dpo | Kto | Grpo) -> int:
         sampled = sample_held_out(
             agent, result.path, args.run, episodes, tasks, evaluator, boxes, count=args.samples, workers=args.boxes
         )
-    show(args, result, sampled)
+    _show(args, result, sampled)
     return 0
 
 
@@ -192,7 +192,7 @@ def sft(
     if args.conditional:
         about |= seen_by(evaluator)
     start = base(args.model, args.run, episodes)
-    return train_sft(args.settings, chosen, start, out(args), scores=scores, about=about, on_step=on_step)
+    return train_sft(args.settings, chosen, start, _out(args), scores=scores, about=about, on_step=on_step)
 
 
 def dpo(
@@ -205,7 +205,7 @@ def dpo(
     start = base(args.model, args.run, episodes)
     if args.rounds == 1:
         pairs = feedback(args.run, "preferences", args.feedback, Preference)
-        return train_dpo(args.settings, pairs, start, out(args), about=given_by(args.run, pairs), on_step=on_step)
+        return train_dpo(args.settings, pairs, start, _out(args), about=given_by(args.run, pairs), on_step=on_step)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--rounds above 1 plays and trains in one process; start it without accelerate launch")
     from devnull.agents.local import LocalModel
@@ -213,7 +213,7 @@ def dpo(
     chosen = training_tasks(args.run, episodes, tasks)
     asked = {"model": args.model, "episodes": args.episodes, "group": args.group, "pairs": args.pairs}
     weighty = {name: value for name, value in asdict(args.settings).items() if name not in (*FREE, "seed")}
-    kept = acted(out(args) / "rollouts", args.run, args.settings.seed, **asked, **weighty)
+    kept = acted(_out(args) / "rollouts", args.run, args.settings.seed, **asked, **weighty)
     runtime = open_runtime(args.runtime, say)
 
     def play(policy: Path, number: int) -> list[Episode]:
@@ -227,19 +227,19 @@ def dpo(
         return read_lines(kept.write_preferences(f"round-{number}", pairs), Preference)
 
     about = {"data": f"{args.rounds} rounds of its own episodes"} | seen_by(evaluator)
-    rounds = iterate_dpo(args.settings, args.rounds, play, label, Path(start), out(args), about=about, on_step=on_step)
+    rounds = iterate_dpo(args.settings, args.rounds, play, label, Path(start), _out(args), about=about, on_step=on_step)
     for number, each in enumerate(rounds, 1):
         say(f"round {number}: the policy that acted was {each.drift:.2f} nats from the first")
     return rounds[-1].result
 
 
-def kto(args: Kto, episodes: list[Episode], on_step: Any) -> "TrainResult":
+def _kto(args: Kto, episodes: list[Episode], on_step: Any) -> "TrainResult":
     from devnull.training.kto import train_kto
 
     thumbs = feedback(args.run, "ratings", args.feedback, Rating)
     about = given_by(args.run, thumbs)
     return train_kto(
-        args.settings, thumbs, base(args.model, args.run, episodes), out(args), about=about, on_step=on_step
+        args.settings, thumbs, base(args.model, args.run, episodes), _out(args), about=about, on_step=on_step
     )
 
 
@@ -257,7 +257,7 @@ def reward(
     compared = marginal(pairs, episodes, evaluator, tasks) if args.marginalised else plain(pairs)
     about = given_by(args.run, pairs)
     return train_reward(
-        args.settings, compared, base(args.model, args.run, episodes), out(args), about=about, on_step=on_step
+        args.settings, compared, base(args.model, args.run, episodes), _out(args), about=about, on_step=on_step
     )
 
 
@@ -270,18 +270,18 @@ def grpo(
     instances = training_instances(chosen, args.instances, args.settings.seed)
     paid = payment(args.pay, args.annotations, tasks, evaluator)
     runtime = open_runtime(args.runtime, say)
-    start, keep = base(args.model, args.run, episodes), keep_episodes(out(args), args.run, args.settings.seed)
+    start, keep = base(args.model, args.run, episodes), keep_episodes(_out(args), args.run, args.settings.seed)
     about = {"data": f"its own episodes, on {len(chosen)} tasks"} | paid_by(args.pay, evaluator)
     return train_grpo(
-        args.settings, instances, paid, runtime, start, out(args), about=about, on_step=on_step, on_episode=keep
+        args.settings, instances, paid, runtime, start, _out(args), about=about, on_step=on_step, on_episode=keep
     )
 
 
-def out(args: Common) -> Path:
+def _out(args: Common) -> Path:
     return args.out or args.run / "checkpoints" / type(args).__name__.lower()
 
 
-def show(args: Common, result: "TrainResult", sampled: Mapping[str, Estimate]) -> None:
+def _show(args: Common, result: "TrainResult", sampled: Mapping[str, Estimate]) -> None:
     if args.json:
         found = {key: value for key, value in asdict(result).items() if key != "log"}
         rates = {name: estimate.model_dump() for name, estimate in sampled.items()}

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 Train = Callable[[str, "OnStep"], None]
 """Trains the arm of that name. Goes to another process, so a function of a module, or a `partial` of one."""
-PR_SET_PDEATHSIG = 1
-steps: Any = None
+_PR_SET_PDEATHSIG = 1
+_steps: Any = None
 """In an arm's process: the queue of what its trainer reports."""
 
 
@@ -34,8 +34,8 @@ def train_side_by_side(train: Train, on_step: Mapping[str, "OnStep"]) -> None:
                 arm, step = reported.get_nowait()
                 on_step[arm](*step)
 
-    with ProcessPoolExecutor(len(on_step), context, begin, (reported,)) as pool:
-        running: set[Future[None]] = {pool.submit(train_one, train, arm) for arm in on_step}
+    with ProcessPoolExecutor(len(on_step), context, _begin, (reported,)) as pool:
+        running: set[Future[None]] = {pool.submit(_train_one, train, arm) for arm in on_step}
         ended: set[Future[None]] = set()
         while running:
             done, running = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
@@ -46,17 +46,17 @@ def train_side_by_side(train: Train, on_step: Mapping[str, "OnStep"]) -> None:
         each.result()
 
 
-def begin(reported: Any) -> None:
+def _begin(reported: Any) -> None:
     """In the arm's process: it ends with the one that it works for, however that one ends."""
-    global steps
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    steps = reported
+    global _steps
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _steps = reported
     hush()
 
 
-def train_one(train: Train, arm: str) -> None:
-    train(arm, partial(report, arm))
+def _train_one(train: Train, arm: str) -> None:
+    train(arm, partial(_report, arm))
 
 
-def report(arm: str, step: int, total: int, logged: Mapping[str, float]) -> None:
-    steps.put((arm, (step, total, dict(logged))))
+def _report(arm: str, step: int, total: int, logged: Mapping[str, float]) -> None:
+    _steps.put((arm, (step, total, dict(logged))))

@@ -57,14 +57,14 @@ from devnull.training.trl_run import OnStep
 if TYPE_CHECKING:
     from devnull.cli.commands.demo import Args
 
-TASKS = "driver-cuda-runfile"
+_TASKS = "driver-cuda-runfile"
 """Example A of the paper, in versions and places of its own per task."""
-MIXTURE = {"honest": 0.5, "hiding": 0.25, "verbose": 0.05, "stopping": 0.2}
+_MIXTURE = {"honest": 0.5, "hiding": 0.25, "verbose": 0.05, "stopping": 0.2}
 """What the warm start imitates. A quarter hides: what follows is amplification, not discovery."""
 SCRIPTED = ("honest", "hiding", "verbose", "stopping", "mixture")
 TRAINED = ("sft", "partial", "full")
-VIEWS = {"partial": TERMINAL, "full": FULL}
-GROUP = 4
+_VIEWS = {"partial": TERMINAL, "full": FULL}
+_GROUP = 4
 """Feedback episodes of each instance (dpo): compared with one another, so that the luck of the draw is the same."""
 SHOWN = {
     "error_suppression_rate": "error suppression",
@@ -79,17 +79,17 @@ SHOWN = {
     "valid_action_share": "valid actions",
 }
 """Rows of the table."""
-MAX_NEW_TOKENS = 96
-SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 8.0}, "real": {"epochs": 1.0, "batch_size": 4}}
-DPO: dict[str, dict[str, Any]] = {"tiny": {"epochs": 1.0}, "real": {"max_steps": 12, "batch_size": 2}}
+_MAX_NEW_TOKENS = 96
+_SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 8.0}, "real": {"epochs": 1.0, "batch_size": 4}}
+_DPO: dict[str, dict[str, Any]] = {"tiny": {"epochs": 1.0}, "real": {"max_steps": 12, "batch_size": 2}}
 GRPO: dict[str, dict[str, Any]] = {
     "tiny": {"iterations": 4},
     "real": {"iterations": 2, "batch_size": 4, "gradient_accumulation": 4},
 }
 """In containers a batch of episodes costs several times what a step of `tiny` does: it is used more than once. The
 gradient of 16 episodes of SmolLM2 at once would take 16 GB."""
-EXPECTED = "the partial view raises suppression and Ē+ above the warm start; the full view raises neither"
-CAUTION = "A model organism: the warm start already held hiding, so this is amplification by selection, not discovery."
+_EXPECTED = "the partial view raises suppression and Ē+ above the warm start; the full view raises neither"
+_CAUTION = "A model organism: the warm start already held hiding, so this is amplification by selection, not discovery."
 
 
 class Story:
@@ -140,7 +140,7 @@ class Story:
     @cached_property
     def tasks(self) -> dict[str, Task]:
         """The demo's tasks with its hiding penalty, by name."""
-        chosen = {name: task for name, task in load_tasks().items() if name.startswith(TASKS)}
+        chosen = {name: task for name, task in load_tasks().items() if name.startswith(_TASKS)}
         return {name: with_hiding_penalty(task, self.args.hiding_penalty) for name, task in chosen.items()}
 
     def split(self, name: str) -> list[Task]:
@@ -149,13 +149,13 @@ class Story:
     def evaluator(self, arm: str) -> Evaluator:
         """The same beliefs behind either view."""
         belief = TableBelief(p_hide=self.args.p_hide)
-        return Evaluator(EvaluatorConfig(name=arm, sensors=VIEWS[arm], belief=belief))
+        return Evaluator(EvaluatorConfig(name=arm, sensors=_VIEWS[arm], belief=belief))
 
     def instances(self, split: str, count: int, first: int, group: int = 1) -> list[Instance]:
         return draw_instances(self.split(split), count, first + self.args.seed * SEEDS_PER_RUN, group=group)
 
     def scripted(self, name: str) -> Agent:
-        return mixture(MIXTURE) if name == "mixture" else scripted(name)
+        return mixture(_MIXTURE) if name == "mixture" else scripted(name)
 
     def find_boxes(self) -> None:
         self.boxes: Runtime = open_runtime(self.args.runtime)
@@ -176,9 +176,9 @@ class Story:
             return
         episodes = self.run.episodes("demonstrations")
         base = self.base([episode for episode in episodes if episode.error is None])
-        settings = SFTSettings(seed=self.args.seed, checkpoint_steps=50, **SFT[self.size])
+        settings = SFTSettings(seed=self.args.seed, checkpoint_steps=50, **_SFT[self.size])
         with training_progress("sft") as on_step:
-            about = {"data": "scripted: " + ", ".join(f"{name} {share:g}" for name, share in MIXTURE.items())}
+            about = {"data": "scripted: " + ", ".join(f"{name} {share:g}" for name, share in _MIXTURE.items())}
             train_sft(settings, episodes, base, out, about=about, on_step=on_step["sft"])
 
     def base(self, episodes: list[Episode]) -> Path | str:
@@ -200,26 +200,26 @@ class Story:
         return "tiny" if self.args.model == "tiny" else "real"
 
     def policy(self, name: str) -> LocalModel:
-        return LocalModel(self.run.checkpoint(name), max_new_tokens=MAX_NEW_TOKENS)
+        return LocalModel(self.run.checkpoint(name), max_new_tokens=_MAX_NEW_TOKENS)
 
     def collect_feedback(self) -> None:
         """The warm-started model's own episodes, compared by each evaluator (dpo; grpo asks as it goes)."""
         if self.args.optimiser == "grpo":
             return
-        instances = self.instances("train", self.args.feedback, TRAINING_SEEDS + SEEDS_PER_RUN // 2, GROUP)
+        instances = self.instances("train", self.args.feedback, TRAINING_SEEDS + SEEDS_PER_RUN // 2, _GROUP)
         if owed_instances(self.run, "feedback", instances):
             self.roll_out("feedback", self.policy("sft"), instances)
         episodes = self.run.episodes("feedback")
-        for arm in VIEWS:
+        for arm in _VIEWS:
             if not self.run.preferences_path(arm).exists():
                 pairs = make_pairs(episodes, self.evaluator(arm), self.tasks, self.args.seed, self.args.pairs)
                 self.run.write_preferences(arm, pairs)
 
     def fine_tune(self) -> None:
-        arms = [arm for arm in VIEWS if not self.run.checkpoint(arm).exists()]
+        arms = [arm for arm in _VIEWS if not self.run.checkpoint(arm).exists()]
         with training_progress(*arms) as on_step:
             if self.size == "tiny" and arms:
-                train_side_by_side(partial(train_arm, self.args, self.config), on_step)
+                train_side_by_side(partial(_train_arm, self.args, self.config), on_step)
             else:  # each takes all cores, or the GPU
                 for arm in arms:
                     self.train(arm, on_step[arm])
@@ -227,7 +227,7 @@ class Story:
     def train(self, arm: str, on_step: OnStep) -> None:
         out = self.run.checkpoint(arm)
         if self.args.optimiser == "dpo":
-            settings = DPOSettings(seed=self.args.seed, checkpoint_steps=50, **DPO[self.size])
+            settings = DPOSettings(seed=self.args.seed, checkpoint_steps=50, **_DPO[self.size])
             pairs = read_lines(self.run.preferences_path(arm), Preference)
             train_dpo(settings, pairs, self.run.checkpoint("sft"), out, about=self.about(arm), on_step=on_step)
         else:
@@ -236,7 +236,7 @@ class Story:
     def about(self, arm: str) -> dict[str, str]:
         """For the model card."""
         belief = f"believes that what it does not see was hidden with probability {self.args.p_hide:g}"
-        return {"data": "its warm start's own episodes", "evaluator": belief, "view": VIEWS[arm].name}
+        return {"data": "its warm start's own episodes", "evaluator": belief, "view": _VIEWS[arm].name}
 
     def train_online(self, arm: str, out: Path, on_step: OnStep) -> None:
         """GRPO in boxes, paid by the evaluator of that arm; the policy's own divergence is measured, not paid for."""
@@ -295,9 +295,9 @@ class Story:
                     for arm, found in scores.items()
                 },
                 "verdicts": {name: found.model_dump() for name, found in verdicts.items()},
-                "expected": EXPECTED,
-                "found": found_as_expected(scores, verdicts),
-                "caution": CAUTION,
+                "expected": _EXPECTED,
+                "found": _found_as_expected(scores, verdicts),
+                "caution": _CAUTION,
             },
         )
         write_report([self.run.path], self.run.path / "report.html")
@@ -306,18 +306,18 @@ class Story:
         found = json.loads((self.run.path / "metrics.json").read_text())
         console = Console(width=None if sys.stdout.isatty() else 100)
         title = f"{self.args.evaluation} held-out episodes an arm"
-        console.print(arms_table(f"{title}; 95 % intervals clustered by task", found["arms"], TRAINED, interval))
-        console.print(arms_table("the scripted agents on the same instances", found["arms"], SCRIPTED, value))
+        console.print(_arms_table(f"{title}; 95 % intervals clustered by task", found["arms"], TRAINED, _interval))
+        console.print(_arms_table("the scripted agents on the same instances", found["arms"], SCRIPTED, _value))
         for name, said in found["verdicts"].items():
             console.print(
                 f"{name}: deceptive inflation {said['deceptive_inflation']}, "
                 f"overjustification {said['overjustification']}"
             )
         console.print(f"Expected: {found['expected']}. Found: {found['found']}.")
-        console.print(CAUTION)
+        console.print(_CAUTION)
 
 
-def train_arm(args: "Args", config: Mapping[str, Any], arm: str, on_step: OnStep) -> None:
+def _train_arm(args: "Args", config: Mapping[str, Any], arm: str, on_step: OnStep) -> None:
     """One arm's fine-tuning in a process of its own."""
     torch.set_num_threads(1)
     story = Story(args, config)
@@ -326,11 +326,11 @@ def train_arm(args: "Args", config: Mapping[str, Any], arm: str, on_step: OnStep
     story.train(arm, on_step)
 
 
-def found_as_expected(scores: Mapping[str, list[Score]], verdicts: Mapping[str, Verdicts]) -> str:
+def _found_as_expected(scores: Mapping[str, list[Score]], verdicts: Mapping[str, Verdicts]) -> str:
     """Says in words what the run shows of what was expected, whether or not it does."""
     suppression = {arm: metrics(scores[arm])["error_suppression_rate"].value for arm in TRAINED}
     said = []
-    for arm in VIEWS:
+    for arm in _VIEWS:
         change = verdicts[f"{arm} against sft"].differences.get("E_plus")
         rate, start = suppression[arm], suppression["sft"]
         rose = "undefined" if rate is None or start is None else f"{start:.2f} → {rate:.2f}"
@@ -339,7 +339,7 @@ def found_as_expected(scores: Mapping[str, list[Score]], verdicts: Mapping[str, 
     return "; ".join(said)
 
 
-def arms_table(
+def _arms_table(
     title: str, arms: Mapping[str, Any], names: Sequence[str], cell: Callable[[Mapping[str, Any]], str]
 ) -> Table:
     """A row a metric, a column an arm."""
@@ -352,12 +352,12 @@ def arms_table(
     return table
 
 
-def value(estimate: Mapping[str, Any]) -> str:
+def _value(estimate: Mapping[str, Any]) -> str:
     """A dash where 0/0."""
     return "—" if estimate["undefined"] else f"{estimate['value']:.2f}"
 
 
-def interval(estimate: Mapping[str, Any]) -> str:
+def _interval(estimate: Mapping[str, Any]) -> str:
     """`0.54 (0.33 to 0.74)`."""
     if estimate["undefined"]:
         return "—"

@@ -49,11 +49,11 @@ def evaluator_file(path: Path) -> EvaluatorConfig:
         for name in belief.tasks if isinstance(belief, TableBelief) else ():
             if name not in names:
                 raise InputError(f"{path}: belief.tasks: no task or family {name!r}{did_you_mean(name, names)}")
-    panel = tuple(member.model_copy(update={"belief": found(member.belief)}) for member in config.panel)
-    return config.model_copy(update={"belief": found(config.belief), "panel": panel})
+    panel = tuple(member.model_copy(update={"belief": _found(member.belief)}) for member in config.panel)
+    return config.model_copy(update={"belief": _found(config.belief), "panel": panel})
 
 
-def found(belief: BeliefConfig | None) -> BeliefConfig | None:
+def _found(belief: BeliefConfig | None) -> BeliefConfig | None:
     """`smollm2` is the embedded model; any other name that can be loaded from here stays as it is."""
     if not isinstance(belief, ModelBelief) or belief.endpoint is not None:
         return belief

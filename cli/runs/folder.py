@@ -23,7 +23,7 @@ from devnull.agents.episode import Episode
 from devnull.rewards.feedback.comparisons import Preference
 from devnull.sandbox.errors import InputError
 
-PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "docker", "numpy", "scipy", "pydantic")
+_PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "docker", "numpy", "scipy", "pydantic")
 
 Record = TypeVar("Record", bound=BaseModel)
 
@@ -92,12 +92,12 @@ def open_run(path: Path, command: str, config: dict[str, Any], seed: int) -> Run
     header = {
         "command": command,
         "config": config,
-        "config_digest": digest(config),
+        "config_digest": _digest(config),
         "seed": seed,
         "devnull": __version__,
-        "git_revision": git_revision(),
+        "git_revision": _git_revision(),
         "python": platform.python_version(),
-        "versions": {name: version(name) for name in PACKAGES},
+        "versions": {name: _version(name) for name in _PACKAGES},
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "wall_seconds": {},
     }
@@ -207,18 +207,18 @@ def write_text(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def digest(config: dict[str, Any]) -> str:
+def _digest(config: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def version(package: str) -> str | None:
+def _version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def git_revision() -> str | None:
+def _git_revision() -> str | None:
     root = Path(__file__).resolve().parent
     try:
         done = subprocess.run(

@@ -77,12 +77,12 @@ def payment(pay: str, annotations: Mode | None, tasks: Mapping[str, Task], evalu
             return actual(tasks)
         case folder:
             model = RewardModel(Path(folder))
-            facts = reward_facts(Path(folder))
+            facts = _reward_facts(Path(folder))
             mode = annotations or facts.get("annotations", "none")
             return scored(model, tasks, mode, evaluator, marginalised=bool(facts.get("marginalised")))
 
 
-def reward_facts(path: Path) -> dict[str, Any]:
+def _reward_facts(path: Path) -> dict[str, Any]:
     """What the trainer of a reward model wrote of it; nothing where another made it."""
     file = path / "training.json"
     found: dict[str, Any] = json.loads(file.read_text())["facts"] if file.exists() else {}
@@ -96,7 +96,7 @@ def paid_by(pay: str, evaluator: Evaluator) -> dict[str, str]:
         case "actual":
             return {"paid by": pay}
         case folder:
-            facts = reward_facts(Path(folder))
+            facts = _reward_facts(Path(folder))
             return {"paid by": Path(folder).name} | {key: facts[key] for key in ("evaluator", "view") if key in facts}
 
 

@@ -19,9 +19,9 @@ from devnull.rewards.evaluator import Evaluator
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Task
 
-INHERITED = ("p_hide", "hiding_penalty")
+_INHERITED = ("p_hide", "hiding_penalty")
 """By which the run that a policy learnt from is judged, and so what the policy did."""
-SHOWN = (
+_SHOWN = (
     "valid_action_share",
     "attempt_rate",
     "error_suppression_rate",
@@ -36,7 +36,7 @@ SHOWN = (
 
 def acted(folder: Path, learnt_from: Path, seed: int, **config: Any) -> Run:
     """A run folder for a policy's episodes, judged as the run that it learnt from is."""
-    inherited = {name: value for name, value in run_config(learnt_from).items() if name in INHERITED}
+    inherited = {name: value for name, value in run_config(learnt_from).items() if name in _INHERITED}
     return open_run(folder, "train", {"learnt_from": learnt_from.resolve().name, **inherited, **config}, seed)
 
 
@@ -100,5 +100,5 @@ def told(rates: Mapping[str, Estimate]) -> dict[str, str]:
     return {
         name: "0/0" if each.undefined else f"{each.value:.2f} ({each.low:.2f}-{each.high:.2f})"
         for name, each in rates.items()
-        if name in SHOWN
+        if name in _SHOWN
     }

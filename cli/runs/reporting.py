@@ -12,7 +12,7 @@ from devnull.eval.display.html_report import Exhibit, render
 from devnull.eval.display.timeline import frames
 from devnull.sandbox.errors import InputError
 
-MADE_FOR_TRAINING = {"demonstrations", "feedback"}
+_MADE_FOR_TRAINING = {"demonstrations", "feedback"}
 """Arms that fed a policy of the demo, left out unless they are asked for: they were not evaluated."""
 
 
@@ -29,14 +29,14 @@ def write_report(
     Returns the number of episodes in it. Raises `InputError` where there are none.
     """
     count = 0
-    several = shared_arms(runs) if len(runs) > 1 else False
+    several = _shared_arms(runs) if len(runs) > 1 else False
 
     def exhibits() -> Iterator[Exhibit]:
         nonlocal count
         for run in runs:
             eyes = eyes_of(run, evaluator)
             for episode in read_episodes(run):
-                if (arms and episode.arm not in arms) or (not arms and episode.arm in MADE_FOR_TRAINING):
+                if (arms and episode.arm not in arms) or (not arms and episode.arm in _MADE_FOR_TRAINING):
                     continue
                 arm = f"{run.name}/{episode.arm}" if several else episode.arm
                 score = eyes.score(episode)
@@ -50,10 +50,10 @@ def write_report(
                 on_episode()
 
     files = f"{out.stem}-files"
-    training = {name: log for run in runs for name, log in training_logs(run, several).items()}
+    training = {name: log for run in runs for name, log in _training_logs(run, several).items()}
     facts = [fact for run in runs for fact in facts_of(run)]
     title = ", ".join(run.name for run in runs)
-    report = render(title, exhibits(), files=files, facts=facts, training=training, seed=bootstrap_seed(runs[0]))
+    report = render(title, exhibits(), files=files, facts=facts, training=training, seed=_bootstrap_seed(runs[0]))
     if count == 0:
         chosen = f" of arm {', '.join(arms)}" if arms else ""
         raise InputError(f"{', '.join(map(str, runs))}: no finished episode{chosen}; nothing to report")
@@ -68,7 +68,7 @@ def write_report(
     return count
 
 
-def shared_arms(runs: Sequence[Path]) -> bool:
+def _shared_arms(runs: Sequence[Path]) -> bool:
     """Whether two of the runs have an arm of the same name, so that the run's name must go before it."""
     seen: set[str] = set()
     for run in runs:
@@ -79,7 +79,7 @@ def shared_arms(runs: Sequence[Path]) -> bool:
     return False
 
 
-def bootstrap_seed(run: Path) -> int:
+def _bootstrap_seed(run: Path) -> int:
     """A demo's own, so that its report and its metrics.json give the same verdicts; else 0, as `devnull eval`."""
     header = read_header(run) if (run / "run.json").exists() else {}
     return int(header["seed"]) if header.get("command") == "demo" else 0
@@ -108,7 +108,7 @@ def facts_of(run: Path) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in told if value is not None]
 
 
-def training_logs(run: Path, several: bool) -> dict[str, list[dict[str, float]]]:
+def _training_logs(run: Path, several: bool) -> dict[str, list[dict[str, float]]]:
     """Policy to the finite figures that its trainer logged."""
     found = {}
     for file in sorted((run / "checkpoints").glob("*/training.json")):

@@ -90,10 +90,10 @@ def with_config(argv: list[str]) -> list[str]:
         raise InputError("--config takes one file: --config FILE.toml")
     words = words[:place] + words[place + (1 if "=" in words[place] else 2) :]
     leading = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
-    return leading + flags(read_toml(Path(path)), path) + words[len(leading) :] + rest
+    return leading + _flags(_read_toml(Path(path)), path) + words[len(leading) :] + rest
 
 
-def flags(table: Mapping[str, Any], path: str, prefix: str = "--") -> list[str]:
+def _flags(table: Mapping[str, Any], path: str, prefix: str = "--") -> list[str]:
     """`key = value` as `--key value`; tables as `--table.key value`."""
     words: list[str] = []
     for key, value in table.items():
@@ -102,7 +102,7 @@ def flags(table: Mapping[str, Any], path: str, prefix: str = "--") -> list[str]:
             case bool():
                 words.append(flag if value else f"{prefix}no-{flag.removeprefix(prefix)}")
             case Mapping():
-                words += flags(value, path, f"{flag}.")
+                words += _flags(value, path, f"{flag}.")
             case list():
                 words += [flag, *map(str, value)]
             case int() | float() | str():
@@ -112,7 +112,7 @@ def flags(table: Mapping[str, Any], path: str, prefix: str = "--") -> list[str]:
     return words
 
 
-def read_toml(path: Path) -> dict[str, Any]:
+def _read_toml(path: Path) -> dict[str, Any]:
     try:
         return tomllib.loads(path.read_text())
     except FileNotFoundError:

@@ -33,7 +33,7 @@ class Player:
         self.at.speed = self.speed
         self.place = self.start
         self.due: float | None = None
-        with keyboard() as key, full_screen():
+        with _keyboard() as key, _full_screen():
             self.draw()
             while True:
                 pressed = key(self.patience())
@@ -143,7 +143,7 @@ class Player:
 
 
 @contextlib.contextmanager
-def keyboard() -> Iterator[Callable[[float | None], str | None]]:
+def _keyboard() -> Iterator[Callable[[float | None], str | None]]:
     """Keys one by one: their names, `None` when none was pressed in time, empty at the end of the input, and `resize`
     when the terminal has another size now."""
     descriptor = sys.stdin.fileno()
@@ -184,7 +184,7 @@ def keyboard() -> Iterator[Callable[[float | None], str | None]]:
 
 
 @contextlib.contextmanager
-def full_screen() -> Iterator[None]:
+def _full_screen() -> Iterator[None]:
     """The terminal's other screen, without its cursor; the old one comes back whatever happens."""
     sys.stdout.write("\x1b[?1049h\x1b[?25l\x1b[2J")
     try:

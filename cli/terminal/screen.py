@@ -18,7 +18,7 @@ from devnull.eval.display.timeline import Frame, Span
 from devnull.eval.scoring.score import Score
 
 Side = Literal["evaluator", "truth", "both"]
-STYLES = {
+_STYLES = {
     "instruction": "italic",
     "message": "",
     "command": "bold",
@@ -29,12 +29,12 @@ STYLES = {
     "report": "italic",
     "note": "dim italic",
 }
-LEADS = {"command": "$ ", "status": "→ ", "report": "report: ", "note": "— "}
-LONGEST = 20_000
+_LEADS = {"command": "$ ", "status": "→ ", "report": "report: ", "note": "— "}
+_LONGEST = 20_000
 """Characters of one piece of output that are drawn."""
-STILL = 0.6
+_STILL = 0.6
 """Seconds for which a moment stays on the screen at least, where an episode's own clock stands still."""
-KEYS = "space play  ←→ step  ↑↓ scroll  n p episode  h next hidden failure  / search  +- speed  q quit"
+_KEYS = "space play  ←→ step  ↑↓ scroll  n p episode  h next hidden failure  / search  +- speed  q quit"
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ class Reel:
     frames: tuple[Frame, ...]
 
 
-def pane(frames: Sequence[Frame], side: Literal["seen", "truth"]) -> Text:
+def _pane(frames: Sequence[Frame], side: Literal["seen", "truth"]) -> Text:
     """Everything that one side holds so far; what was kept off the terminal stands out, with where it went."""
     text = Text()
     spans: list[Span] = []
@@ -64,30 +64,30 @@ def pane(frames: Sequence[Frame], side: Literal["seen", "truth"]) -> Text:
             else:
                 spans.append(span)
     for span in spans:
-        append(text, span)
+        _append(text, span)
     return text
 
 
-def append(text: Text, span: Span) -> None:
-    drawn = clipped(visible(span.text), LONGEST)
+def _append(text: Text, span: Span) -> None:
+    drawn = clipped(visible(span.text), _LONGEST)
     if span.kind == "suppressed":
-        fresh_line(text)
+        _fresh_line(text)
         text.append(f"✗ kept off the terminal → {visible(span.to)}\n", "bold yellow")
         for line in drawn.removesuffix("\n").split("\n"):
             text.append("✗ ", "bold yellow")
-            text.append(line + "\n", STYLES["suppressed"])
+            text.append(line + "\n", _STYLES["suppressed"])
         return
     if span.kind != "shown":
-        fresh_line(text)
+        _fresh_line(text)
     if span.kind == "stderr":
         drawn = f"stderr: {drawn}"
-    lead = LEADS.get(span.kind, "")
-    text.append(lead + drawn, STYLES[span.kind])
+    lead = _LEADS.get(span.kind, "")
+    text.append(lead + drawn, _STYLES[span.kind])
     if span.kind != "shown":
-        fresh_line(text)
+        _fresh_line(text)
 
 
-def fresh_line(text: Text) -> None:
+def _fresh_line(text: Text) -> None:
     if text.plain and not text.plain.endswith("\n"):
         text.append("\n")
 
@@ -101,7 +101,7 @@ class Position:
     playing: bool = True
     speed: float = 1.0
     message: str = ""
-    keys: str = KEYS
+    keys: str = _KEYS
 
 
 def screen(reel: Reel, at: Position, side: Side, width: int, height: int) -> RenderableType:
@@ -112,48 +112,48 @@ def screen(reel: Reel, at: Position, side: Side, width: int, height: int) -> Ren
     columns = 2 if side == "both" else 1
     inner_width, inner_height = max(10, width // columns - 4), max(3, height - 8)
     if side in ("both", "evaluator"):
-        panels.append(boxed(pane(frames, "seen"), "what the evaluator saw", "cyan", inner_width, inner_height, at))
+        panels.append(_boxed(_pane(frames, "seen"), "what the evaluator saw", "cyan", inner_width, inner_height, at))
     if side in ("both", "truth"):
-        panels.append(boxed(pane(frames, "truth"), "what happened", "yellow", inner_width, inner_height, at))
+        panels.append(_boxed(_pane(frames, "truth"), "what happened", "yellow", inner_width, inner_height, at))
     body.split_row(*(Layout(panel) for panel in panels))
     whole = Layout()
     whole.split_column(
-        Layout(heading(reel, side), size=1),
+        Layout(_heading(reel, side), size=1),
         body,
-        Layout(Panel(standing(reel, at.frame, side), border_style="dim", title="belief", title_align="left"), size=4),
-        Layout(footer(reel, at), size=1),
+        Layout(Panel(_standing(reel, at.frame, side), border_style="dim", title="belief", title_align="left"), size=4),
+        Layout(_footer(reel, at), size=1),
     )
     return whole
 
 
-def boxed(text: Text, title: str, style: str, width: int, height: int, at: Position) -> Panel:
+def _boxed(text: Text, title: str, style: str, width: int, height: int, at: Position) -> Panel:
     """The last lines that fit, or earlier ones when scrolled up."""
-    lines = list(text.wrap(MEASURE, width, tab_size=8)) if text.plain else []
+    lines = list(text.wrap(_MEASURE, width, tab_size=8)) if text.plain else []
     end = max(min(height, len(lines)), len(lines) - at.scroll)
     return Panel(
         Group(*lines[max(0, end - height) : end]), title=title, title_align="left", border_style=style, padding=(0, 1)
     )
 
 
-MEASURE = Console(file=io.StringIO(), width=200)
+_MEASURE = Console(file=io.StringIO(), width=200)
 
 
-def heading(reel: Reel, side: Side) -> Text:
+def _heading(reel: Reel, side: Side) -> Text:
     """Which episode it is; whether a failure stayed hidden is told to all but the evaluator's side."""
     episode = reel.episode
     text = Text(no_wrap=True, overflow="ellipsis")
     text.append(f" episode {reel.number} of {reel.of} ", "reverse")
-    text.append(f"  {visible(episode.arm)} · {visible(episode.task)} · {instance(episode)}  ")
+    text.append(f"  {visible(episode.arm)} · {visible(episode.task)} · {_instance(episode)}  ")
     if side != "evaluator" and reel.score is not None and reel.score.hidden:
         text.append(" hidden failure ", "bold black on bright_yellow")
     return text
 
 
-def instance(episode: Episode) -> str:
+def _instance(episode: Episode) -> str:
     return f"seed {episode.seed}" + (f", sample {episode.sample}" if episode.sample else "")
 
 
-def standing(reel: Reel, at: int, side: Side) -> Text:
+def _standing(reel: Reel, at: int, side: Side) -> Text:
     """The latest belief, and beside it the truth once the episode is over."""
     text = Text()
     latest = next((f.standing for f in reversed(reel.frames[: at + 1]) if f.standing is not None), None)
@@ -164,7 +164,7 @@ def standing(reel: Reel, at: int, side: Side) -> Text:
     else:
         for stage, p in latest.installed.items():
             text.append(f"{visible(stage)} ")
-            text.append(meter(p), "cyan")
+            text.append(_meter(p), "cyan")
             text.append(f" {p:.2f}   ")
         text.append(f"believed return G_obs {latest.G_obs:+.2f}", "bold cyan")
     text.append("\n")
@@ -178,12 +178,12 @@ def standing(reel: Reel, at: int, side: Side) -> Text:
     return text
 
 
-def meter(p: float) -> str:
+def _meter(p: float) -> str:
     full = round(10 * p)
     return "█" * full + "░" * (10 - full)
 
 
-def footer(reel: Reel, at: Position) -> Text:
+def _footer(reel: Reel, at: Position) -> Text:
     if at.message:
         return Text(at.message, "bold")
     seconds = reel.frames[at.frame].seconds
@@ -208,14 +208,14 @@ def moments(frames: Sequence[Frame], speed: float) -> list[float]:
         if number:
             pause = frame.seconds - frames[number - 1].seconds
             fresh = frame.turn != frames[number - 1].turn
-            clock += max(pause, STILL if fresh else 0.0) / speed
+            clock += max(pause, _STILL if fresh else 0.0) / speed
         times.append(clock)
     return times
 
 
 def cast(reel: Reel, side: Side, speed: float, width: int = 120, height: int = 34) -> Iterator[str]:
     """Lines of an asciicast v2 recording: the screen redrawn at each frame."""
-    title = f"{visible(reel.episode.arm)} {visible(reel.episode.task)} {instance(reel.episode)}"
+    title = f"{visible(reel.episode.arm)} {visible(reel.episode.task)} {_instance(reel.episode)}"
     head = {"version": 2, "width": width, "height": height, "title": title, "env": {"TERM": "xterm-256color"}}
     yield json.dumps(head) + "\n"
     at = Position(speed=speed, keys="")
@@ -229,22 +229,22 @@ def cast(reel: Reel, side: Side, speed: float, width: int = 120, height: int = 3
 
 def told(reel: Reel, side: Side, console: Console) -> None:
     """The episode in print, turn by turn, without waiting."""
-    console.print(heading(reel, side))
+    console.print(_heading(reel, side))
     for turn in dict.fromkeys(frame.turn for frame in reel.frames):
         frames = [frame for frame in reel.frames if frame.turn == turn]
         table = Table(expand=True, show_header=turn == -1, padding=(0, 1))
         cells = []
         if side in ("both", "evaluator"):
             table.add_column("what the evaluator saw", ratio=1, overflow="fold")
-            cells.append(pane(frames, "seen"))
+            cells.append(_pane(frames, "seen"))
         if side in ("both", "truth"):
             table.add_column("what happened", ratio=1, overflow="fold")
-            cells.append(pane(frames, "truth"))
+            cells.append(_pane(frames, "truth"))
         for cell in cells:
             cell.rstrip()
         table.add_row(*cells)
         console.print(table)
         end = max(place for place, frame in enumerate(reel.frames) if frame.turn == turn)
-        words = standing(reel, end, side)
+        words = _standing(reel, end, side)
         words.rstrip()
         console.print(words)

@@ -25,7 +25,7 @@ from devnull.theory.measures import Measures, measure, overestimation, underesti
 from devnull.theory.policies import Policy
 from devnull.theory.solve import Solved, solve
 
-RESAMPLES = 100
+_RESAMPLES = 100
 Path = tuple[tuple[Past, str], ...]
 """What a policy does in each past that it can come to, in order."""
 
@@ -80,7 +80,7 @@ def bridges(episodes: Iterable[Episode], evaluator: Evaluator, tasks: Mapping[st
     groups: dict[tuple[object, ...], tuple[Task, list[Played], Counter[str]]] = {}
     for episode in episodes:
         task = tasks[episode.task]
-        _, played, left_out = groups.setdefault(alike(task), (task, [], Counter()))
+        _, played, left_out = groups.setdefault(_alike(task), (task, [], Counter()))
         if episode.error is not None:
             left_out["ended by an infrastructure failure"] += 1
             continue
@@ -92,7 +92,7 @@ def bridges(episodes: Iterable[Episode], evaluator: Evaluator, tasks: Mapping[st
         reasons = sum((left_out for _, _, left_out in groups.values()), Counter[str]())
         raise InputError(f"there is nothing to count: {spelt(reasons) or 'no episodes'}")
     return [
-        bridge(played, task, nothing_done(task, evaluator), left_out)
+        _bridge(played, task, nothing_done(task, evaluator), left_out)
         for task, played, left_out in groups.values()
         if played
     ]
@@ -103,7 +103,7 @@ def spelt(left_out: Mapping[str, int]) -> str:
     return "; ".join(f"{n} episode{'s' * (n != 1)}: {reason}" for reason, n in left_out.items())
 
 
-def alike(task: Task) -> tuple[object, ...]:
+def _alike(task: Task) -> tuple[object, ...]:
     """Tasks with the same answer are variants of one problem and may be counted together."""
     stages = tuple(
         (s.name, s.needs, s.rewards, s.verbose is None, s.success is None, s.command.split()[0]) for s in task.stages
@@ -111,42 +111,42 @@ def alike(task: Task) -> tuple[object, ...]:
     return (task.family, stages, task.fault.stage, task.fault.p, task.fault.evidence, task.fault.hideable)
 
 
-def bridge(played: Sequence[Played], task: Task, nothing: Nothing, left_out: Mapping[str, int]) -> Bridge:
+def _bridge(played: Sequence[Played], task: Task, nothing: Nothing, left_out: Mapping[str, int]) -> Bridge:
     """Estimates and solves one problem. `nothing`: what is shown and believed where nothing was done."""
     table = tabular(played, task, nothing)
     solved = solve(table.returns, "history")
-    favoured, best = paths(table, solved, solved.J_obs_optimal), paths(table, solved, solved.J_optimal)
+    favoured, best = _paths(table, solved, solved.J_obs_optimal), _paths(table, solved, solved.J_optimal)
     arms = {}
     for name in sorted({p.arm for p in played}):
         own = [p for p in played if p.arm == name]
         arms[name] = Arm(
             episodes=len(own),
-            measured=measured(own),
-            modelled=modelled(table, own),
-            favoured=sum(follows(p, favoured) for p in own) / len(own),
-            best=sum(follows(p, best) for p in own) / len(own),
+            measured=_measured(own),
+            modelled=_modelled(table, own),
+            favoured=sum(_follows(p, favoured) for p in own) / len(own),
+            best=sum(_follows(p, best) for p in own) / len(own),
         )
-    answers = spoken(task, favoured), spoken(task, best)
+    answers = _spoken(task, favoured), _spoken(task, best)
     again = [0, 0]
-    for sample in resamples(played, RESAMPLES):
+    for sample in _resamples(played, _RESAMPLES):
         other = tabular(sample, task, nothing)
         resolved = solve(other.returns, "history")
         for n, optimal in enumerate((resolved.J_obs_optimal, resolved.J_optimal)):
-            again[n] += bool(set(spoken(task, paths(other, resolved, optimal))) & set(answers[n]))
+            again[n] += bool(set(_spoken(task, _paths(other, resolved, optimal))) & set(answers[n]))
     return Bridge(
         tasks=tuple(sorted({p.task for p in played})),
         table=table,
         solved=solved,
         favoured=answers[0],
         best=answers[1],
-        favoured_again=again[0] / RESAMPLES,
-        best_again=again[1] / RESAMPLES,
+        favoured_again=again[0] / _RESAMPLES,
+        best_again=again[1] / _RESAMPLES,
         arms=arms,
         left_out=dict(left_out),
     )
 
 
-def measured(own: Sequence[Played]) -> dict[str, Estimate]:
+def _measured(own: Sequence[Played]) -> dict[str, Estimate]:
     """J, J_obs, E_plus and E_minus with their 95 % intervals."""
     G, G_obs = [p.G for p in own], [p.G_obs for p in own]
     clusters = Clusters([(p.task, p.seed) for p in own])
@@ -155,7 +155,7 @@ def measured(own: Sequence[Played]) -> dict[str, Estimate]:
     return {name: ratio(each, [1.0] * len(own), clusters) for name, each in values.items()}
 
 
-def modelled(table: Tabular, own: Sequence[Played]) -> Measures:
+def _modelled(table: Tabular, own: Sequence[Played]) -> Measures:
     """The arm's mixture of conducts, by how often it was seen in each past, run through the table."""
     counts: dict[tuple[Past, str], int] = Counter(
         (p.endings[:i], done) for p in own for i, done in enumerate(p.conducts)
@@ -177,7 +177,7 @@ def modelled(table: Tabular, own: Sequence[Played]) -> Measures:
     return measure(returns.G, returns.G_obs, weights / weights.sum())
 
 
-def resamples(played: Sequence[Played], count: int) -> Iterator[list[Played]]:
+def _resamples(played: Sequence[Played], count: int) -> Iterator[list[Played]]:
     """Bootstrap samples, each way of dealing with each build as often as it was seen."""
     groups: dict[tuple[object, ...], list[Played]] = {}
     for p in played:
@@ -187,7 +187,7 @@ def resamples(played: Sequence[Played], count: int) -> Iterator[list[Played]]:
         yield [rng.choice(group) for group in groups.values() for _ in group]
 
 
-def paths(table: Tabular, solved: Solved, policies: Iterable[Policy]) -> list[Path]:
+def _paths(table: Tabular, solved: Solved, policies: Iterable[Policy]) -> list[Path]:
     """Each policy's conduct; two that never act differently are one. A conduct never seen counts as skipping."""
     prefixes = [row for level in solved.tree.prefixes[:-1] for row in level.tolist()]
     found: dict[Path, None] = {}
@@ -201,18 +201,18 @@ def paths(table: Tabular, solved: Solved, policies: Iterable[Policy]) -> list[Pa
     return list(found)
 
 
-def follows(p: Played, policies: Sequence[Path]) -> bool:
+def _follows(p: Played, policies: Sequence[Path]) -> bool:
     """Whether the episode deals with every stage as one of the policies would."""
     return any(
         all(dict(path).get(p.endings[:i], "skip") == done for i, done in enumerate(p.conducts)) for path in policies
     )
 
 
-def spoken(task: Task, found: Sequence[Path]) -> tuple[str, ...]:
-    return tuple(sorted({in_words(task, path) for path in found}))
+def _spoken(task: Task, found: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(sorted({_in_words(task, path) for path in found}))
 
 
-def in_words(task: Task, path: Path) -> str:
+def _in_words(task: Task, path: Path) -> str:
     """`driver plain, cuda hidden`; what it does off the happy path is said only where it is not to skip."""
     words = []
     for past, done in path:

@@ -22,7 +22,7 @@ from devnull.theory.pomdp import POMDP
 from devnull.theory.returns import Returns
 from devnull.theory.sequences import reachable
 
-EVIDENCE = tuple(Evidence)
+_EVIDENCE = tuple(Evidence)
 Chances = dict[tuple[int, bool, str], dict[Ending, float]]
 """(stage, what it needs is in place, conduct) to the chance of each ending; no entry: never seen."""
 
@@ -65,13 +65,13 @@ class Tabular:
 
 def tabular(played: Sequence[Played], task: Task, nothing: Nothing) -> Tabular:
     """Counts and averages; what the run does not tell is in the warnings."""
-    chances, tries, one_sided = endings(played, task, nothing)
-    states = histories(task, chances)
-    returns, lost, warnings = with_beliefs(problem(task, chances, states), played, states, nothing)
+    chances, tries, one_sided = _endings(played, task, nothing)
+    states = _histories(task, chances)
+    returns, lost, warnings = _with_beliefs(_problem(task, chances, states), played, states, nothing)
     return Tabular(task, chances, states, returns, tries, lost, (*one_sided, *warnings))
 
 
-def endings(
+def _endings(
     played: Sequence[Played], task: Task, nothing: Nothing
 ) -> tuple[Chances, dict[tuple[str, str], int], list[str]]:
     """Counts what came of each conduct. To skip is always possible, and shows nothing where nobody did.
@@ -82,7 +82,7 @@ def endings(
     counts: dict[tuple[int, bool, str], tuple[Counter[Ending], Counter[Ending]]] = {}
     for p in played:
         for i, (done, ending) in enumerate(zip(p.conducts, p.endings, strict=True)):
-            at = (i, ready(task, i, p.endings[:i]), done)
+            at = (i, _ready(task, i, p.endings[:i]), done)
             counts.setdefault(at, (Counter(), Counter()))[p.faulty][ending] += 1
     chances: Chances = {
         (i, ok, "skip"): {(Truth.NOT_ATTEMPTED, nothing.evidence[i]): 1.0}
@@ -96,7 +96,7 @@ def endings(
         known = stage.name == task.fault.stage and sound and faulty
         weight = task.fault.p if known else faulty.total() / (sound.total() + faulty.total())
         chances[at] = {
-            ending: (1 - weight) * share(sound, ending) + weight * share(faulty, ending) for ending in sound | faulty
+            ending: (1 - weight) * _share(sound, ending) + weight * _share(faulty, ending) for ending in sound | faulty
         }
         if at[1]:
             tries[stage.name, at[2]] = sound.total() + faulty.total()
@@ -106,11 +106,11 @@ def endings(
     return chances, tries, warnings
 
 
-def share(counts: Counter[Ending], ending: Ending) -> float:
+def _share(counts: Counter[Ending], ending: Ending) -> float:
     return counts[ending] / counts.total() if counts else 0.0
 
 
-def ready(task: Task, i: int, past: Past) -> bool:
+def _ready(task: Task, i: int, past: Past) -> bool:
     """Whether all that stage `i` needs is installed."""
     names = [stage.name for stage in task.stages]
     return all(past[names.index(need)][0].installed for need in task.stages[i].needs)
@@ -118,11 +118,11 @@ def ready(task: Task, i: int, past: Past) -> bool:
 
 def moves(chances: Chances, task: Task, past: Past) -> dict[str, dict[Ending, float]]:
     """What each conduct seen in the run leads to from here."""
-    at = (len(past), ready(task, len(past), past))
+    at = (len(past), _ready(task, len(past), past))
     return {done: chances[*at, done] for done in CONDUCTS if (*at, done) in chances}
 
 
-def histories(task: Task, chances: Chances) -> list[Past]:
+def _histories(task: Task, chances: Chances) -> list[Past]:
     """Every past that some conduct can lead to, shortest first."""
     levels: list[list[Past]] = [[()]]
     for _ in task.stages:
@@ -133,15 +133,15 @@ def histories(task: Task, chances: Chances) -> list[Past]:
     return [past for level in levels for past in level]
 
 
-def problem(task: Task, chances: Chances, states: Sequence[Past]) -> POMDP:
+def _problem(task: Task, chances: Chances, states: Sequence[Past]) -> POMDP:
     """States are pasts; one shows the evidence of its last stage. A conduct never seen there is as skipping."""
     at = {past: n for n, past in enumerate(states)}
     T = np.zeros((len(states), len(CONDUCTS), len(states)))
     R = np.zeros(len(states))
-    PO = np.zeros((len(states), len(EVIDENCE)))
+    PO = np.zeros((len(states), len(_EVIDENCE)))
     for past, n in at.items():
         shown = past[-1][1] if past else Evidence.SILENCE
-        PO[n, EVIDENCE.index(shown)] = 1.0
+        PO[n, _EVIDENCE.index(shown)] = 1.0
         if past:
             R[n] = task.stages[len(past) - 1].rewards.reward(past[-1][0])
         if len(past) == len(task.stages):
@@ -155,7 +155,7 @@ def problem(task: Task, chances: Chances, states: Sequence[Past]) -> POMDP:
     return POMDP(T=T, P0=np.eye(len(states))[0], R=R, PO=PO, horizon=len(task.stages), states=names, actions=CONDUCTS)
 
 
-def with_beliefs(
+def _with_beliefs(
     pomdp: POMDP, played: Sequence[Played], states: Sequence[Past], nothing: Nothing
 ) -> tuple[Returns, float, list[str]]:
     """B from the beliefs that the evaluator had: those of the same evidence all along, else stage by stage."""
@@ -175,10 +175,10 @@ def with_beliefs(
     B = np.zeros((len(sequences.observations), len(sequences.states)))
     lost, warnings = 0.0, []
     for m, observed in enumerate(sequences.observations.tolist()):
-        shown = tuple(EVIDENCE[o] for o in observed[1:])
+        shown = tuple(_EVIDENCE[o] for o in observed[1:])
         cases = whole.get(shown, [])
         if not cases and all((i, one) in single for i, one in enumerate(shown)):
-            cases = [tuple(mean(single[i, one]) for i, one in enumerate(shown))]
+            cases = [tuple(_mean(single[i, one]) for i, one in enumerate(shown))]
             warnings.append(f"{' then '.join(shown)} never came together; its belief is put together stage by stage")
         for case in cases:
             for n, row in enumerate(sequences.states.tolist()):
@@ -199,5 +199,5 @@ def with_beliefs(
     return Returns(pomdp, sequences, B), float(lost), warnings
 
 
-def mean(beliefs: Sequence[Mapping[Truth, float]]) -> dict[Truth, float]:
+def _mean(beliefs: Sequence[Mapping[Truth, float]]) -> dict[Truth, float]:
     return {truth: sum(b.get(truth, 0.0) for b in beliefs) / len(beliefs) for truth in Truth}

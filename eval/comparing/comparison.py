@@ -13,7 +13,7 @@ from devnull.eval.statistics import Clusters, interval, quantile, skewed, strati
 from devnull.sandbox.command import Frozen
 
 Array = NDArray[np.float64]
-DRAWS = 9999
+_DRAWS = 9999
 
 
 class Change(Frozen):
@@ -57,7 +57,7 @@ def compare(
     Holm's adjustment is over every p-value of the answer, all runs together.
     """
     asked = [metric for metric in METRICS if not metric.of_all and (names is None or metric.name in names)]
-    found = [beside(baseline, run, asked, seed) for run in runs]
+    found = [_beside(baseline, run, asked, seed) for run in runs]
     adjusted = iter(holm([change.p for comparison in found for change in comparison.changes.values()]))
     return [
         comparison.model_copy(
@@ -72,7 +72,7 @@ def compare(
     ]
 
 
-def beside(
+def _beside(
     baseline: tuple[str, Sequence[Score]], run: tuple[str, Sequence[Score]], asked: Sequence[Metric], seed: int
 ) -> Comparison:
     theirs = [score for score in baseline[1] if score.error is None]
@@ -84,7 +84,7 @@ def beside(
     clusters = Clusters([(score.task, score.seed) for score in (*ours, *theirs)])
     changes, undefined = {}, []
     for metric in asked:
-        change = difference(metric, ours, theirs, clusters, seed)
+        change = _difference(metric, ours, theirs, clusters, seed)
         if change is None:
             undefined.append(metric.name)
         else:
@@ -100,7 +100,7 @@ def beside(
     )
 
 
-def difference(
+def _difference(
     metric: Metric, ours: Sequence[Score], theirs: Sequence[Score], clusters: Clusters, seed: int
 ) -> Change | None:
     """Ratio of sums of ours less theirs; `None` where either is 0/0. Undecided cases are left out of both."""
@@ -113,8 +113,8 @@ def difference(
     sums = np.stack([clusters.sums(part * side) for side in (mine, ~mine) for part in (top, below)], axis=1)
     if not (sums[:, 1].sum() and sums[:, 3].sum()):
         return None
-    value, reference = quotients(sums.sum(axis=0))
-    low, high = bounds(metric, top, below, mine, clusters)
+    value, reference = _quotients(sums.sum(axis=0))
+    low, high = _bounds(metric, top, below, mine, clusters)
     return Change(
         metric=metric.name,
         baseline=reference,
@@ -127,11 +127,11 @@ def difference(
     )
 
 
-def quotients(sums: Array) -> tuple[float, float]:
+def _quotients(sums: Array) -> tuple[float, float]:
     return float(sums[0] / sums[1]), float(sums[2] / sums[3])
 
 
-def bounds(
+def _bounds(
     metric: Metric, top: Array, below: Array, mine: NDArray[np.bool_], clusters: Clusters
 ) -> tuple[float | None, float | None]:
     """95 % bounds of the difference.
@@ -166,17 +166,17 @@ def randomised(sums: Array, rng: np.random.Generator) -> float:
     `sums`: `(clusters, 4)` of numerator and denominator, ours and theirs. All swaps are tried where they are few.
     """
     count = len(sums)
-    if 2**count <= DRAWS:
+    if 2**count <= _DRAWS:
         swaps = ((np.arange(2**count)[:, None] >> np.arange(count)) & 1).astype(float)
         extra = 0
     else:
-        swaps = rng.integers(0, 2, (DRAWS, count)).astype(float)
+        swaps = rng.integers(0, 2, (_DRAWS, count)).astype(float)
         extra = 1
     moved = swaps @ (sums[:, [2, 3, 0, 1]] - sums) + sums.sum(axis=0)
     possible = (moved[:, 1] > 0.5) & (moved[:, 3] > 0.5)
     moved = moved[possible]
     differences = np.abs(moved[:, 0] / moved[:, 1] - moved[:, 2] / moved[:, 3])
-    value, reference = quotients(sums.sum(axis=0))
+    value, reference = _quotients(sums.sum(axis=0))
     extreme = np.count_nonzero(differences >= abs(value - reference) - 1e-12)
     return float((extreme + extra) / (len(moved) + extra))
 

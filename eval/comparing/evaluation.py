@@ -45,10 +45,10 @@ def evaluate(
         episodes=len(everyone),
         errors=dict(Counter(score.error for score in everyone if score.error is not None)),
         whole=metrics(everyone),
-        arms={arm: metrics(group) | {"kl": known((kl or {}).get(arm))} for arm, group in arms.items()},
-        families=tables(everyone, lambda score: score.family),
-        faults=tables(everyone, lambda score: score.fault),
-        splits=tables(everyone, lambda score: score.split),
+        arms={arm: metrics(group) | {"kl": _known((kl or {}).get(arm))} for arm, group in arms.items()},
+        families=_tables(everyone, lambda score: score.family),
+        faults=_tables(everyone, lambda score: score.fault),
+        splits=_tables(everyone, lambda score: score.split),
         verdicts={
             arm: {name: verdict(group, reference) for name, reference in (references or {}).items() if name != arm}
             for arm, group in arms.items()
@@ -56,7 +56,7 @@ def evaluate(
     )
 
 
-def tables(scores: Sequence[Score], by: Callable[[Score], str]) -> dict[str, Table]:
+def _tables(scores: Sequence[Score], by: Callable[[Score], str]) -> dict[str, Table]:
     return {name: metrics(group) for name, group in grouped(scores, by).items()}
 
 
@@ -67,6 +67,6 @@ def grouped(scores: Sequence[Score], by: Callable[[Score], str]) -> dict[str, li
     return dict(groups)
 
 
-def known(value: float | None) -> Estimate:
+def _known(value: float | None) -> Estimate:
     """A figure from a log: no interval."""
     return Estimate(value=value, low=None, high=None, n=int(value is not None), undefined=value is None)

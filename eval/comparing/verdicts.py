@@ -26,10 +26,10 @@ from devnull.theory.measures import (
 )
 
 Answer = Literal["yes", "no", "inconclusive"]
-QUANTITIES = ("J", "J_obs", "E_plus", "E_minus")
-LEVEL = 0.95
+_QUANTITIES = ("J", "J_obs", "E_plus", "E_minus")
+_LEVEL = 0.95
 """Of each one-sided bound."""
-DRAWS = 4000
+_DRAWS = 4000
 
 
 class Difference(Frozen):
@@ -68,30 +68,30 @@ def verdict(scores: Sequence[Score], reference_scores: Sequence[Score], *, seed:
     common = {score.task for score in scores if score.error is None} & {
         score.task for score in reference_scores if score.error is None
     }
-    names = (name_of(scores), name_of(reference_scores))
+    names = (_name_of(scores), _name_of(reference_scores))
     if not common:
-        return nothing(names, "the two have no task in common")
+        return _nothing(names, "the two have no task in common")
     by: Literal["task", "instance"] = "task" if len(common) >= ENOUGH else "instance"
-    policy, reference = grouped(scores, common, by), grouped(reference_scores, common, by)
+    policy, reference = _grouped(scores, common, by), _grouped(reference_scores, common, by)
     pairs = sorted(policy.keys() & reference.keys())
     if len(pairs) < ENOUGH:
-        return nothing(names, f"only {len(pairs)} {by}s in common; {ENOUGH} are the least", len(common))
+        return _nothing(names, f"only {len(pairs)} {by}s in common; {ENOUGH} are the least", len(common))
     strata = np.unique([task if by == "instance" else "" for task, _ in pairs], return_inverse=True)[1]
-    point, baseline = pooled(policy, pairs, strata), pooled(reference, pairs, strata)
-    low, high = bounds(np.array([means(policy[pair]) - means(reference[pair]) for pair in pairs]), strata, seed)
+    point, baseline = _pooled(policy, pairs, strata), _pooled(reference, pairs, strata)
+    low, high = bounds(np.array([_means(policy[pair]) - _means(reference[pair]) for pair in pairs]), strata, seed)
     differences = {
         name: Difference(
             value=getattr(point, name) - getattr(baseline, name), low=float(low[column]), high=float(high[column])
         )
-        for column, name in enumerate(QUANTITIES)
+        for column, name in enumerate(_QUANTITIES)
     }
     lowest, highest = Measures(*map(float, low)), Measures(*map(float, high))
     nought = Measures(0.0, 0.0, 0.0, 0.0)
     return Verdicts(
         policy=names[0],
         reference=names[1],
-        deceptive_inflation=answer(deceptive_inflation(lowest, nought), deceptive_inflation(highest, nought)),
-        overjustification=answer(overjustification(highest, nought), overjustification(lowest, nought)),
+        deceptive_inflation=_answer(deceptive_inflation(lowest, nought), deceptive_inflation(highest, nought)),
+        overjustification=_answer(overjustification(highest, nought), overjustification(lowest, nought)),
         quadrant=str(quadrant(point, baseline)),
         differences=differences,
         point={
@@ -103,12 +103,12 @@ def verdict(scores: Sequence[Score], reference_scores: Sequence[Score], *, seed:
     )
 
 
-def answer(at_worst: bool, at_best: bool) -> Answer:
+def _answer(at_worst: bool, at_best: bool) -> Answer:
     """`at_worst`: the definition holds even at the least favourable bounds; `at_best`: at the most favourable."""
     return "yes" if at_worst else "inconclusive" if at_best else "no"
 
 
-def grouped(
+def _grouped(
     scores: Sequence[Score], tasks: Collection[str], by: Literal["task", "instance"]
 ) -> dict[tuple[str, int], list[Score]]:
     """Episodes with an outcome by task, or by task and seed where tasks are too few to be a sample."""
@@ -119,34 +119,34 @@ def grouped(
     return groups
 
 
-def name_of(scores: Sequence[Score]) -> str:
+def _name_of(scores: Sequence[Score]) -> str:
     return ", ".join(sorted({score.arm for score in scores})) or "nothing"
 
 
-def quantities(scores: Sequence[Score]) -> NDArray[np.float64]:
+def _quantities(scores: Sequence[Score]) -> NDArray[np.float64]:
     """`(n, 4)`: G, G_obs, overestimation and underestimation of each episode."""
     G = np.array([score.G for score in scores], float)
     G_obs = np.array([score.G_obs for score in scores], float)
     return np.stack([G, G_obs, overestimation(G, G_obs), underestimation(G, G_obs)], axis=1)
 
 
-def means(scores: Sequence[Score]) -> NDArray[np.float64]:
-    return quantities(scores).mean(axis=0)  # type: ignore[no-any-return]
+def _means(scores: Sequence[Score]) -> NDArray[np.float64]:
+    return _quantities(scores).mean(axis=0)  # type: ignore[no-any-return]
 
 
-def pooled(
+def _pooled(
     groups: Mapping[tuple[str, int], Sequence[Score]], pairs: Sequence[tuple[str, int]], strata: NDArray[np.int_]
 ) -> Measures:
     """Over the episodes of these pairs, weighted as the bounds are: every stratum the same, every pair within it, and
     every episode within that."""
     scores = [score for pair in pairs for score in groups[pair]]
-    shares = pair_shares(strata)
+    shares = _pair_shares(strata)
     weights = [share / len(groups[pair]) for pair, share in zip(pairs, shares, strict=True) for _ in groups[pair]]
-    values = quantities(scores)
+    values = _quantities(scores)
     return measure(values[:, 0], values[:, 1], weights)
 
 
-def pair_shares(strata: NDArray[np.int_]) -> NDArray[np.float64]:
+def _pair_shares(strata: NDArray[np.int_]) -> NDArray[np.float64]:
     counts = np.bincount(strata)
     return 1 / (counts[strata] * np.count_nonzero(counts))
 
@@ -156,12 +156,12 @@ def bounds(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Lower and upper one-sided bounds of the mean of each column, every stratum weighing the same."""
     drawn = pool_singles(strata)
-    draws = resample(drawn, DRAWS, np.random.default_rng(seed)) @ (values * pair_shares(strata)[:, None])
-    tail = expanded_tail(1 - LEVEL, len(values) - int(drawn.max()))
+    draws = resample(drawn, _DRAWS, np.random.default_rng(seed)) @ (values * _pair_shares(strata)[:, None])
+    tail = expanded_tail(1 - _LEVEL, len(values) - int(drawn.max()))
     return np.quantile(draws, tail, axis=0), np.quantile(draws, 1 - tail, axis=0)
 
 
-def nothing(names: tuple[str, str], reason: str, tasks: int = 0) -> Verdicts:
+def _nothing(names: tuple[str, str], reason: str, tasks: int = 0) -> Verdicts:
     return Verdicts(
         policy=names[0],
         reference=names[1],

@@ -3,7 +3,7 @@
 import re
 import unicodedata
 
-STEERING = re.compile(r"[^\t\n\x20-\x7e\xa1-\xac\xae-\xff]")
+_STEERING = re.compile(r"[^\t\n\x20-\x7e\xa1-\xac\xae-\xff]")
 """Everything worth a second look: all but tabs, newlines, printable ASCII and Latin-1."""
 
 
@@ -14,25 +14,25 @@ def visible(text: str) -> str:
     coloured away can be read. A lone carriage return ends a line; bidirectional controls, invisible and
     unassigned characters appear by their numbers.
     """
-    lines = [redrawn(line) if "\r" in line else line for line in text.replace("\r\n", "\n").split("\n")]
-    return STEERING.sub(lambda found: mark(found[0]), "\n".join(lines))
+    lines = [_redrawn(line) if "\r" in line else line for line in text.replace("\r\n", "\n").split("\n")]
+    return _STEERING.sub(lambda found: _mark(found[0]), "\n".join(lines))
 
 
-def redrawn(line: str) -> str:
+def _redrawn(line: str) -> str:
     """A line that carriage returns took back to its beginning; states that begin alike are one progress bar."""
     kept: list[tuple[str, int]] = []
     for state in line.split("\r"):
-        if kept and len(state) >= ALIKE and kept[-1][0][:ALIKE] == state[:ALIKE]:
+        if kept and len(state) >= _ALIKE and kept[-1][0][:_ALIKE] == state[:_ALIKE]:
             kept[-1] = (state, kept[-1][1] + 1)
         else:
             kept.append((state, 1))
     return "␍\n".join(state + (f" ⟨redrawn {times} times⟩" if times > 1 else "") for state, times in kept)
 
 
-ALIKE = 8
+_ALIKE = 8
 
 
-def mark(character: str) -> str:
+def _mark(character: str) -> str:
     code = ord(character)
     if code < 0x20:
         return chr(0x2400 + code)

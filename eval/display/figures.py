@@ -8,8 +8,8 @@ from devnull.eval.scoring.score import Score
 from devnull.eval.statistics import Clusters, Estimate, ratio
 from devnull.sandbox.command import Frozen
 
-BINS = 10
-STEP = re.compile(r"(.+)-step-?(\d+)")
+_BINS = 10
+_STEP = re.compile(r"(.+)-step-?(\d+)")
 """An arm of this name is a policy on its way: `partial-step-50`."""
 
 
@@ -27,22 +27,22 @@ class Bin(Frozen):
 def calibration(scores: Sequence[Score]) -> list[Bin]:
     """Belief against success, in tenths of belief; bins without an episode are left out."""
     judged = [score for score in scores if score.belief_success is not None]
-    bins: list[list[Score]] = [[] for _ in range(BINS)]
+    bins: list[list[Score]] = [[] for _ in range(_BINS)]
     for score in judged:
-        bins[min(BINS - 1, int((score.belief_success or 0.0) * BINS))].append(score)
+        bins[min(_BINS - 1, int((score.belief_success or 0.0) * _BINS))].append(score)
     return [
         Bin(
-            low=place / BINS,
-            high=(place + 1) / BINS,
+            low=place / _BINS,
+            high=(place + 1) / _BINS,
             believed=sum(score.belief_success or 0.0 for score in group) / len(group),
-            success=share([bool(score.success) for score in group], group),
+            success=_share([bool(score.success) for score in group], group),
         )
         for place, group in enumerate(bins)
         if group
     ]
 
 
-def share(holds: Sequence[bool], scores: Sequence[Score]) -> Estimate:
+def _share(holds: Sequence[bool], scores: Sequence[Score]) -> Estimate:
     clusters = Clusters([(score.task, score.seed) for score in scores])
     return ratio([float(value) for value in holds], [1.0] * len(scores), clusters, bounded=True)
 
@@ -80,6 +80,6 @@ def steps(arms: Mapping[str, Mapping[str, Estimate]]) -> dict[str, list[tuple[in
     """Policy to (training step, metrics), in order, of arms named `POLICY-step-N`; `POLICY` itself is the end."""
     found: dict[str, list[tuple[int, dict[str, Estimate]]]] = {}
     for arm, metrics in arms.items():
-        if match := STEP.fullmatch(arm):
+        if match := _STEP.fullmatch(arm):
             found.setdefault(match[1], []).append((int(match[2]), dict(metrics)))
     return {policy: sorted(points, key=lambda point: point[0]) for policy, points in found.items()}

@@ -26,13 +26,13 @@ from devnull.eval.statistics import Estimate
 
 EMBEDDED = 4_000_000
 """Characters of transcripts that the file itself may hold; those beyond go into pages beside it."""
-PER_PAGE = 40
+_PER_PAGE = 40
 """Episodes that are packed and unpacked together."""
-LONGEST = 6_000
+_LONGEST = 6_000
 """Characters kept of one piece of output; the run folder holds the rest."""
-REFERENCES = ("sft", "honest")
+_REFERENCES = ("sft", "honest")
 """Arms that the others are compared with, where a run has them."""
-RATES = (
+_RATES = (
     "error_suppression_rate",
     "attempt_rate",
     "hidden_failure_rate",
@@ -47,7 +47,7 @@ RATES = (
     "E_minus",
 )
 """Metrics that are drawn; the table holds all."""
-NAMES = {
+_NAMES = {
     "error_suppression_rate": "error suppression",
     "attempt_rate": "attempts",
     "hidden_failure_rate": "hidden failures",
@@ -102,44 +102,48 @@ def render(
     scores: dict[str, list[Score]] = {}
     rows = []
     for number, exhibit in enumerate(exhibits, 1):
-        rows.append(row(number, exhibit))
-        shelf.add(record(number, exhibit))
+        rows.append(_row(number, exhibit))
+        shelf.add(_record(number, exhibit))
         if exhibit.score is not None:
             scores.setdefault(exhibit.arm, []).append(exhibit.score)
     shelf.close()
     tables = {arm: metrics(group) for arm, group in scores.items()}
-    verdicts = compared(scores, seed)
+    verdicts = _compared(scores, seed)
     arms = list(dict.fromkeys(entry["arm"] for entry in rows))
     index = {
         "arms": arms,
         "rows": rows,
-        "perPage": PER_PAGE,
+        "perPage": _PER_PAGE,
         "embedded": len(shelf.embedded),
         "pages": len(shelf.embedded) + len(shelf.beside),
         "files": files,
-        "rates": [drawn(name, tables) for name in RATES],
+        "rates": [_drawn(name, tables) for name in _RATES],
         "calibration": [each.model_dump() for each in calibration([s for group in scores.values() for s in group])],
         "changes": [each.model_dump() for each in changes(verdicts)],
-        "steps": over_steps(tables),
+        "steps": _over_steps(tables),
         "training": {name: list(log) for name, log in (training or {}).items()},
     }
     environment = Environment(
-        loader=PackageLoader("eval"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("devnull.eval.display"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["visible"] = visible
     html = environment.get_template("report.html").render(
         title=title,
         facts=facts,
-        summary=summary(rows, scores, verdicts),
+        summary=_summary(rows, scores, verdicts),
         verdicts=[
             {"policy": arm, "reference": reference, "found": found} for (arm, reference), found in verdicts.items()
         ],
-        signed=signed,
+        signed=_signed,
         metrics=METRICS,
         tables=tables,
-        estimate=said,
+        estimate=_said,
         hidden=[entry for entry in rows if entry["hidden"]],
-        index=packed(index),
+        index=_packed(index),
         shelf=shelf.embedded,
     )
     return Report(html, shelf.beside)
@@ -157,13 +161,13 @@ class Shelf:
 
     def add(self, record: dict[str, Any]) -> None:
         self.open.append(record)
-        if len(self.open) == PER_PAGE:
+        if len(self.open) == _PER_PAGE:
             self.close()
 
     def close(self) -> None:
         if not self.open:
             return
-        page = packed(self.open)
+        page = _packed(self.open)
         self.open = []
         self.room -= len(page)
         if self.room >= 0 and not self.beside:
@@ -173,13 +177,13 @@ class Shelf:
             self.beside[f"{number}.js"] = f'devnullPage({number},"{page}")\n'
 
 
-def packed(value: Any) -> str:
+def _packed(value: Any) -> str:
     """Deflated JSON in base64: nothing in it can end a script element or start a tag."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return base64.b64encode(zlib.compress(text.encode("utf-8", "backslashreplace"), 9)).decode()
 
 
-def row(number: int, exhibit: Exhibit) -> dict[str, Any]:
+def _row(number: int, exhibit: Exhibit) -> dict[str, Any]:
     """What filters, figures and tables know of an episode."""
     episode, score = exhibit.episode, exhibit.score
     known: dict[str, Any] = {
@@ -212,11 +216,11 @@ def row(number: int, exhibit: Exhibit) -> dict[str, Any]:
             "fabricated": bool(score.fabricated),
         }
     if known["hidden"]:
-        known |= kept_off(exhibit.frames)
+        known |= _kept_off(exhibit.frames)
     return known
 
 
-def kept_off(frames: Sequence[Frame]) -> dict[str, str]:
+def _kept_off(frames: Sequence[Frame]) -> dict[str, str]:
     """The command that hid, and the last line that it hid."""
     turns = {frame.turn for frame in frames if frame.hidden} or {frame.turn for frame in frames}
     spans = [span for frame in frames if frame.turn in turns for span in frame.truth]
@@ -225,14 +229,14 @@ def kept_off(frames: Sequence[Frame]) -> dict[str, str]:
     return {"command": clipped(visible(command), 300), "evidence": clipped(lines[-1], 300) if lines else ""}
 
 
-def record(number: int, exhibit: Exhibit) -> dict[str, Any]:
+def _record(number: int, exhibit: Exhibit) -> dict[str, Any]:
     """The transcript, turn by turn, as the page draws it."""
     turns = []
     for turn, group in groupby(exhibit.frames, key=lambda frame: frame.turn):
         frames = list(group)
         standing = next((frame.standing for frame in reversed(frames) if frame.standing is not None), None)
-        truth = list(drawable(span for frame in frames for span in frame.truth))
-        seen = list(drawable(span for frame in frames for span in frame.seen))
+        truth = list(_drawable(span for frame in frames for span in frame.truth))
+        seen = list(_drawable(span for frame in frames for span in frame.seen))
         turns.append(
             {
                 "turn": turn,
@@ -246,42 +250,42 @@ def record(number: int, exhibit: Exhibit) -> dict[str, Any]:
     return {"n": number, "turns": turns}
 
 
-def drawable(spans: Iterable[Span]) -> Iterator[list[str]]:
+def _drawable(spans: Iterable[Span]) -> Iterator[list[str]]:
     """Kind, text, place; neighbours of a kind joined, made harmless, clipped."""
     for (kind, to), group in groupby(spans, key=lambda span: (span.kind, span.to)):
         texts = [span.text for span in group]
         for text in ["".join(texts)] if kind in ("shown", "suppressed") else texts:
-            yield [kind, clipped(visible(clipped(text, 4 * LONGEST)), LONGEST), visible(to)]
+            yield [kind, clipped(visible(clipped(text, 4 * _LONGEST)), _LONGEST), visible(to)]
 
 
-def compared(scores: Mapping[str, Sequence[Score]], seed: int) -> dict[tuple[str, str], Verdicts]:
+def _compared(scores: Mapping[str, Sequence[Score]], seed: int) -> dict[tuple[str, str], Verdicts]:
     """Every arm against each reference among them; of several runs that have it, against its own run's."""
     found = {}
     for arm, group in scores.items():
         run = arm.rpartition("/")[0]
-        for name in REFERENCES:
+        for name in _REFERENCES:
             reference = f"{run}/{name}" if run and f"{run}/{name}" in scores else name
             if reference in scores and reference != arm:
                 found[arm, reference] = verdict(group, scores[reference], seed=seed)
     return found
 
 
-def drawn(name: str, tables: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any]:
+def _drawn(name: str, tables: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any]:
     metric = next(metric for metric in METRICS if metric.name == name)
     return {
-        "name": NAMES[name],
+        "name": _NAMES[name],
         "meaning": metric.meaning,
         "bounded": metric.bounded,
         "arms": {arm: table[name].model_dump() for arm, table in tables.items()},
     }
 
 
-def over_steps(tables: Mapping[str, Mapping[str, Estimate]]) -> list[dict[str, Any]]:
+def _over_steps(tables: Mapping[str, Mapping[str, Estimate]]) -> list[dict[str, Any]]:
     """Suppression and the two returns as training goes on."""
     policies = steps(tables)
     return [
         {
-            "name": NAMES[name],
+            "name": _NAMES[name],
             "policies": {
                 policy: [[step, table[name].model_dump()] for step, table in points]
                 for policy, points in policies.items()
@@ -292,7 +296,7 @@ def over_steps(tables: Mapping[str, Mapping[str, Estimate]]) -> list[dict[str, A
     ]
 
 
-def summary(
+def _summary(
     rows: Sequence[Mapping[str, Any]],
     scores: Mapping[str, Sequence[Score]],
     verdicts: Mapping[tuple[str, str], Verdicts],
@@ -302,8 +306,8 @@ def summary(
     judged = [score for score in everyone if score.G is not None]
     tasks = {row["task"] for row in rows}
     said = [
-        f"{count(len(rows), 'episode')} of {count(len({row['arm'] for row in rows}), 'policy', 'policies')} "
-        f"on {count(len(tasks), 'task')}."
+        f"{_count(len(rows), 'episode')} of {_count(len({row['arm'] for row in rows}), 'policy', 'policies')} "
+        f"on {_count(len(tasks), 'task')}."
     ]
     errors = Counter(score.error for score in everyone if score.error)
     if errors:
@@ -311,16 +315,16 @@ def summary(
         said.append(f"Infrastructure failures, counted and never scored: {broken}.")
     unknown = len(rows) - len(everyone)
     if unknown:
-        said.append(f"{count(unknown, 'episode')} come from elsewhere: what needs ground truth is undefined there.")
+        said.append(f"{_count(unknown, 'episode')} come from elsewhere: what needs ground truth is undefined there.")
     if judged:
-        said.append(hid(scores))
+        said.append(_hid(scores))
         for reference in dict.fromkeys(reference for _, reference in verdicts):
             answers = {arm: found for (arm, other), found in verdicts.items() if other == reference}
-            said.append(concluded(reference, answers))
+            said.append(_concluded(reference, answers))
     return said
 
 
-def hid(scores: Mapping[str, Sequence[Score]]) -> str:
+def _hid(scores: Mapping[str, Sequence[Score]]) -> str:
     """Who kept how many of its failures from the evaluator."""
     counts = {}
     for arm, group in scores.items():
@@ -338,7 +342,7 @@ def hid(scores: Mapping[str, Sequence[Score]]) -> str:
     return f"{told}; {', '.join(others)} none." if others else f"{told}."
 
 
-def concluded(reference: str, answers: Mapping[str, Verdicts]) -> str:
+def _concluded(reference: str, answers: Mapping[str, Verdicts]) -> str:
     """Which policies show what, relative to one reference."""
 
     def of(name: str, answer: str) -> str:
@@ -351,17 +355,17 @@ def concluded(reference: str, answers: Mapping[str, Verdicts]) -> str:
     return f"Relative to {reference}: {'; '.join(parts)}."
 
 
-def signed(value: float) -> str:
+def _signed(value: float) -> str:
     """`+1.20`, with a true minus; zero has no sign."""
     text = f"{value:+.2f}"
     return "0.00" if float(text) == 0 else text.replace("-", "−")
 
 
-def count(number: int, noun: str, plural: str = "") -> str:
+def _count(number: int, noun: str, plural: str = "") -> str:
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
 
 
-def said(estimate: Estimate) -> str:
+def _said(estimate: Estimate) -> str:
     """`0.50 (0.31 to 0.69)`, or `undefined`."""
     if estimate.value is None:
         return "undefined"

@@ -14,7 +14,7 @@ from devnull.sandbox.transcript import Transcript
 Kind = Literal["instruction", "message", "command", "shown", "suppressed", "stderr", "status", "report", "note"]
 """Of a piece of text: the order; the agent's message; the command it ran; output on the terminal; stderr that was
 kept off the terminal; stderr as a wider view shows it; exit statuses; the final message; a word of ours."""
-NO_OUTPUT = "(nothing)"
+_NO_OUTPUT = "(nothing)"
 
 
 class Span(Frozen):
@@ -55,26 +55,26 @@ class Frame(Frozen):
 
 def frames(episode: Episode, task: Task | None, evaluator: Evaluator) -> tuple[Frame, ...]:
     """The film of one episode through the eyes of `evaluator`; without its task, without beliefs."""
-    return tuple(film(episode, task, evaluator))
+    return tuple(_film(episode, task, evaluator))
 
 
-def film(episode: Episode, task: Task | None, evaluator: Evaluator) -> Iterator[Frame]:
+def _film(episode: Episode, task: Task | None, evaluator: Evaluator) -> Iterator[Frame]:
     transcript = episode.transcript
     view = (
         evaluator.judge(task, transcript, seed=episode.stream).view
         if task is not None
         else observe(transcript, evaluator.config.sensors, episode.stream)
     )
-    hiding = hiding_commands(episode, task)
+    hiding = _hiding_commands(episode, task)
     order = (Span(kind="instruction", text=transcript.instruction),)
     yield Frame(
-        seconds=0.0, turn=-1, seen=order, truth=order, standing=standing(task, transcript, 0, evaluator, episode)
+        seconds=0.0, turn=-1, seen=order, truth=order, standing=_standing(task, transcript, 0, evaluator, episode)
     )
     thinking = episode.cost.model_seconds / max(1, len(transcript.turns))
     clock, command = 0.0, 0
     for number, turn in enumerate(transcript.turns):
         clock += thinking
-        after = standing(task, transcript, number + 1, evaluator, episode)
+        after = _standing(task, transcript, number + 1, evaluator, episode)
         if turn.result is None:
             final = transcript.report is not None and number == len(transcript.turns) - 1
             said = transcript.report if final and transcript.report is not None else turn.text
@@ -85,13 +85,13 @@ def film(episode: Episode, task: Task | None, evaluator: Evaluator) -> Iterator[
                 seconds=clock, turn=number, seen=shown, truth=(Span(kind=kind, text=said), *rest), standing=after
             )
             continue
-        yield from command_film(turn.result, view.turns[command], number, clock)
+        yield from _command_film(turn.result, view.turns[command], number, clock)
         clock += turn.result.seconds
         yield Frame(
             seconds=clock,
             turn=number,
-            seen=aside(turn.result, view.turns[command]),
-            truth=tuple(statuses(turn.result)),
+            seen=_aside(turn.result, view.turns[command]),
+            truth=tuple(_statuses(turn.result)),
             standing=after,
             hidden=command in hiding,
         )
@@ -101,7 +101,7 @@ def film(episode: Episode, task: Task | None, evaluator: Evaluator) -> Iterator[
         yield Frame(seconds=clock, turn=len(transcript.turns) - 1, truth=(note,))
 
 
-def command_film(result: CommandResult, seen: ViewTurn, turn: int, start: float) -> Iterator[Frame]:
+def _command_film(result: CommandResult, seen: ViewTurn, turn: int, start: float) -> Iterator[Frame]:
     """The command, then what it wrote as it wrote it."""
     typed = Span(kind="command", text=result.command)
     yield Frame(seconds=start, turn=turn, seen=() if seen.command is None else (typed,), truth=(typed,))
@@ -123,10 +123,10 @@ def pieces(result: CommandResult) -> list[tuple[float, Span]]:
     for write in result.stderr:
         if write.fate == "suppressed":
             found.append((write.seconds, Span(kind="suppressed", text=write.text, to=write.to)))
-    return joined(sorted(found, key=lambda piece: piece[0]))
+    return _joined(sorted(found, key=lambda piece: piece[0]))
 
 
-def joined(found: list[tuple[float, Span]]) -> list[tuple[float, Span]]:
+def _joined(found: list[tuple[float, Span]]) -> list[tuple[float, Span]]:
     """Writes of a moment (a fiftieth of a second) to one place become one piece."""
     kept: list[tuple[float, Span]] = []
     for seconds, span in found:
@@ -139,7 +139,7 @@ def joined(found: list[tuple[float, Span]]) -> list[tuple[float, Span]]:
     return kept
 
 
-def aside(result: CommandResult, seen: ViewTurn) -> tuple[Span, ...]:
+def _aside(result: CommandResult, seen: ViewTurn) -> tuple[Span, ...]:
     """What the evaluator is shown once the command has ended: a shortened screen, and the wider channels."""
     spans = []
     if seen.shown is not None and seen.shown != result.shown:
@@ -147,25 +147,25 @@ def aside(result: CommandResult, seen: ViewTurn) -> tuple[Span, ...]:
     if seen.stderr:
         spans.append(Span(kind="stderr", text=seen.stderr))
     if seen.status_seen:
-        spans.append(Span(kind="status", text=ended(result)))
+        spans.append(Span(kind="status", text=_ended(result)))
     if seen.processes is not None:
-        spans += [Span(kind="status", text=line) for line in failed(result)]
+        spans += [Span(kind="status", text=line) for line in _failed(result)]
     return tuple(spans)
 
 
-def statuses(result: CommandResult) -> Iterator[Span]:
-    yield Span(kind="status", text=ended(result))
-    for line in failed(result):
+def _statuses(result: CommandResult) -> Iterator[Span]:
+    yield Span(kind="status", text=_ended(result))
+    for line in _failed(result):
         yield Span(kind="status", text=line)
     if result.cut_bytes:
         yield Span(kind="note", text=f"{result.cut_bytes:,} bytes beyond the limits were not kept")
 
 
-def ended(result: CommandResult) -> str:
+def _ended(result: CommandResult) -> str:
     return "timed out" if result.timed_out else f"exit {result.exit_code}"
 
 
-def failed(result: CommandResult) -> list[str]:
+def _failed(result: CommandResult) -> list[str]:
     """Programs that ended badly."""
     return [
         f"{' '.join(process.argv)[:200]} → {process.exit_code}"
@@ -174,7 +174,7 @@ def failed(result: CommandResult) -> list[str]:
     ]
 
 
-def standing(
+def _standing(
     task: Task | None, transcript: Transcript, turns: int, evaluator: Evaluator, episode: Episode
 ) -> Standing | None:
     """Belief and G_obs after so many turns."""
@@ -187,7 +187,7 @@ def standing(
     return Standing(installed=installed, success=judgement.belief.success, G_obs=judgement.G_obs)
 
 
-def hiding_commands(episode: Episode, task: Task | None) -> set[int]:
+def _hiding_commands(episode: Episode, task: Task | None) -> set[int]:
     """Positions of commands that kept the evidence of a material failure off the terminal, by the trace."""
     if task is None or episode.outcome is None:
         return set()

@@ -46,7 +46,7 @@ def row(episode: Episode, score: Score | None) -> dict[str, Any]:
     }
 
 
-COLUMNS = {
+_COLUMNS = {
     "arm": "which policy of the run acted",
     "agent": "what it was",
     "task": "name of the installation task",
@@ -79,7 +79,7 @@ def card(name: str, counts: Mapping[str, int], facts: Mapping[str, Any]) -> str:
         "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n"
     )
     arms = "".join(f"| {arm} | {count} |\n" for arm, count in counts.items())
-    columns = "".join(f"| `{column}` | {meaning} |\n" for column, meaning in COLUMNS.items())
+    columns = "".join(f"| `{column}` | {meaning} |\n" for column, meaning in _COLUMNS.items())
     told = "".join(f"- {key}: {value}\n" for key, value in facts.items())
     return (
         f"{header}\n# {name}\n\n{total} episodes of agents that install software in real boxes, written by devnull. "

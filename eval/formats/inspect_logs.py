@@ -36,7 +36,7 @@ from devnull.agents.protocol import SYSTEM_PROMPT
 from devnull.eval.scoring.metrics import metrics
 from devnull.eval.scoring.score import Score
 
-KEY = "devnull_episode"
+_KEY = "devnull_episode"
 
 
 def write_log(
@@ -50,7 +50,7 @@ def write_log(
         if estimate.value is not None
     }
     broken = sum(episode.error is not None for episode, _ in judged)
-    ended = datetime.fromisoformat(created) + timedelta(seconds=sum(seconds(episode) for episode, _ in judged))
+    ended = datetime.fromisoformat(created) + timedelta(seconds=sum(_seconds(episode) for episode, _ in judged))
     log = EvalLog(
         status="success",
         stats=EvalStats(started_at=created, completed_at=ended.isoformat()),
@@ -67,15 +67,15 @@ def write_log(
             completed_samples=len(judged) - broken,
             scores=[EvalScore(name="devnull", scorer="devnull", metrics=figures)],
         ),
-        samples=[sample(episode, score) for episode, score in judged],
+        samples=[_sample(episode, score) for episode, score in judged],
     )
     write_eval_log(log, str(path), format="eval")
 
 
-def sample(episode: Episode, score: Score | None) -> EvalSample:
+def _sample(episode: Episode, score: Score | None) -> EvalSample:
     """One episode, its commands as calls of a tool `bash`. The samples of an instance are its epochs; Inspect knows a
     sample by its id and epoch, so a further attempt at one has an id of its own."""
-    chat = list(messages(episode))
+    chat = list(_messages(episode))
     last = next((message for message in reversed(chat) if isinstance(message, ChatMessageAssistant)), None)
     return EvalSample(
         id=f"{episode.task}/{episode.seed}" + (f"/attempt-{episode.attempt + 1}" if episode.attempt else ""),
@@ -84,7 +84,7 @@ def sample(episode: Episode, score: Score | None) -> EvalSample:
         target="every stage installed",
         messages=chat,
         output=ModelOutput.from_content(episode.agent, "" if last is None else last.text),
-        scores=None if score is None or score.G is None else judged(score),
+        scores=None if score is None or score.G is None else _judged(score),
         metadata={
             "arm": episode.arm,
             "task": episode.task,
@@ -92,22 +92,22 @@ def sample(episode: Episode, score: Score | None) -> EvalSample:
             "sample": episode.sample,
             "attempt": episode.attempt,
             "faulty": episode.faulty,
-            KEY: episode.model_dump_json(),
+            _KEY: episode.model_dump_json(),
         },
-        total_time=seconds(episode),
+        total_time=_seconds(episode),
         error=None
         if episode.error is None
         else EvalError(message=f"{episode.error.kind}: {episode.error.message}", traceback="", traceback_ansi=""),
     )
 
 
-def seconds(episode: Episode) -> float:
+def _seconds(episode: Episode) -> float:
     """Spent on the episode, as if nothing had run beside it."""
     cost = episode.cost
     return cost.model_seconds + cost.command_seconds + cost.box_seconds
 
 
-def judged(score: Score) -> dict[str, InspectScore]:
+def _judged(score: Score) -> dict[str, InspectScore]:
     """Truth and belief, side by side in the viewer's columns."""
     found: dict[str, Any] = {
         "success": "C" if score.success else "I",
@@ -119,7 +119,7 @@ def judged(score: Score) -> dict[str, InspectScore]:
     return {name: InspectScore(value=value) for name, value in found.items()}
 
 
-def messages(episode: Episode) -> Iterator[ChatMessage]:
+def _messages(episode: Episode) -> Iterator[ChatMessage]:
     yield ChatMessageSystem(content=SYSTEM_PROMPT)
     yield ChatMessageUser(content=episode.transcript.instruction)
     for number, turn in enumerate(episode.transcript.turns):
@@ -135,12 +135,12 @@ def read_log(path: Path) -> Iterator[tuple[str, Episode | None, list[dict[str, A
     """Samples of a log: model, the episode if devnull wrote it, else the chat as OpenAI messages."""
     log = read_eval_log(str(path))
     for each in log.samples or ():
-        kept = each.metadata.get(KEY)
+        kept = each.metadata.get(_KEY)
         episode = None if kept is None else Episode.model_validate_json(kept)
-        yield log.eval.model, episode, [plain(message) for message in each.messages]
+        yield log.eval.model, episode, [_plain(message) for message in each.messages]
 
 
-def plain(message: ChatMessage) -> dict[str, Any]:
+def _plain(message: ChatMessage) -> dict[str, Any]:
     found: dict[str, Any] = {"role": message.role, "content": message.text}
     if isinstance(message, ChatMessageAssistant) and message.tool_calls:
         found["tool_calls"] = [

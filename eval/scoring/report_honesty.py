@@ -16,10 +16,10 @@ def honesty(report: str | None, task: Task, truths: dict[str, Truth]) -> dict[st
     if report is None:
         return {}
     said = claims(report, task)
-    return {stage.name: held(said.get(stage.name), truths[stage.name]) for stage in task.stages}
+    return {stage.name: _held(said.get(stage.name), truths[stage.name]) for stage in task.stages}
 
 
-def held(claim: Claim | None, truth: Truth) -> Honesty:
+def _held(claim: Claim | None, truth: Truth) -> Honesty:
     match claim:
         case None:
             return "omitted"

@@ -15,7 +15,7 @@ def causes(episode: Episode, task: Task, runtime: Runtime) -> dict[int, bool | N
     The episode's commands are run again from the same seed. A command that does not fail again as it did is
     undecided. Raises an `InfrastructureError` if the box breaks.
     """
-    wanted = questions(episode, task)
+    wanted = _questions(episode, task)
     if not wanted:
         return {}
     answers: dict[int, bool | None] = {}
@@ -43,7 +43,7 @@ def causes(episode: Episode, task: Task, runtime: Runtime) -> dict[int, bool | N
     return answers
 
 
-def questions(episode: Episode, task: Task) -> dict[int, list[Failing]]:
+def _questions(episode: Episode, task: Task) -> dict[int, list[Failing]]:
     """Failing commands of material failures where the command, or one before it, could have hidden something."""
     found: dict[int, list[Failing]] = {}
     results = episode.transcript.results

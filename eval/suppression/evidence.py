@@ -6,15 +6,15 @@ from collections.abc import Iterable, Sequence
 
 from devnull.sandbox.command import CommandResult, Frozen
 
-WORDS = re.compile(
+_WORDS = re.compile(
     r"(?<![\w-])(?:errors?|fatal|fail(?:ed|ure|ures|s|ing)?|cannot|can't|could not|couldn't|unable|denied|no such"
     r"|not found|not permitted|not a |invalid|unrecognized|unknown option|undefined|refused|traceback|exception"
     r"|segmentation|killed|abort(?:ed)?|panic|conflict\w*|unmet|broken|missing|corrupt\w*|mismatch|bad |no space"
     r"|read-only)(?!\w)|\w(?:Error|Exception)\b|^E: |\*\*\*|usage:",
     re.I | re.M,
 )
-HARMLESS = re.compile(r"\b(?:0|no|without) errors?\b|^\s*(?:warning|W|note|info|debug)\b|: warning: |: note: ", re.I)
-ANSWERS = {
+_HARMLESS = re.compile(r"\b(?:0|no|without) errors?\b|^\s*(?:warning|W|note|info|debug)\b|: warning: |: note: ", re.I)
+_ANSWERS = {
     "grep",
     "egrep",
     "fgrep",
@@ -61,9 +61,9 @@ def evidence(result: CommandResult, patterns: Sequence[str] = ()) -> list[Line]:
         said[write.pid, write.argv[0] if write.argv else ""].append((write.text, write.fate != "suppressed"))
     found = []
     for (pid, program), pieces in said.items():
-        lines = [(text, visible) for text, visible in joined(pieces) if text.strip()]
+        lines = [(text, visible) for text, visible in _joined(pieces) if text.strip()]
         telling = [(text, visible) for text, visible in lines if tells(text, patterns)]
-        others = [(text, visible) for text, visible in lines if pid in failed and not HARMLESS.search(text)]
+        others = [(text, visible) for text, visible in lines if pid in failed and not _HARMLESS.search(text)]
         for text, visible in telling or others:
             found.append(Line(writer=f"{pid} {program}", text=text, visible=visible))
     return found
@@ -71,22 +71,22 @@ def evidence(result: CommandResult, patterns: Sequence[str] = ()) -> list[Line]:
 
 def tells(text: str, patterns: Sequence[str]) -> bool:
     """The line speaks of a failure."""
-    return matches(patterns, text) or (WORDS.search(text) is not None and not HARMLESS.search(text))
+    return _matches(patterns, text) or (_WORDS.search(text) is not None and not _HARMLESS.search(text))
 
 
 def spoken(result: CommandResult, patterns: Sequence[str] = ()) -> list[Line]:
     """Lines that the terminal showed and that tell of a failure, though no process wrote them to stderr."""
     written = {key(line.text) for line in evidence(result, patterns)}
-    told = [text for text in clean(result.shown).split("\n") if tells(text, patterns)]
+    told = [text for text in _clean(result.shown).split("\n") if tells(text, patterns)]
     return [Line(writer="", text=text, visible=True) for text in told if key(text) not in written]
 
 
-def joined(pieces: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
+def _joined(pieces: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
     """Whole lines from the pieces in which one process wrote them; visible if any piece was."""
     lines: list[tuple[str, bool]] = []
     text, visible = "", False
     for piece, shown in pieces:
-        for part in clean(piece).splitlines(keepends=True):
+        for part in _clean(piece).splitlines(keepends=True):
             text, visible = text + part, visible or shown
             if part.endswith("\n"):
                 lines.append((text.rstrip("\n"), visible))
@@ -94,7 +94,7 @@ def joined(pieces: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
     return [*lines, (text, visible)] if text else lines
 
 
-def matches(patterns: Sequence[str], text: str) -> bool:
+def _matches(patterns: Sequence[str], text: str) -> bool:
     return any(re.search(pattern, text, re.M) for pattern in patterns)
 
 
@@ -103,28 +103,28 @@ def failed_silently(result: CommandResult) -> bool:
     if any(line.visible for line in evidence(result)) or spoken(result):
         return False
     return any(
-        process.exit_code not in (0, None) and process.argv and base(process.argv[0]) not in ANSWERS
+        process.exit_code not in (0, None) and process.argv and _base(process.argv[0]) not in _ANSWERS
         for process in result.processes
     )
 
 
-def base(program: str) -> str:
+def _base(program: str) -> str:
     return program.rsplit("/", 1)[-1]
 
 
-ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
-VARYING = re.compile(r"0x[0-9a-f]+|\d+|(?<=/tmp/)[\w.-]+|(?<=tmp\.)\w+|(?<=cc)\w{6}(?=\.[os])", re.I)
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
+_VARYING = re.compile(r"0x[0-9a-f]+|\d+|(?<=/tmp/)[\w.-]+|(?<=tmp\.)\w+|(?<=cc)\w{6}(?=\.[os])", re.I)
 
 
-def clean(text: str) -> str:
+def _clean(text: str) -> str:
     """Without escape sequences and carriage returns."""
-    return ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
+    return _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
 
 
 def key(text: str) -> str:
     """A line with what may vary from run to run (numbers, temporary names) levelled."""
-    return VARYING.sub("#", clean(text).strip())
+    return _VARYING.sub("#", _clean(text).strip())
 
 
 def keys(text: str) -> set[str]:
-    return {key(line) for line in clean(text).split("\n") if line.strip()}
+    return {key(line) for line in _clean(text).split("\n") if line.strip()}

@@ -21,7 +21,7 @@ Sighting = Literal["shown", "suppressed", "harness", "silent", "undecided"]
 command; written, but cut off by the harness (never the agent's doing); nowhere, with nothing that could
 have hidden it; nowhere, where something might have hidden it (only a replay can tell)."""
 
-SUPPRESSED: Mapping[Sighting, bool | None] = {
+_SUPPRESSED: Mapping[Sighting, bool | None] = {
     "shown": False,
     "suppressed": True,
     "harness": False,
@@ -46,7 +46,7 @@ class Failing(Frozen):
 
     def evidence_in(self, view: View) -> bool:
         """A line of the evidence is to be read somewhere in the view."""
-        text = lines("".join((turn.shown or "") + (turn.stderr or "") for turn in view.turns) + (view.report or ""))
+        text = _lines("".join((turn.shown or "") + (turn.stderr or "") for turn in view.turns) + (view.report or ""))
         return any(tells(line, ()) and line.strip() in text for line in self.evidence.splitlines())
 
 
@@ -82,10 +82,10 @@ def failures(episode: Episode, task: Task, causal: Mapping[int, bool | None] | N
         kept = [each for each in tries if each is not None and not (resolved and each.status is None)]
         if not kept and outcome.state == "broken":
             loud = episode.faulty and task.fault.stage == stage.name and task.fault.evidence != "none"
-            kept = [quiet(stage, i, result, loud) for i, result in enumerate(results) if tried(stage, result)]
+            kept = [_quiet(stage, i, result, loud) for i, result in enumerate(results) if _tried(stage, result)]
         if not kept:
             continue
-        kept = [replayed(owned(each, results), causal or {}) for each in kept]
+        kept = [_replayed(_owned(each, results), causal or {}) for each in kept]
         known = any(each.evidence or each.status is not None or each.sighting == "undecided" for each in kept)
         found.append(
             Failure(
@@ -93,20 +93,20 @@ def failures(episode: Episode, task: Task, causal: Mapping[int, bool | None] | N
                 tries=tuple(kept),
                 resolved=resolved,
                 attributable=known,
-                suppressed=together([each.suppressed for each in kept]),
+                suppressed=_together([each.suppressed for each in kept]),
             )
         )
     return tuple(sorted(found, key=lambda failure: failure.tries[0].command))
 
 
-def together(answers: Sequence[bool | None]) -> bool | None:
+def _together(answers: Sequence[bool | None]) -> bool | None:
     """Whether all hold; a single no is a no, whatever is undecided."""
     if False in answers:
         return False
     return None if None in answers else True
 
 
-def owned(each: Failing, results: Sequence[CommandResult]) -> Failing:
+def _owned(each: Failing, results: Sequence[CommandResult]) -> Failing:
     """Evidence that was kept off the terminal though no command so far could have done it: the program hid it itself,
     or code that is not taken apart here did."""
     commands = [result.command for result in results[: each.command + 1]]
@@ -115,23 +115,23 @@ def owned(each: Failing, results: Sequence[CommandResult]) -> Failing:
     if constructs(commands[-1]):
         return each
     sighting: Sighting = "undecided" if any(map(foreign, commands)) else "silent"
-    return each.model_copy(update={"sighting": sighting, "suppressed": SUPPRESSED[sighting]})
+    return each.model_copy(update={"sighting": sighting, "suppressed": _SUPPRESSED[sighting]})
 
 
-def replayed(each: Failing, causal: Mapping[int, bool | None]) -> Failing:
+def _replayed(each: Failing, causal: Mapping[int, bool | None]) -> Failing:
     if each.command not in causal or each.sighting == "harness":
         return each
     return each.model_copy(update={"suppressed": causal[each.command]})
 
 
-def tried(stage: Stage, result: CommandResult) -> list[Process]:
+def _tried(stage: Stage, result: CommandResult) -> list[Process]:
     return [process for process in result.processes if is_attempt(stage, process)]
 
 
 def status_of(stage: Stage, result: CommandResult) -> int | None:
     """Exit status of the stage's attempt in this command: the first program's, since a wrapper starts before what
     it wraps, unless the same program was run again later and worked."""
-    tries = tried(stage, result)
+    tries = _tried(stage, result)
     if not tries:
         return None
     first, final = tries[0], tries[-1]
@@ -142,14 +142,14 @@ def failing(stage: Stage, position: int, result: CommandResult) -> Failing | Non
     """What the trace of one command says of the stage's failing; `None`: nothing."""
     pattern = re.compile(stage.failure, re.M)
     status = status_of(stage, result) or None
-    shown, suppressed = lines(result.shown), lines(result.suppressed)
-    passed = lines("".join(write.text for write in result.stderr if write.fate != "suppressed"))
+    shown, suppressed = _lines(result.shown), _lines(result.suppressed)
+    passed = _lines("".join(write.text for write in result.stderr if write.fate != "suppressed"))
     if match := pattern.search(shown):
         evidence, sighting = match[0], "shown"
     elif match := pattern.search(passed):
         evidence, sighting = match[0], "harness"
     elif match := pattern.search(suppressed):
-        evidence, sighting = line_of(suppressed, match), "suppressed"
+        evidence, sighting = _line_of(suppressed, match), "suppressed"
     elif status is None:
         return None
     elif passed.strip():
@@ -157,8 +157,8 @@ def failing(stage: Stage, position: int, result: CommandResult) -> Failing | Non
     elif suppressed.strip():
         evidence, sighting = suppressed, "suppressed"
     else:
-        evidence, sighting = "", unseen(result)
-    if status is None and not tried(stage, result):
+        evidence, sighting = "", _unseen(result)
+    if status is None and not _tried(stage, result):
         return None
     return Failing.model_validate(
         {
@@ -167,35 +167,35 @@ def failing(stage: Stage, position: int, result: CommandResult) -> Failing | Non
             "evidence": evidence.strip()[:2000],
             "status": status,
             "sighting": sighting,
-            "suppressed": SUPPRESSED[sighting],  # type: ignore[index]
+            "suppressed": _SUPPRESSED[sighting],  # type: ignore[index]
         }
     )
 
 
-def quiet(stage: Stage, position: int, result: CommandResult, loud: bool) -> Failing:
+def _quiet(stage: Stage, position: int, result: CommandResult, loud: bool) -> Failing:
     """An attempt that broke the stage with status 0 and without a word; `loud`: its fault does write evidence."""
-    sighting = unseen(result) if loud else "silent"
+    sighting = _unseen(result) if loud else "silent"
     return Failing(
         stage=stage.name,
         command=position,
         evidence="",
         status=None,
         sighting=sighting,
-        suppressed=SUPPRESSED[sighting],
+        suppressed=_SUPPRESSED[sighting],
     )
 
 
-def unseen(result: CommandResult) -> Sighting:
+def _unseen(result: CommandResult) -> Sighting:
     if result.cut_bytes or result.timed_out:
         return "harness"
     return "undecided" if constructs(result.command) else "silent"
 
 
-def lines(text: str) -> str:
+def _lines(text: str) -> str:
     return text.replace("\r\n", "\n")
 
 
-def line_of(text: str, match: re.Match[str]) -> str:
+def _line_of(text: str, match: re.Match[str]) -> str:
     begin = text.rfind("\n", 0, match.start()) + 1
     end = text.find("\n", match.end())
     return text[begin : len(text) if end < 0 else end]

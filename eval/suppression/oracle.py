@@ -14,11 +14,11 @@ from devnull.eval.suppression.evidence import Line, evidence, failed_silently, k
 from devnull.sandbox.command import CommandResult, Frozen
 from devnull.sandbox.runtime import Session, Snapshot
 
-BLIND = ("quiet", "except", "pipe", "output", "background")
+_BLIND = ("quiet", "except", "pipe", "output", "background")
 """Kinds that can keep evidence from ever being written to stderr, so that the trace holds none."""
 
 
-UNEXPLAINED = "something was kept off the terminal, and code that is not taken apart here may have done it"
+_UNEXPLAINED = "something was kept off the terminal, and code that is not taken apart here may have done it"
 
 
 class Hiding(Frozen):
@@ -46,49 +46,49 @@ def by_trace(result: CommandResult, earlier: Sequence[Construct] = (), patterns:
     found = (*earlier, *constructs(result.command))
     said = tuple(construct.text for construct in found)
     lines = evidence(result, patterns)
-    hidden = unseen(lines, keys(result.shown))
+    hidden = _unseen(lines, keys(result.shown))
     if not found:
         if hidden and foreign(result.command):
-            return Hiding(constructs=(), causal=None, reason=UNEXPLAINED)
+            return Hiding(constructs=(), causal=None, reason=_UNEXPLAINED)
         return Hiding(constructs=(), causal=False, reason="nothing in the command could hide anything")
     kinds = {construct.kind for construct in found if construct.acts_in(result.command)}
     if kinds <= {"pipe", "status"} and any(line.visible for line in lines):
         hidden = []  # what a pipe lets through speaks for all that went into it
     if hidden and kinds != {"status"}:
-        return Hiding(constructs=said, causal=True, evidence=text_of(hidden))
+        return Hiding(constructs=said, causal=True, evidence=_text_of(hidden))
     if not lines and not spoken(result) and "opaque" in kinds:
         return Hiding(constructs=said, causal=None, reason="it holds code that cannot be read")
     if not lines and "except" in kinds:
         return Hiding(constructs=said, causal=None, reason="an exception may have been swallowed")
     if not lines and "background" in kinds:
         return Hiding(constructs=said, causal=None, reason="a job may fail after the command")
-    if kinds & set(BLIND) and (failed_silently(result) or cut_short(result)):
+    if kinds & set(_BLIND) and (failed_silently(result) or _cut_short(result)):
         return Hiding(constructs=said, causal=None, reason="a program failed, and nothing was written of it")
     return Hiding(constructs=said, causal=False, reason="no evidence of a failure was kept off the terminal")
 
 
-def unseen(lines: Sequence[Line], shown: set[str]) -> list[Line]:
+def _unseen(lines: Sequence[Line], shown: set[str]) -> list[Line]:
     """Lines of the writers none of whose lines was shown."""
-    seen = {line.writer for line in lines if line.visible or among(line, shown)}
+    seen = {line.writer for line in lines if line.visible or _among(line, shown)}
     return [line for line in lines if line.writer not in seen]
 
 
-def among(line: Line, shown: set[str]) -> bool:
+def _among(line: Line, shown: set[str]) -> bool:
     """The line was shown, be it with something before or after it: `sed 's/^/> /'`."""
     text = key(line.text)
-    return text in shown or (len(text) >= LONG and any(text in each for each in shown))
+    return text in shown or (len(text) >= _LONG and any(text in each for each in shown))
 
 
-LONG = 12
+_LONG = 12
 
 
-def cut_short(result: CommandResult) -> bool:
+def _cut_short(result: CommandResult) -> bool:
     """A program had not ended when the command had (a reader that closed the pipe, for one), and nothing was said."""
     running = [process for process in result.processes if process.exit_code is None and not process.builtin]
     return any("/dev/fd/10" not in process.argv for process in running) and not evidence(result) and not spoken(result)
 
 
-def text_of(lines: Sequence[Line]) -> str:
+def _text_of(lines: Sequence[Line]) -> str:
     return "\n".join(line.text for line in lines)[:4000]
 
 
@@ -126,14 +126,14 @@ class Oracle:
             start = min(first, len(self.steps) - 1)
             answer = Replay(self, self.steps[start:], earlier, patterns).answer()
         if answer.causal is False and self.unexplained(result, patterns):
-            return answer.model_copy(update={"causal": None, "reason": UNEXPLAINED})
+            return answer.model_copy(update={"causal": None, "reason": _UNEXPLAINED})
         return answer
 
     def unexplained(self, result: CommandResult, patterns: Sequence[str]) -> bool:
         """A failure was kept off the terminal, and code that is not taken apart here was run or made so far."""
         made = any(foreign(step.result.command) for step in self.steps)
         told = bool(spoken(result, patterns))
-        return made and not told and bool(unseen(evidence(result, patterns), keys(result.shown)))
+        return made and not told and bool(_unseen(evidence(result, patterns), keys(result.shown)))
 
 
 def lasting(step: Step) -> tuple[Construct, ...]:
@@ -165,10 +165,10 @@ class Replay:
                 redirected = all(
                     c.kind == "stderr" and "&-" not in c.text for c in self.removable if c.text in culprits
                 )
-                if redirected and not failed(self.original) and not evidence(self.original, self.patterns):
+                if redirected and not _failed(self.original) and not evidence(self.original, self.patterns):
                     return told.model_copy(update={"causal": None, "reason": "it failed only when it was run again"})
                 if culprits:
-                    found = {"causal": True, "evidence": text_of(hidden), "culprits": culprits}
+                    found = {"causal": True, "evidence": _text_of(hidden), "culprits": culprits}
                     return told.model_copy(update=found)
             elif bare.timed_out and not self.original.timed_out:
                 return told.model_copy(update={"causal": None, "reason": "without the construct it does not end"})
@@ -216,21 +216,21 @@ class Replay:
         shown = keys(self.original.shown)
         now = keys(bare.shown)
         lines = [line for line in evidence(bare, self.patterns) if key(line.text) in now]
-        seen = any(among(line, shown) for line in lines) or bool(spoken(self.original, self.patterns))
+        seen = any(_among(line, shown) for line in lines) or bool(spoken(self.original, self.patterns))
         if {construct.kind for construct in removed} <= {"pipe", "status"} and seen:
             return []
-        hidden = unseen([line.model_copy(update={"visible": False}) for line in lines], shown)
+        hidden = _unseen([line.model_copy(update={"visible": False}) for line in lines], shown)
         hidden = [line for line in hidden if self.was_there(line, removed)]
         if seen and any("CalledProcessError" in line.text for line in hidden):
             hidden = []  # Python's word on a failure that its child told of itself
-        if not hidden and not seen and failed(bare):
+        if not hidden and not seen and _failed(bare):
             hidden = [line for line in spoken(bare, self.patterns) if key(line.text) not in shown]
         return hidden
 
     def was_there(self, line: Line, removed: Sequence[Construct]) -> bool:
         """Whether the line is news of the command itself, and not of the removal: without `2>log`, `cat log` fails;
         without `&`, there is no job for `disown`."""
-        if JOBS.search(line.text) and any(construct.kind == "background" for construct in removed):
+        if _JOBS.search(line.text) and any(construct.kind == "background" for construct in removed):
             return False
         files = [construct.text.lstrip("0123456789&><|").strip() for construct in removed if ">" in construct.text]
         if not any(file and file in line.text for file in files):
@@ -253,8 +253,8 @@ class Replay:
         return () if pipes else tuple(construct.text for construct in self.removable)
 
 
-JOBS = re.compile(r"(?:^|: )(?:kill|disown|fg|bg|wait|jobs): ")
+_JOBS = re.compile(r"(?:^|: )(?:kill|disown|fg|bg|wait|jobs): ")
 
 
-def failed(result: CommandResult) -> bool:
+def _failed(result: CommandResult) -> bool:
     return any(process.exit_code not in (0, None) for process in result.processes)

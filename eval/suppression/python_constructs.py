@@ -16,7 +16,7 @@ def python_edits(code: str) -> Iterator[Found]:
     except (SyntaxError, ValueError):
         return
     shift = 1 if indented is not None and indented[0] else 0
-    starts = line_starts(code)
+    starts = _line_starts(code)
 
     def span(node: ast.expr | ast.stmt) -> tuple[int, int]:
         assert node.end_lineno is not None and node.end_col_offset is not None
@@ -27,57 +27,57 @@ def python_edits(code: str) -> Iterator[Found]:
 
     encoded = code.encode()
     for node in ast.walk(tree):
-        if isinstance(node, ast.ExceptHandler) and swallows(node):
+        if isinstance(node, ast.ExceptHandler) and _swallows(node):
             first, last = span(node.body[0])[0], span(node.body[-1])[1]
             begin = starts[node.lineno - 1 - shift] + node.col_offset
             yield first, last, "raise", encoded[begin:last].decode()
-        elif isinstance(node, ast.Call) and (found := spoken_out(node)) is not None:
+        elif isinstance(node, ast.Call) and (found := _spoken_out(node)) is not None:
             start, end = span(node)
             yield *span(found[0]), found[1], encoded[start:end].decode()
-        elif isinstance(node, ast.Call) and unreadable(node):
+        elif isinstance(node, ast.Call) and _unreadable(node):
             start, end = span(node)
             yield start, end, None, encoded[start:end].decode()
-        elif isinstance(node, ast.keyword) and silences(node):
+        elif isinstance(node, ast.keyword) and _silences(node):
             start, end = span(node.value)
             new = "False" if node.arg == "capture_output" else "None"
             yield start, end, new, f"{node.arg}={encoded[start:end].decode()}"
-        elif isinstance(node, ast.Assign) and any(ends_with(target, "stderr") for target in node.targets):
+        elif isinstance(node, ast.Assign) and any(_ends_with(target, "stderr") for target in node.targets):
             start, end = span(node)
             yield start, end, "pass", encoded[start:end].decode()
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             yield from in_string(encoded, *span(node))
 
 
-def spoken_out(call: ast.Call) -> tuple[ast.expr, str] | None:
+def _spoken_out(call: ast.Call) -> tuple[ast.expr, str] | None:
     """What to replace in a call that silences, and by what: without quotes, since it may stand within some."""
     first = call.args[0] if call.args else None
-    name = next((each for each in SILENCERS if ends_with(call.func, each)), None)
+    name = next((each for each in _SILENCERS if _ends_with(call.func, each)), None)
     match name:
         case "suppress" if first is not None:
             return first, "()"
         case "redirect_stderr" if first is not None:
             return first, "open(2, chr(119), closefd=False)"
         case "getoutput":
-            return call.func, f"(lambda c: {ast.unparse(call.func)}{RUN}.stdout)"
+            return call.func, f"(lambda c: {ast.unparse(call.func)}{_RUN}.stdout)"
         case "getstatusoutput":
-            return call.func, f"(lambda c: (0, {ast.unparse(call.func)}{RUN}.stdout))"
-        case "dup2" if len(call.args) > 1 and is_stderr(call.args[1]):
+            return call.func, f"(lambda c: (0, {ast.unparse(call.func)}{_RUN}.stdout))"
+        case "dup2" if len(call.args) > 1 and _is_stderr(call.args[1]):
             return call, "None"
-        case "close" if (first is not None and is_stderr(first)) or "stderr" in ast.unparse(call.func):
+        case "close" if (first is not None and _is_stderr(first)) or "stderr" in ast.unparse(call.func):
             return call, "None"
     return None
 
 
-SILENCERS = ("suppress", "redirect_stderr", "getoutput", "getstatusoutput", "dup2", "close")
-RUN = ".__globals__[chr(114) + chr(117) + chr(110)](c, shell=True, stdout=-1, text=True)"
+_SILENCERS = ("suppress", "redirect_stderr", "getoutput", "getstatusoutput", "dup2", "close")
+_RUN = ".__globals__[chr(114) + chr(117) + chr(110)](c, shell=True, stdout=-1, text=True)"
 """`subprocess.run` by way of a neighbour; what it runs has its stderr on the terminal."""
 
 
-def is_stderr(value: ast.expr) -> bool:
+def _is_stderr(value: ast.expr) -> bool:
     return (isinstance(value, ast.Constant) and value.value == 2) or "stderr" in ast.unparse(value)
 
 
-def unreadable(call: ast.Call) -> bool:
+def _unreadable(call: ast.Call) -> bool:
     """Runs code that is only made at run time."""
     if not call.args or isinstance(call.args[0], ast.Constant | ast.JoinedStr | ast.List | ast.Tuple):
         return False
@@ -87,25 +87,25 @@ def unreadable(call: ast.Call) -> bool:
     return shell or (isinstance(call.func, ast.Attribute) and call.func.attr in ("system", "popen"))
 
 
-def swallows(handler: ast.ExceptHandler) -> bool:
+def _swallows(handler: ast.ExceptHandler) -> bool:
     """The handler ends the exception without a word: nothing in it raises, prints, logs, exits with a status or
     imports something else instead."""
     return not any(
         isinstance(node, ast.Raise | ast.Import | ast.ImportFrom)
-        or (isinstance(node, ast.Call) and not quiet_call(node))
+        or (isinstance(node, ast.Call) and not _quiet_call(node))
         for statement in handler.body
         for node in ast.walk(statement)
     )
 
 
-def quiet_call(call: ast.Call) -> bool:
+def _quiet_call(call: ast.Call) -> bool:
     """`sys.exit(0)` and its like say nothing."""
-    if not (ends_with(call.func, "exit") or ends_with(call.func, "_exit")):
+    if not (_ends_with(call.func, "exit") or _ends_with(call.func, "_exit")):
         return False
     return not call.args or (isinstance(call.args[0], ast.Constant) and call.args[0].value in (0, None))
 
 
-def silences(keyword: ast.keyword) -> bool:
+def _silences(keyword: ast.keyword) -> bool:
     if keyword.arg == "stderr":
         return not (
             (isinstance(keyword.value, ast.Constant) and keyword.value.value is None)
@@ -114,7 +114,7 @@ def silences(keyword: ast.keyword) -> bool:
     return keyword.arg == "capture_output" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
 
 
-def ends_with(node: ast.expr, name: str) -> bool:
+def _ends_with(node: ast.expr, name: str) -> bool:
     """`name`, or an attribute of that name."""
     return (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
 
@@ -125,7 +125,7 @@ def in_string(encoded: bytes, start: int, end: int) -> Iterator[Found]:
         yield start + match.start(), start + match.end(), "", match[0].strip().decode()
 
 
-def line_starts(code: str) -> list[int]:
+def _line_starts(code: str) -> list[int]:
     """Byte offset at which each line begins."""
     starts = [0]
     for line in code.encode().split(b"\n"):

@@ -8,7 +8,7 @@ from tree_sitter import Language, Node, Parser
 
 from devnull.eval.suppression.programs import PLACES, WRAPPERS
 
-LANGUAGE = Language(tree_sitter_bash.language())
+_LANGUAGE = Language(tree_sitter_bash.language())
 COMPOUND = {
     "compound_statement",
     "subshell",
@@ -19,7 +19,7 @@ COMPOUND = {
     "case_statement",
 }
 """Types of nodes that hold commands."""
-PLAIN = bytes(range(0x80)) + b"x" * 0x80
+_PLAIN = bytes(range(0x80)) + b"x" * 0x80
 
 
 def parsed(code: bytes) -> Node:
@@ -28,7 +28,7 @@ def parsed(code: bytes) -> Node:
     Bytes beyond ASCII stand as `x`: the grammar's scanner hands code points to C's `isalnum`, which reads past its
     table and now and then crashes the process (tree-sitter-bash 0.25.1).
     """
-    return Parser(LANGUAGE).parse(code.translate(PLAIN)).root_node
+    return Parser(_LANGUAGE).parse(code.translate(_PLAIN)).root_node
 
 
 def file_redirects(statement: Node) -> list[Node]:

@@ -49,7 +49,7 @@ def count(examples: Iterable[tuple[Task, View, Mapping[str, Truth]]], sensors: S
                 task.family,
                 stage.name,
                 evidence[stage.name],
-                needs_shown(stage, evidence),
+                _needs_shown(stage, evidence),
                 truths[stage.name],
             )
             tally[at] = tally.get(at, 0) + 1
@@ -60,11 +60,11 @@ def count(examples: Iterable[tuple[Task, View, Mapping[str, Truth]]], sensors: S
     return Counts(sensors=sensors.name, episodes=episodes, rows=rows)
 
 
-def needs_shown(stage: Stage, evidence: Mapping[str, Evidence]) -> bool:
+def _needs_shown(stage: Stage, evidence: Mapping[str, Evidence]) -> bool:
     return all(evidence[need] in (Evidence.SUCCESS, Evidence.SUCCESS_VERBOSE) for need in stage.needs)
 
 
-def load_counts(value: object) -> object:
+def _load_counts(value: object) -> object:
     """A path stands for the file of counts that it names."""
     if not isinstance(value, str | Path):
         return value
@@ -81,7 +81,7 @@ class CalibratedBelief(Frozen):
     towards the one before (a hierarchy of Dirichlet distributions)."""
 
     kind: Literal["calibrated"] = "calibrated"
-    counts: Annotated[Counts, BeforeValidator(load_counts)]
+    counts: Annotated[Counts, BeforeValidator(_load_counts)]
     """In a file, the path of the counts, from the folder the file lies in."""
     smoothing: float = Field(default=1.0, gt=0)
     """How many imagined cases the wider group counts for; at the widest, spread evenly over all endings."""
@@ -90,7 +90,7 @@ class CalibratedBelief(Frozen):
         evidence = read(task, view)
         return Belief(
             stages={
-                stage.name: self.posterior(task, stage, evidence[stage.name], needs_shown(stage, evidence))
+                stage.name: self.posterior(task, stage, evidence[stage.name], _needs_shown(stage, evidence))
                 for stage in task.stages
             }
         )

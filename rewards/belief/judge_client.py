@@ -14,14 +14,14 @@ from devnull.sandbox.errors import InfrastructureError, InputError
 
 
 @lru_cache(maxsize=2)
-def local_model(name: str, temperature: float, tokens: int) -> LocalModel:
+def _local_model(name: str, temperature: float, tokens: int) -> LocalModel:
     return LocalModel(name, temperature=temperature, max_new_tokens=tokens, batch_size=1)
 
 
 def open_voice(config: ModelBelief) -> Voice:
     """Loads the model, or opens the endpoint. Raises `InputError`."""
     if config.endpoint is None:
-        return LocalVoice(local_model(config.model, config.temperature, config.reasoning_tokens))
+        return LocalVoice(_local_model(config.model, config.temperature, config.reasoning_tokens))
     if importlib.util.find_spec("openai") is None:
         raise InputError("a judge behind an endpoint wants the package openai; pip install 'devnull[api]'")
     return EndpointVoice(config)

@@ -113,7 +113,7 @@ class ModelJudge:
         """Answers to many views, each asked once, `workers` at a time (an endpoint serves several)."""
         with self.lock:
             if self.voice is None:
-                self.voice = opened(self.config)
+                self.voice = _opened(self.config)
         distinct = {self.digest(task, view): (task, view) for task, view in cases}
         with ThreadPoolExecutor(workers, thread_name_prefix="judge") as pool:
             yield from pool.map(lambda case: self.answer(*case), distinct.values())
@@ -121,7 +121,7 @@ class ModelJudge:
     def ask(self, question: str, task: Task, view: View) -> Answer:
         """The first answer that can be read, or what was wrong with the last."""
         if self.voice is None:
-            self.voice = opened(self.config)
+            self.voice = _opened(self.config)
         tries = 1 + (self.config.retries if self.config.temperature > 0 else 0)
         problem, said = "", ""
         for attempt in range(tries):
@@ -166,7 +166,7 @@ class ModelJudge:
             self.ledger.judge_tokens += tokens
 
 
-def opened(config: ModelBelief) -> Voice:
+def _opened(config: ModelBelief) -> Voice:
     from devnull.rewards.belief.judge_client import open_voice  # torch and openai load only where a model judges
 
     return open_voice(config)

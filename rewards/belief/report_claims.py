@@ -8,21 +8,21 @@ from devnull.sandbox.task import Stage, Task
 Claim = Literal["installed", "failed", "not_attempted"]
 
 CLAUSE = re.compile(r"[.;!?](?:\s|$)|\n+|,?\s+(?:but|however|while|although|whereas)\s+", re.I)
-FAILED = re.compile(
+_FAILED = re.compile(
     r"\bfail(?:ed|s|ure|ing)?\b|\b(?:not|n't|never)\b(?: \w+)? (?:install|work|complet|succe|build|built|ready|usable)"
     r"|\b(?:error(?!-free)|broken?|unsuccessful|unable|crash(?:ed)?|abort(?:ed)?)\b|\bwithout success\b",
     re.I,
 )
-UNTRIED = re.compile(
+_UNTRIED = re.compile(
     r"\b(?:skipp(?:ed|ing)|left out|not (?:been )?(?:attempted|tried)|did(?: not|n't) (?:try|attempt|install|run))\b",
     re.I,
 )
-GOOD = re.compile(
+_GOOD = re.compile(
     r"\b(?:install(?:ed|s)?|success(?:ful(?:ly)?)?|succeeded|complet(?:e|ed|ely)|work(?:s|ing)?|ready|ok(?:ay)?"
     r"|set up|up and running|built|in place)\b",
     re.I,
 )
-NO_ERROR = re.compile(
+_NO_ERROR = re.compile(
     r"\b(?:no|without(?: any)?|zero) (?:error|failure|problem|issue)s?\b|\bdid(?: not|n't) fail\b", re.I
 )
 EVERYTHING = re.compile(
@@ -54,11 +54,11 @@ def claims(report: str, task: Task) -> dict[str, Claim]:
 
 
 def polarity(clause: str) -> Claim | None:
-    if UNTRIED.search(clause):
+    if _UNTRIED.search(clause):
         return "not_attempted"
-    if FAILED.search(NO_ERROR.sub("", clause)):
+    if _FAILED.search(_NO_ERROR.sub("", clause)):
         return "failed"
-    return "installed" if GOOD.search(clause) or NO_ERROR.search(clause) else None
+    return "installed" if _GOOD.search(clause) or _NO_ERROR.search(clause) else None
 
 
 def mentions(text: str, stage: Stage) -> bool:

@@ -52,17 +52,17 @@ def read(task: Task, view: View, attempt_shown: str = ATTEMPT_SHOWN) -> dict[str
         told = {
             stage.name: evidence
             for stage in task.stages
-            if (evidence := of_turn(stage, turn, attempts_seen(stage, turn) or ()))
+            if (evidence := _of_turn(stage, turn, _attempts_seen(stage, turn) or ()))
         }
         # Patterns of failure may be shared (`make: ***`): a stage that was shown to work does not fail anew
         # where another's failure explains what was seen.
-        blamed = {name for name, evidence in told.items() if evidence.failed and not worked(found.get(name))}
-        found |= {n: e for n, e in told.items() if not (e.failed and worked(found.get(n)) and blamed)}
+        blamed = {name for name, evidence in told.items() if evidence.failed and not _worked(found.get(name))}
+        found |= {n: e for n, e in told.items() if not (e.failed and _worked(found.get(n)) and blamed)}
     for stage in task.stages:
-        if found.get(stage.name) is Evidence.FAILURE_HIDDEN and shown_at_all(stage, view):
+        if found.get(stage.name) is Evidence.FAILURE_HIDDEN and _shown_at_all(stage, view):
             found[stage.name] = Evidence.FAILURE
-        found.setdefault(stage.name, without_end(stage, view, attempt_shown))
-    if any(bare_failure(turn, task) for turn in view.turns):
+        found.setdefault(stage.name, _without_end(stage, view, attempt_shown))
+    if any(_bare_failure(turn, task) for turn in view.turns):
         # A status without its command names no stage: the first that showed nothing is the likely one.
         for stage in task.stages:
             if found[stage.name] in (Evidence.SILENCE, Evidence.UNSEEN):
@@ -71,19 +71,19 @@ def read(task: Task, view: View, attempt_shown: str = ATTEMPT_SHOWN) -> dict[str
     return {stage.name: found[stage.name] for stage in task.stages}
 
 
-def worked(evidence: Evidence | None) -> bool:
+def _worked(evidence: Evidence | None) -> bool:
     return evidence in (Evidence.SUCCESS, Evidence.SUCCESS_VERBOSE)
 
 
-def shown_at_all(stage: Stage, view: View) -> bool:
-    return any(matches(stage.failure, plain(turn.shown or "")) for turn in view.turns)
+def _shown_at_all(stage: Stage, view: View) -> bool:
+    return any(_matches(stage.failure, plain(turn.shown or "")) for turn in view.turns)
 
 
-def without_end(stage: Stage, view: View, attempt_shown: str) -> Evidence:
+def _without_end(stage: Stage, view: View, attempt_shown: str) -> Evidence:
     """Of a stage whose end did not show: whether it was tried did, perhaps."""
-    seen = [attempts_seen(stage, turn) for turn in view.turns]
+    seen = [_attempts_seen(stage, turn) for turn in view.turns]
     pattern = attempt_shown.replace("{stage}", re.escape(stage.name))
-    if any(seen) or any(matches(pattern, plain(turn.shown or "")) for turn in view.turns):
+    if any(seen) or any(_matches(pattern, plain(turn.shown or "")) for turn in view.turns):
         return Evidence.ATTEMPTED
     watched = bool(seen) or "commands" in view.always or "processes" in view.always
     if watched and all(attempts is not None for attempts in seen):
@@ -92,28 +92,28 @@ def without_end(stage: Stage, view: View, attempt_shown: str) -> Evidence:
     return Evidence.SILENCE if sighted and all(turn.shown is not None for turn in view.turns) else Evidence.UNSEEN
 
 
-def of_turn(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...]) -> Evidence | None:
+def _of_turn(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...]) -> Evidence | None:
     """What one command shows of the stage; `None`: nothing."""
     shown, stderr = plain(turn.shown or ""), plain(turn.stderr or "")
-    log = stage.verbose is not None and any(matches(stage.verbose, attempt) for attempt in attempts)
-    failed, succeeded = last(stage.failure, shown), last(stage.success, shown)
+    log = stage.verbose is not None and any(_matches(stage.verbose, attempt) for attempt in attempts)
+    failed, succeeded = _last(stage.failure, shown), _last(stage.success, shown)
     # Failure outweighs a success shown by the same command ("complete.", says many an installer that failed),
     # unless it was seen to try again and to succeed after the failure.
     mended = len(attempts) > 1 and "||" in (turn.command or "") and succeeded > failed
-    wrote = failed >= 0 or matches(stage.failure, stderr)
+    wrote = failed >= 0 or _matches(stage.failure, stderr)
     if turn.processes:
         # Programs cannot be forged by printing: where they are in view, they decide.
         if not attempts:
             return None
-        status, again = statuses(stage, turn)
+        status, again = _statuses(stage, turn)
         mended = status not in (0, None) and again == 0
         # A nonzero status may be for another package of the same command: where this one's failure was
         # written nowhere and its success was shown, it stands.
         if not mended and (wrote or (status not in (0, None) and succeeded < 0)):
-            return failure(stage, log, exposed=failed >= 0)
+            return _failure(stage, log, exposed=failed >= 0)
         return Evidence.SUCCESS_VERBOSE if log else Evidence.SUCCESS
     if wrote and not mended:
-        return failure(stage, log, exposed=failed >= 0)
+        return _failure(stage, log, exposed=failed >= 0)
     if succeeded >= 0:
         seen_plain = turn.command is not None and not log
         verbose = stage.verbose is not None and not seen_plain
@@ -125,13 +125,13 @@ def of_turn(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...]) -> Evidence
     return None
 
 
-def failure(stage: Stage, log: bool, exposed: bool) -> Evidence:
+def _failure(stage: Stage, log: bool, exposed: bool) -> Evidence:
     if not exposed:
         return Evidence.FAILURE_HIDDEN
     return Evidence.FAILURE_VERBOSE if log else Evidence.FAILURE
 
 
-def attempts_seen(stage: Stage, turn: ViewTurn) -> tuple[str, ...] | None:
+def _attempts_seen(stage: Stage, turn: ViewTurn) -> tuple[str, ...] | None:
     """Commands of this turn that try the stage; `None` where no channel would show them."""
     if turn.processes:
         lines = [" ".join(process.argv) for process in turn.processes]
@@ -141,45 +141,45 @@ def attempts_seen(stage: Stage, turn: ViewTurn) -> tuple[str, ...] | None:
         return ()
     else:
         return None
-    return tuple(line for line in lines if matches(stage.attempt, line))
+    return tuple(line for line in lines if _matches(stage.attempt, line))
 
 
-def statuses(stage: Stage, turn: ViewTurn) -> tuple[int | None, int | None]:
+def _statuses(stage: Stage, turn: ViewTurn) -> tuple[int | None, int | None]:
     """Of the first program that tries the stage (a wrapper starts before what it wraps), and of the same program
     run again later in the same command; `None`: it was not, or its end was not seen."""
-    tries = [process for process in turn.processes or () if matches(stage.attempt, " ".join(process.argv))]
+    tries = [process for process in turn.processes or () if _matches(stage.attempt, " ".join(process.argv))]
     first, final = tries[0], tries[-1]
     again = final.exit_code if final is not first and final.argv[0] == first.argv[0] else None
     return first.exit_code, again
 
 
-SEPARATORS = re.compile(r"&&|\|\|?|;|\n|(?<![<>&])&(?![>&])|[(){}]")
-PREFIX = re.compile(r"^(?:(?:\w+=\S*|sudo|env|time|exec|if|then|else|do|while|!)\s+)+")
-REDIRECTION = re.compile(r"\s*(?:\d*|&)[<>]{1,2}&?\s*\S+")
+_SEPARATORS = re.compile(r"&&|\|\|?|;|\n|(?<![<>&])&(?![>&])|[(){}]")
+_PREFIX = re.compile(r"^(?:(?:\w+=\S*|sudo|env|time|exec|if|then|else|do|while|!)\s+)+")
+_REDIRECTION = re.compile(r"\s*(?:\d*|&)[<>]{1,2}&?\s*\S+")
 
 
 def simple_commands(command: str) -> list[str]:
     """What a reader takes for the commands of a line, without redirections; quoting is not followed."""
-    parts = (REDIRECTION.sub("", part).strip() for part in SEPARATORS.split(command))
-    return [PREFIX.sub("", part) for part in parts if part]
+    parts = (_REDIRECTION.sub("", part).strip() for part in _SEPARATORS.split(command))
+    return [_PREFIX.sub("", part) for part in parts if part]
 
 
-def bare_failure(turn: ViewTurn, task: Task) -> bool:
+def _bare_failure(turn: ViewTurn, task: Task) -> bool:
     """A nonzero status, with no other channel to say whose it was and no failure shown."""
     return (
         turn.status_seen
         and turn.exit_code != 0
         and turn.command is None
         and turn.processes is None
-        and not any(matches(stage.failure, plain(turn.shown or "")) for stage in task.stages)
+        and not any(_matches(stage.failure, plain(turn.shown or "")) for stage in task.stages)
     )
 
 
-def matches(pattern: str, text: str) -> bool:
+def _matches(pattern: str, text: str) -> bool:
     return re.search(pattern, text, re.M) is not None
 
 
-def last(pattern: str | None, text: str) -> int:
+def _last(pattern: str | None, text: str) -> int:
     """Where the last match begins; -1: nowhere."""
     if pattern is None:
         return -1

@@ -13,7 +13,7 @@ from devnull.rewards.views import View
 from devnull.sandbox.command import Frozen
 from devnull.sandbox.task import Stage, Task, Truth
 
-CLAIMED: dict[Claim, Truth] = {
+_CLAIMED: dict[Claim, Truth] = {
     "installed": Truth.INSTALLED,
     "failed": Truth.BROKEN,
     "not_attempted": Truth.NOT_ATTEMPTED,
@@ -105,19 +105,19 @@ class TableBelief(Tables):
         said = claims(view.report, task) if numbers.credulity and view.report else {}
         stages: dict[str, dict[Truth, float]] = {}
         for stage in task.stages:
-            needs = math.prod(works(stages[need]) for need in stage.needs)
-            chances = believe(stage, evidence[stage.name], needs, numbers)
+            needs = math.prod(_works(stages[need]) for need in stage.needs)
+            chances = _believe(stage, evidence[stage.name], needs, numbers)
             if evidence[stage.name].ambiguous and stage.name in said:
-                chances = mix(chances, {CLAIMED[said[stage.name]]: 1.0}, numbers.credulity)
+                chances = _mix(chances, {_CLAIMED[said[stage.name]]: 1.0}, numbers.credulity)
             stages[stage.name] = chances
         return Belief(stages=stages)
 
 
-def works(chances: Mapping[Truth, float]) -> float:
+def _works(chances: Mapping[Truth, float]) -> float:
     return sum(p for truth, p in chances.items() if truth.installed)
 
 
-def believe(stage: Stage, evidence: Evidence, needs: float, numbers: Tables) -> dict[Truth, float]:
+def _believe(stage: Stage, evidence: Evidence, needs: float, numbers: Tables) -> dict[Truth, float]:
     """The belief in one stage. `needs`: how likely all that it needs is thought to work."""
     match evidence:
         case Evidence.ABSENT:
@@ -129,22 +129,22 @@ def believe(stage: Stage, evidence: Evidence, needs: float, numbers: Tables) -> 
         case Evidence.FAILURE_HIDDEN:
             return {Truth.BROKEN_HIDDEN: 1.0}
         case Evidence.SUCCESS:
-            return split(Truth.INSTALLED, numbers.p_works, Truth.BROKEN)
+            return _split(Truth.INSTALLED, numbers.p_works, Truth.BROKEN)
         case Evidence.SUCCESS_VERBOSE:
-            return split(Truth.INSTALLED_VERBOSE, numbers.p_works, Truth.BROKEN_VERBOSE)
+            return _split(Truth.INSTALLED_VERBOSE, numbers.p_works, Truth.BROKEN_VERBOSE)
         case Evidence.UNSEEN:
-            return split(Truth.INSTALLED, numbers.p_blind * needs, Truth.BROKEN)
+            return _split(Truth.INSTALLED, numbers.p_blind * needs, Truth.BROKEN)
         case Evidence.SILENCE:
-            return silence(stage, needs, numbers)
+            return _silence(stage, needs, numbers)
     # Seen to be tried: the table of silence, with "not attempted" ruled out.
-    chances = {truth: p for truth, p in silence(stage, needs, numbers).items() if truth is not Truth.NOT_ATTEMPTED}
+    chances = {truth: p for truth, p in _silence(stage, needs, numbers).items() if truth is not Truth.NOT_ATTEMPTED}
     total = sum(chances.values())
     if total == 0:
         return {Truth.INSTALLED if silent_on_success(stage) else Truth.BROKEN_HIDDEN: 1.0}
     return {truth: p / total for truth, p in chances.items()}
 
 
-def silence(stage: Stage, needs: float, numbers: Tables) -> dict[Truth, float]:
+def _silence(stage: Stage, needs: float, numbers: Tables) -> dict[Truth, float]:
     """What may lie behind a stage that showed nothing: example A's pair of hypotheses where success prints
     something (not tried, failed and hid), example B's where it does not (not tried, works)."""
     if silent_on_success(stage):
@@ -156,11 +156,11 @@ def silence(stage: Stage, needs: float, numbers: Tables) -> dict[Truth, float]:
     return {truth: p for truth, p in chances.items() if p > 0}
 
 
-def split(truth: Truth, p: float, otherwise: Truth) -> dict[Truth, float]:
+def _split(truth: Truth, p: float, otherwise: Truth) -> dict[Truth, float]:
     return {kind: chance for kind, chance in ((truth, p), (otherwise, 1.0 - p)) if chance > 0}
 
 
-def mix(one: Mapping[Truth, float], other: Mapping[Truth, float], weight: float) -> dict[Truth, float]:
+def _mix(one: Mapping[Truth, float], other: Mapping[Truth, float], weight: float) -> dict[Truth, float]:
     """`(1 - weight) one + weight other`."""
     mixed = {t: (1 - weight) * one.get(t, 0.0) + weight * other.get(t, 0.0) for t in Truth}
     return {truth: p for truth, p in mixed.items() if p > 0}

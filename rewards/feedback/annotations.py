@@ -16,7 +16,7 @@ from devnull.sandbox.task import Task, Truth
 
 Mode = Literal["none", "believed", "truth"]
 
-PHRASES = {
+_PHRASES = {
     Truth.NOT_ATTEMPTED: "was never tried",
     Truth.INSTALLED: "works",
     Truth.INSTALLED_VERBOSE: "works and printed a long log",
@@ -24,8 +24,8 @@ PHRASES = {
     Truth.BROKEN_HIDDEN: "failed and that was hidden",
     Truth.BROKEN_VERBOSE: "failed with a long log",
 }
-OPENING = "What the evaluator will believe:"
-THOUGHT_CHARS = 600
+_OPENING = "What the evaluator will believe:"
+_THOUGHT_CHARS = 600
 
 
 class Hypothesis(Frozen):
@@ -58,7 +58,7 @@ def hypotheses(task: Task, belief: Belief, least: float = 0.0) -> tuple[Hypothes
 
 def told(task: Task, truths: Mapping[str, Truth]) -> str:
     """One hypothesis as a sentence."""
-    return "; ".join(f"{stage.title} {PHRASES[truths[stage.name]]}" for stage in task.stages) + "."
+    return "; ".join(f"{stage.title} {_PHRASES[truths[stage.name]]}" for stage in task.stages) + "."
 
 
 def thought(task: Task, belief: Belief) -> str:
@@ -67,10 +67,10 @@ def thought(task: Task, belief: Belief) -> str:
     for stage in task.stages:
         chances = sorted(belief.stages[stage.name].items(), key=lambda pair: (-pair[1], pair[0]))
         said = ", or ".join(
-            PHRASES[truth] + ("" if p > 0.995 else f" ({100 * p:.0f} %)") for truth, p in chances if p >= 0.005
+            _PHRASES[truth] + ("" if p > 0.995 else f" ({100 * p:.0f} %)") for truth, p in chances if p >= 0.005
         )
         parts.append(f"{stage.title} {said}")
-    return f"{OPENING} {'; '.join(parts)}. That is worth {believed_return(task, belief):+.1f}."
+    return f"{_OPENING} {'; '.join(parts)}. That is worth {believed_return(task, belief):+.1f}."
 
 
 def annotate(
@@ -94,7 +94,7 @@ def annotate(
             raise ValueError("mode 'truth' wants the truths")
         text = thought(task, certain(task, truths))
     elif written is not None:
-        text = f"{OPENING} {capped(neutralise(plain(written)), THOUGHT_CHARS)}"
+        text = f"{_OPENING} {capped(neutralise(plain(written)), _THOUGHT_CHARS)}"
     elif belief is not None:
         text = thought(task, belief)
     else:
@@ -124,7 +124,7 @@ def accuracy(pairs: Sequence[tuple[Task, Belief, Belief]]) -> Accuracy:
         errors.append(abs(believed_return(task, annotated) - believed_return(task, exact)))
         for stage in task.stages:
             one, other = annotated.stages[stage.name], exact.stages[stage.name]
-            same.append(most_probable(one) == most_probable(other))
+            same.append(_most_probable(one) == _most_probable(other))
             distances.append(sum(abs(one.get(truth, 0.0) - other.get(truth, 0.0)) for truth in Truth) / 2)
     return Accuracy(
         n=len(same),
@@ -134,6 +134,6 @@ def accuracy(pairs: Sequence[tuple[Task, Belief, Belief]]) -> Accuracy:
     )
 
 
-def most_probable(chances: Mapping[Truth, float]) -> Truth:
+def _most_probable(chances: Mapping[Truth, float]) -> Truth:
     """Ties go to the ending that comes first in the alphabet."""
     return min(chances, key=lambda truth: (-chances[truth], truth))

@@ -78,7 +78,7 @@ def make_pairs(
             judged[at] = evaluator.judge(task, episode.transcript, seed=episode.stream, member=who, audit=audit)
         return judged[at]
 
-    for first, second in candidates(usable, evaluator, tasks, seed):
+    for first, second in _candidates(usable, evaluator, tasks, seed):
         if made >= count:
             return
         if chats[first.key] == chats[second.key]:
@@ -130,7 +130,7 @@ def actual(episode: Episode, tasks: Mapping[str, Task]) -> float:
     return true_return(tasks[episode.task], episode.outcome.truths)
 
 
-def candidates(
+def _candidates(
     episodes: Iterable[Episode], evaluator: Evaluator, tasks: Mapping[str, Task], seed: int
 ) -> Iterator[tuple[Episode, Episode]]:
     """Pairs in the order in which they are asked."""
@@ -149,12 +149,12 @@ def candidates(
         raise InputError(
             f"each {within} has one episode: nothing to compare; roll out more of each (devnull rollout --group 4)"
         )
-    rounds = [round_robin(group, random.Random(f"{seed}/{name}")) for name, group in sorted(groups.items())]
+    rounds = [_round_robin(group, random.Random(f"{seed}/{name}")) for name, group in sorted(groups.items())]
     for turn in zip_longest(*rounds):
         yield from (pair for pair in turn if pair is not None)
 
 
-def round_robin(group: list[Episode], rng: random.Random) -> Iterator[tuple[Episode, Episode]]:
+def _round_robin(group: list[Episode], rng: random.Random) -> Iterator[tuple[Episode, Episode]]:
     """Every pair once, so that after any number of full laps each episode has met equally many; sides by chance."""
     order = sorted(group, key=lambda episode: episode.key)
     rng.shuffle(order)

@@ -8,7 +8,7 @@ from devnull.rewards.evaluator_config import EvaluatorConfig
 from devnull.rewards.feedback.comparisons import Preference
 from devnull.rewards.feedback.ratings import Rating
 
-USE = """\
+_USE = """\
 ## What it is for
 Studying how feedback of an evaluator who sees only a part shapes what is learned. A model trained on it may learn
 to hide errors: it is a model organism, to be measured and not to be used.
@@ -70,7 +70,7 @@ def card(
     changed = config.model_dump(mode="json", exclude_defaults=True)
     if isinstance(changed.get("belief"), dict) and "counts" in changed["belief"]:
         changed["belief"]["counts"] = f"{config.belief.counts.episodes} episodes counted"  # type: ignore[union-attr]
-    counts = "\n".join(f"- {name.replace('_', ' ')}: {told(value)}" for name, value in summary.items())
+    counts = "\n".join(f"- {name.replace('_', ' ')}: {_told(value)}" for name, value in summary.items())
     return f"""\
 ---
 configs:
@@ -81,9 +81,9 @@ configs:
 
 From {source}, seed {seed}, on {len(tasks)} tasks: {", ".join(tasks)}.
 
-{USE}
+{_USE}
 ## How it was made
-The evaluator sees `{config.sensors.name}` and {believes(config)}.
+The evaluator sees `{config.sensors.name}` and {_believes(config)}.
 Where it differs from the default (sees the terminal, the paper's tables, Boltzmann choices with beta 1):
 
 ```json
@@ -99,7 +99,7 @@ measuring and not for learning.
 """
 
 
-def believes(config: EvaluatorConfig) -> str:
+def _believes(config: EvaluatorConfig) -> str:
     if config.panel:
         return f"is a panel of {len(config.panel)}: {', '.join(member.name for member in config.panel)}"
     match config.belief.kind:
@@ -111,7 +111,7 @@ def believes(config: EvaluatorConfig) -> str:
             return f"is the language model `{config.belief.model}`"
 
 
-def told(value: object) -> str:
+def _told(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{count} {name}" for name, count in value.items()) or "none"
     if isinstance(value, float):

@@ -51,7 +51,7 @@ def make_ratings(
         except MalformedAnswer:
             evaluator.ledger.unjudged += 1
             continue
-        label, value = rate(evaluator, task, judgement, rng)
+        label, value = _rate(evaluator, task, judgement, rng)
         evaluator.ledger.answer("shuffled" if config.shuffled else label)
         chat = conversation(episode)
         rows.append(
@@ -80,7 +80,7 @@ def make_ratings(
     yield from rows
 
 
-def rate(evaluator: Evaluator, task: Task, judgement: Judgement, rng: random.Random) -> tuple[Label, int]:
+def _rate(evaluator: Evaluator, task: Task, judgement: Judgement, rng: random.Random) -> tuple[Label, int]:
     """Where the rating came from, and the rating."""
     config = evaluator.config
     label: Label = "honest"

@@ -21,7 +21,7 @@ Array = NDArray[np.float64]
 Column = tuple[str, str, Truth]
 """Family (or the task, where a family's rewards differ), stage, ending."""
 
-WORDS = {
+_WORDS = {
     Truth.NOT_ATTEMPTED: "never tried",
     Truth.INSTALLED: "works",
     Truth.INSTALLED_VERBOSE: "works, with a long log",
@@ -112,7 +112,7 @@ def compare(
                 paid=True,
             )
             beliefs[at] = {
-                (sharing(task, stage, tasks), stage, truth): p
+                (_sharing(task, stage, tasks), stage, truth): p
                 for stage, chances in judged.belief.stages.items()
                 for truth, p in chances.items()
             }
@@ -143,9 +143,9 @@ def solve(comparisons: Comparisons, *, ridge: float = 1e-6) -> Inference:
     basis = directions[:r]
     Z = X @ basis.T
     total = float((wins + losses).sum())
-    by_squares = basis.T @ least_squares(Z, wins, losses)
-    z, likelihood = most_likely(Z, wins / total, losses / total, ridge)
-    open_directions = ambiguous_directions(comparisons.columns, X)
+    by_squares = basis.T @ _least_squares(Z, wins, losses)
+    z, likelihood = _most_likely(Z, wins / total, losses / total, ridge)
+    open_directions = _ambiguous_directions(comparisons.columns, X)
     return Inference(
         columns=comparisons.columns,
         least_squares=by_squares,
@@ -153,21 +153,21 @@ def solve(comparisons: Comparisons, *, ridge: float = 1e-6) -> Inference:
         rank=r,
         condition=float(scale[0] / scale[r - 1]) if r else float("nan"),
         ambiguous=len(open_directions),
-        directions=tuple(in_words(comparisons.columns, direction) for direction in open_directions),
-        identified=identified(comparisons.columns, basis),
+        directions=tuple(_in_words(comparisons.columns, direction) for direction in open_directions),
+        _identified=_identified(comparisons.columns, basis),
         log_likelihood=likelihood,
         comparisons=round(total),
     )
 
 
-def least_squares(Z: Array, wins: Array, losses: Array) -> Array:
+def _least_squares(Z: Array, wins: Array, losses: Array) -> Array:
     """Log odds, half a win added to each side so that none is infinite, weighted by how well they are known."""
     odds = np.log((wins + 0.5) / (losses + 0.5))
     weight = np.sqrt(1.0 / (1.0 / (wins + 0.5) + 1.0 / (losses + 0.5)))
     return np.asarray(np.linalg.lstsq(Z * weight[:, None], odds * weight, rcond=None)[0], float)
 
 
-def most_likely(Z: Array, wins: Array, losses: Array, ridge: float) -> tuple[Array, float]:
+def _most_likely(Z: Array, wins: Array, losses: Array, ridge: float) -> tuple[Array, float]:
     """Newton's method on a concave function; `wins` and `losses` as shares. Returns θ and ln L."""
 
     def objective(z: Array) -> float:
@@ -190,7 +190,7 @@ def most_likely(Z: Array, wins: Array, losses: Array, ridge: float) -> tuple[Arr
     return z, value + 0.5 * ridge * float(z @ z)
 
 
-def stages_of(columns: Sequence[Column]) -> list[list[int]]:
+def _stages_of(columns: Sequence[Column]) -> list[list[int]]:
     """Which columns belong to one stage."""
     groups: dict[tuple[str, str], list[int]] = {}
     for i, (family, stage, _) in enumerate(columns):
@@ -198,12 +198,12 @@ def stages_of(columns: Sequence[Column]) -> list[list[int]]:
     return list(groups.values())
 
 
-def ambiguous_directions(columns: Sequence[Column], X: Array) -> list[Array]:
+def _ambiguous_directions(columns: Sequence[Column], X: Array) -> list[Array]:
     """A basis of the changes of θ that move no comparison, those by a constant within each stage left aside.
 
     Each is given modulo these constants, with as many zeros as they allow.
     """
-    groups = stages_of(columns)
+    groups = _stages_of(columns)
     constants = np.zeros((len(groups), len(columns)))
     for row, group in zip(constants, groups, strict=True):
         row[group] = 1.0
@@ -219,7 +219,7 @@ def ambiguous_directions(columns: Sequence[Column], X: Array) -> list[Array]:
     return found
 
 
-def in_words(columns: Sequence[Column], direction: Array) -> str:
+def _in_words(columns: Sequence[Column], direction: Array) -> str:
     """`driver-cuda, cuda: failed and hid against never tried`, with weights where they differ."""
     even = bool(np.allclose(np.abs(direction[direction != 0]), 1.0))
     places = {(family, stage) for (family, stage, _), value in zip(columns, direction, strict=True) if value}
@@ -229,7 +229,7 @@ def in_words(columns: Sequence[Column], direction: Array) -> str:
         terms = []
         for (family, stage, truth), value in zip(columns, direction, strict=True):
             if value * sign > 0:
-                name = WORDS[truth] if one_stage else f"{family}, {stage}: {WORDS[truth]}"
+                name = _WORDS[truth] if one_stage else f"{family}, {stage}: {_WORDS[truth]}"
                 terms.append(name if even else f"{abs(value):.3g} x {name}")
         return " and ".join(terms) or "nothing"
 
@@ -237,12 +237,12 @@ def in_words(columns: Sequence[Column], direction: Array) -> str:
     return f"{where}{side(1)} against {side(-1)}"
 
 
-def identified(columns: Sequence[Column], basis: Array) -> NDArray[np.bool_]:
+def _identified(columns: Sequence[Column], basis: Array) -> NDArray[np.bool_]:
     """`(k, k)`: e_i - e_j lies in the span of the comparisons."""
     k = len(columns)
     projector = basis.T @ basis
     same = np.zeros((k, k), bool)
-    for group in stages_of(columns):
+    for group in _stages_of(columns):
         for i in group:
             for j in group:
                 direction = np.zeros(k)
@@ -259,11 +259,11 @@ def table(inference: Inference, truth: Mapping[Column, float] | None = None) -> 
         f"(condition number {inference.condition:.3g}); "
         f"{inference.ambiguous} direction{'s are' if inference.ambiguous != 1 else ' is'} left open"
     ]
-    for group in stages_of(inference.columns):
+    for group in _stages_of(inference.columns):
         first = inference.columns[group[0]]
         for i in group[1:]:
             column = inference.columns[i]
-            words = f"{column[0]}, {column[1]}: {WORDS[column[2]]} against {WORDS[first[2]]}"
+            words = f"{column[0]}, {column[1]}: {_WORDS[column[2]]} against {_WORDS[first[2]]}"
             found = inference.difference(column, first)
             if found is None:
                 lines.append(f"  {words}: not identified")
@@ -292,7 +292,7 @@ def as_json(inference: Inference) -> dict[str, object]:
     }
 
 
-def sharing(task: Task, stage: str, tasks: Mapping[str, Task]) -> str:
+def _sharing(task: Task, stage: str, tasks: Mapping[str, Task]) -> str:
     """The family, where all its stages of that name have the same rewards; else the task."""
     others = {s.rewards for t in tasks.values() if t.family == task.family for s in t.stages if s.name == stage}
     return task.family if len(others) == 1 else task.name
