@@ -2,16 +2,18 @@
  *
  * New namespaces, an overlay of the root file system under a tmpfs of limited size, pivot_root; then this very program
  * goes on as PID 1. The launcher stays behind only to hand on the exit status. */
-#include "supervisor.h"
+#include "box.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -20,6 +22,9 @@
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
+
+#include "host.h"
+#include "settings.h"
 
 /* Errors go to the host as a frame: "what: why". */
 static _Noreturn void fail(const char *what) {
@@ -65,7 +70,8 @@ static void make_devices(void) {
     must(mkdir("dev/pts", 0755), "/dev/pts");
     must(mkdir("dev/shm", 01777), "/dev/shm");
     chmod("dev/shm", 01777);
-    must(mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "newinstance,ptmxmode=0666,mode=620,max=64"), "mount /dev/pts");
+    const char *pts = "newinstance,ptmxmode=0666,mode=620,max=64";
+    must(mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, pts), "mount /dev/pts");
     must(mount("shm", "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=16m"), "mount /dev/shm");
     must(symlink("pts/ptmx", "dev/ptmx"), "/dev/ptmx");
     must(symlink("/proc/self/fd", "dev/fd"), "/dev/fd");
@@ -80,7 +86,8 @@ static void guard_proc(void) {
     for (size_t i = 0; i < sizeof read_only / sizeof *read_only; i++) {
         if (access(read_only[i], F_OK)) continue;
         must(mount(read_only[i], read_only[i], NULL, MS_BIND | MS_REC, NULL), read_only[i]);
-        must(mount(NULL, read_only[i], NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, NULL), read_only[i]);
+        const unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+        must(mount(NULL, read_only[i], NULL, flags, NULL), read_only[i]);
     }
     static const char *const masked[] = {"proc/kcore", "proc/keys", "proc/timer_list", "proc/kmsg", "proc/sched_debug"};
     for (size_t i = 0; i < sizeof masked / sizeof *masked; i++)
@@ -88,8 +95,8 @@ static void guard_proc(void) {
 }
 
 static void keep_few_capabilities(void) {
-    const uint64_t keep = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER | 1ull << CAP_SETUID | 1ull << CAP_SETGID |
-                          1ull << CAP_KILL | 1ull << CAP_SETPCAP | 1ull << CAP_SYS_PTRACE;
+    const uint64_t keep = 1ull << CAP_CHOWN | 1ull << CAP_DAC_OVERRIDE | 1ull << CAP_FOWNER | 1ull << CAP_SETUID |
+                          1ull << CAP_SETGID | 1ull << CAP_KILL | 1ull << CAP_SETPCAP | 1ull << CAP_SYS_PTRACE;
     for (int c = 0; c < 64; c++)
         if (!(keep >> c & 1)) prctl(PR_CAPBSET_DROP, c, 0, 0, 0);
     struct __user_cap_header_struct head = {_LINUX_CAPABILITY_VERSION_3, 0};
@@ -130,17 +137,9 @@ static void move_in(void) {
     must(chdir("/"), "/");
 }
 
-void box_enter(int argc, char **argv) {
-    const char *root = NULL;
-    uint64_t disk = 512ull << 20;
-    for (int i = 2; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--root")) root = argv[i + 1];
-        if (!strcmp(argv[i], "--disk")) disk = strtoull(argv[i + 1], NULL, 10);
-        if (!strcmp(argv[i], "--pids")) settings.pids = atol(argv[i + 1]);
-        if (!strcmp(argv[i], "--memory")) settings.memory = strtoull(argv[i + 1], NULL, 10);
-    }
+void box_enter(void) {
     errno = EINVAL;
-    if (!root) fail("--root wants a directory");
+    if (!settings.root) fail("--root wants a directory");
     int first_to_go = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); /* when the host runs out of memory */
     if (first_to_go >= 0) {
         if (write(first_to_go, "1000", 4) < 0) errno = 0; /* a wish, no need */
@@ -150,10 +149,11 @@ void box_enter(int argc, char **argv) {
     gid_t gid = getgid();
     bool user = uid != 0;
     settings.fake_owners = user;
-    must(unshare((user ? CLONE_NEWUSER : 0) | CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS), "unshare");
+    const int namespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS;
+    must(unshare(user ? namespaces | CLONE_NEWUSER : namespaces), "unshare");
     if (user) become_root_of_user_namespace(uid, gid);
     else setgroups(0, NULL);
-    build_root(root, disk);
+    build_root(settings.root, settings.disk);
     pid_t pid = fork();
     must(pid, "fork");
     if (pid) {

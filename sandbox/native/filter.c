@@ -1,15 +1,22 @@
 /* The seccomp filter of everything the agent runs: which system calls the supervisor hears of. */
-#include "supervisor.h"
+#include "filter.h"
 
 #include <errno.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
+
+#include "host.h"
+#include "settings.h"
 
 #if defined(__x86_64__)
 #define ARCHITECTURE AUDIT_ARCH_X86_64
@@ -113,7 +120,8 @@ static void build(void) {
     /* Another line discipline would silence the terminal for good; a flush would drop what was written to it. */
     answer_value(SYS_ioctl, 1, TIOCSETD, DENY(EPERM));
     answer_value(SYS_ioctl, 1, TCFLSH, DENY(0));
-    /* Root may lower the limits of any process of root: without descriptors or time, the supervisor would be no more. */
+    /* Root may lower the limits of any process of root: without descriptors or time, the supervisor would be no
+     * more. */
     answer_value(SYS_prlimit64, 0, (uint32_t)getppid(), DENY(EPERM));
     /* Memory that no process holds: none can be killed to have it back. */
     answer(SYS_shmget, DENY(ENOSYS));
@@ -146,7 +154,29 @@ int filter_install(void) {
     struct sock_fprog fprog = {length, program};
     unsigned long flags = SECCOMP_FILTER_FLAG_NEW_LISTENER;
     /* Without it (before Linux 5.19) a signal restarts the call, and it is heard of twice. */
-    long listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &fprog);
+    const unsigned long better = flags | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV;
+    long listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, better, &fprog);
     if (listener < 0 && errno == EINVAL) listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &fprog);
     return (int)listener;
+}
+
+#ifndef SECCOMP_IOCTL_NOTIF_SET_FLAGS /* Linux 6.6; Debian 12's headers are older than the kernels that run it */
+#define SECCOMP_IOCTL_NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64)
+#define SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP (1UL << 0)
+#endif
+
+int listeners[MAX_LISTENERS];
+int listener_count;
+
+void listeners_add(int listener) {
+    /* Hand over the processor at once. */
+    ioctl(listener, SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP);
+    if (listener_count == MAX_LISTENERS) listeners_remove(0);
+    listeners[listener_count++] = listener;
+}
+
+void listeners_remove(int index) {
+    close(listeners[index]);
+    listener_count--;
+    memmove(listeners + index, listeners + index + 1, sizeof *listeners * (size_t)(listener_count - index));
 }

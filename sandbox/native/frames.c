@@ -1,3 +1,4 @@
+/* Frames: how host and box talk. frames.h says how they look. */
 #include "frames.h"
 
 #include <stdlib.h>

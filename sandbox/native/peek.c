@@ -1,7 +1,6 @@
-/* Looks into a process that waits in a system call: what it is about to write, and where its descriptors lead. */
-#include "supervisor.h"
+/* Looks into the memory of a process that waits in a system call: what it is about to write, and its arguments. */
+#include "peek.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,11 +8,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
-unsigned char caught[WRITE_MAX];
+#include "proc.h"
+
+unsigned char peeked[WRITE_MAX];
 
 ssize_t peek(pid_t tid, uint64_t address, void *bytes, size_t n) {
     struct iovec ours = {bytes, n}, theirs = {(void *)(uintptr_t)address, n};
@@ -42,38 +42,7 @@ size_t peek_string(pid_t tid, uint64_t address, char *s, size_t n) {
     return have;
 }
 
-/* Whether /dev/tty, to that process, is our terminal. */
-static bool controls_terminal(pid_t tid) {
-    char path[40], stat[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", tid);
-    const char *rest = slurp(path, stat, sizeof stat) > 0 ? strrchr(stat, ')') : NULL;
-    unsigned tty = 0;
-    return rest && sscanf(rest + 1, " %*c %*d %*d %*d %u", &tty) == 1 &&
-           makedev(tty >> 8 & 0xfff, (tty & 0xff) | (tty >> 12 & 0xfff00)) == terminal_device;
-}
-
-enum leads leads(pid_t tid, int fd) {
-    char path[40];
-    struct stat st;
-    snprintf(path, sizeof path, "/proc/%d/fd/%d", tid, fd);
-    if (stat(path, &st)) return errno == ENOENT ? CLOSED : OTHER;
-    if (S_ISCHR(st.st_mode)) {
-        if (st.st_rdev == terminal_device) return TERMINAL;
-        if (st.st_rdev == makedev(5, 0) && controls_terminal(tid)) return TERMINAL;
-        return st.st_rdev == makedev(1, 3) ? NOWHERE : OTHER;
-    }
-    return S_ISREG(st.st_mode) ? FILE_ : S_ISFIFO(st.st_mode) ? PIPE : S_ISSOCK(st.st_mode) ? SOCKET : OTHER;
-}
-
-bool marked_stderr(pid_t tid, int fd) {
-    char path[48], info[256];
-    snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", tid, fd);
-    slurp(path, info, sizeof info);
-    const char *flags = strstr(info, "flags:");
-    return flags && strtoul(flags + 6, NULL, 8) & O_APPEND;
-}
-
-/* Adds what `count` pieces of memory hold to the `have` bytes of `caught`; returns how many those are then. */
+/* Adds what `count` pieces of memory hold to the `have` bytes of `peeked`; returns how many those are then. */
 static size_t gather(pid_t tid, uint64_t address, uint64_t count, uint64_t *total, size_t have) {
     struct iovec v[64];
     size_t n = count < 64 ? (size_t)count : 64;
@@ -81,7 +50,7 @@ static size_t gather(pid_t tid, uint64_t address, uint64_t count, uint64_t *tota
     for (size_t i = 0; got > 0 && i < (size_t)got / sizeof *v; i++) {
         *total += v[i].iov_len;
         size_t part = v[i].iov_len < WRITE_MAX - have ? v[i].iov_len : WRITE_MAX - have;
-        ssize_t k = part ? peek(tid, (uint64_t)(uintptr_t)v[i].iov_base, caught + have, part) : 0;
+        ssize_t k = part ? peek(tid, (uint64_t)(uintptr_t)v[i].iov_base, peeked + have, part) : 0;
         if (k > 0) have += (size_t)k;
     }
     return have;
@@ -97,7 +66,7 @@ static size_t gather_messages(pid_t tid, uint64_t address, uint64_t count, uint6
 }
 
 /* What sendfile, splice or copy_file_range is about to move: readable only when it comes from a file. */
-static size_t from_file(pid_t tid, int fd, uint64_t offset_at, uint64_t count) {
+static size_t gather_file(pid_t tid, int fd, uint64_t offset_at, uint64_t count) {
     char path[48], info[128];
     snprintf(path, sizeof path, "/proc/%d/fd/%d", tid, fd);
     struct stat st;
@@ -108,17 +77,16 @@ static size_t from_file(pid_t tid, int fd, uint64_t offset_at, uint64_t count) {
     if (offset_at) {
         peek(tid, offset_at, &offset, sizeof offset);
     } else {
-        snprintf(path, sizeof path, "/proc/%d/fdinfo/%d", tid, fd);
-        slurp(path, info, sizeof info);
+        proc_read(info, sizeof info, "/proc/%d/fdinfo/%d", tid, fd);
         const char *pos = strstr(info, "pos:");
         if (pos) offset = strtoll(pos + 4, NULL, 10);
     }
-    ssize_t n = pread(file, caught, count < WRITE_MAX ? (size_t)count : WRITE_MAX, (off_t)offset);
+    ssize_t n = pread(file, peeked, count < WRITE_MAX ? (size_t)count : WRITE_MAX, (off_t)offset);
     close(file);
     return n > 0 ? (size_t)n : 0;
 }
 
-size_t written(const struct seccomp_notif *r, uint64_t *total) {
+size_t peek_write(const struct seccomp_notif *r, uint64_t *total) {
     pid_t tid = (pid_t)r->pid;
     const uint64_t *a = (const uint64_t *)r->data.args;
     *total = 0;
@@ -133,17 +101,17 @@ size_t written(const struct seccomp_notif *r, uint64_t *total) {
     case SYS_sendmmsg:
         return gather_messages(tid, a[1], a[2], total);
     case SYS_sendfile:
-        *total = from_file(tid, (int)a[1], a[2], a[3]);
+        *total = gather_file(tid, (int)a[1], a[2], a[3]);
         return (size_t)*total;
     case SYS_splice:
     case SYS_copy_file_range:
-        *total = from_file(tid, (int)a[0], a[1], a[4]);
+        *total = gather_file(tid, (int)a[0], a[1], a[4]);
         return (size_t)*total;
     case SYS_tee: /* from a pipe */
         return 0;
     default: { /* write, pwrite64, sendto */
         *total = a[2];
-        ssize_t n = peek(tid, a[1], caught, a[2] < WRITE_MAX ? (size_t)a[2] : WRITE_MAX);
+        ssize_t n = peek(tid, a[1], peeked, a[2] < WRITE_MAX ? (size_t)a[2] : WRITE_MAX);
         return n > 0 ? (size_t)n : 0;
     }
     }

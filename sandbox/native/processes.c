@@ -1,99 +1,18 @@
-/* Who is who in the box: threads and their processes, forks of our shell, limits on their number and size. */
-#include "supervisor.h"
+/* The processes of the box as they are now: signals to them, and limits on their number and size. */
+#include "processes.h"
 
 #include <dirent.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
-#define SLOTS 8192u
-static struct process table[SLOTS];
-static unsigned used;
-
-ssize_t slurp(const char *path, char *content, size_t n) {
-    *content = 0;
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return -1;
-    ssize_t got = read(fd, content, n - 1);
-    close(fd);
-    content[got > 0 ? got : 0] = 0;
-    return got;
-}
-
-static struct process *slot(pid_t tid) {
-    unsigned i = (unsigned)tid * 2654435761u % SLOTS;
-    while (table[i].tid && table[i].tid != tid) i = (i + 1) % SLOTS;
-    return &table[i];
-}
-
-/* Rebuilds the table with the threads that still live. */
-static void sweep(void) {
-    static struct process old[SLOTS];
-    memcpy(old, table, sizeof old);
-    memset(table, 0, sizeof table);
-    used = 0;
-    for (unsigned i = 0; i < SLOTS; i++) {
-        char path[32];
-        snprintf(path, sizeof path, "/proc/%d", old[i].tid);
-        if (old[i].tid && access(path, F_OK) == 0 && used < SLOTS / 2) {
-            *slot(old[i].tid) = old[i];
-            used++;
-        }
-    }
-}
-
-unsigned long shell_layout;
-
-unsigned long process_layout(pid_t pid) {
-    char path[40], line[1024];
-    snprintf(path, sizeof path, "/proc/%d/stat", pid);
-    if (slurp(path, line, sizeof line) <= 0) return 0;
-    const char *at = strrchr(line, ')');
-    for (int field = 2; at && field < 28; field++) at = strchr(at + 1, ' ');
-    return at ? strtoul(at + 1, NULL, 10) : 0;
-}
-
-struct process *process_seen(pid_t tid) {
-    struct process *p = slot(tid);
-    if (p->tid) return p;
-    char path[40], line[1024];
-    snprintf(path, sizeof path, "/proc/%d/status", tid);
-    if (slurp(path, line, sizeof line) <= 0) return NULL;
-    const char *group = strstr(line, "\nTgid:"), *parent = strstr(line, "\nPPid:");
-    if (!group || !parent) return NULL;
-    if (used > SLOTS * 3 / 4) {
-        sweep();
-        p = slot(tid);
-    }
-    *p = (struct process){.tid = tid, .pid = (pid_t)atol(group + 6), .parent = (pid_t)atol(parent + 6)};
-    used++;
-    const struct process *from = slot(p->pid != tid ? p->pid : p->parent);
-    if (from->tid) p->copies = from->copies;
-    /* Not from the parent's entry: it may have exec'd since it forked this one. */
-    p->shell = shell_layout && process_layout(p->pid) == shell_layout;
-    if (p->pid == tid) {
-        frame_open(&out, 'N');
-        put_u32(&out, (uint32_t)tid);
-        put_u32(&out, (uint32_t)p->parent);
-        frame_close(&out);
-    }
-    return p;
-}
-
-/* Open addressing: taking an entry out would break the chains, so only its claims are taken back. */
-void process_gone(pid_t pid) {
-    struct process *p = slot(pid);
-    if (!p->tid) return;
-    p->shell = false;
-    p->copies = 0;
-}
+#include "clock.h"
+#include "proc.h"
+#include "settings.h"
 
 struct running {
     pid_t pid, parent;
@@ -103,7 +22,7 @@ struct running {
 };
 
 /* Every process below the supervisor. In a box of its own that is every process but PID 1. */
-static size_t scan(struct running **found) {
+static size_t scan(struct running **running) {
     static struct running *list;
     static size_t capacity;
     size_t n = 0;
@@ -112,21 +31,19 @@ static size_t scan(struct running **found) {
     pid_t self = getpid();
     for (struct dirent *e; (e = readdir(proc));) {
         pid_t pid = (pid_t)atol(e->d_name);
-        char path[40], line[1024];
-        if (pid <= 0 || pid == self) continue;
-        snprintf(path, sizeof path, "/proc/%d/stat", pid);
-        if (slurp(path, line, sizeof line) <= 0) continue;
+        char line[1024];
+        if (pid <= 0 || pid == self || proc_read(line, sizeof line, "/proc/%d/stat", pid) <= 0) continue;
         const char *rest = strrchr(line, ')'); /* the name before it may hold anything */
         char state;
         struct running r = {.pid = pid};
-        if (!rest || sscanf(rest + 1, " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %lu %*u %ld",
-                            &state, &r.parent, &r.threads, &r.start, &r.pages) != 5)
-            continue;
+        static const char fields[] =
+            " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %lu %*u %ld";
+        if (!rest || sscanf(rest + 1, fields, &state, &r.parent, &r.threads, &r.start, &r.pages) != 5) continue;
         if (state == 'Z' || state == 'X') continue;
         if (n == capacity) {
             capacity = capacity ? capacity * 2 : 64;
             list = realloc(list, capacity * sizeof *list);
-            if (!list) die("memory");
+            if (!list) abort(); /* as the buffers of frames.c do */
         }
         list[n++] = r;
     }
@@ -142,7 +59,7 @@ static size_t scan(struct running **found) {
             list[i].ours = up == self;
         }
     }
-    *found = list;
+    *running = list;
     return n;
 }
 
@@ -168,23 +85,11 @@ void kill_everything(void) {
     }
 }
 
-bool terminal_awaited(void) {
+bool any_process(bool (*holds)(pid_t pid)) {
     struct running *list;
     size_t n = scan(&list);
-    for (size_t i = 0; i < n; i++) {
-        char path[40], line[256];
-        long number;
-        unsigned long fd;
-        if (!list[i].ours) continue;
-        snprintf(path, sizeof path, "/proc/%d/syscall", list[i].pid);
-        if (slurp(path, line, sizeof line) <= 0 || sscanf(line, "%ld %lx", &number, &fd) != 2) continue;
-        bool one = number == SYS_read || number == SYS_readv;
-        bool several = number == SYS_ppoll || number == SYS_pselect6 || number == SYS_epoll_pwait;
-#ifdef SYS_poll
-        several = several || number == SYS_poll || number == SYS_select || number == SYS_epoll_wait;
-#endif
-        if ((one || several) && leads(list[i].pid, one ? (int)fd : 0) == TERMINAL) return true;
-    }
+    for (size_t i = 0; i < n; i++)
+        if (list[i].ours && holds(list[i].pid)) return true;
     return false;
 }
 
@@ -192,7 +97,7 @@ bool pids_exhausted(void) {
     static long estimate;
     static uint64_t scanned;
     if (++estimate < settings.pids) return false;
-    if (now_us() - scanned < 2000 && estimate >= settings.pids) {
+    if (clock_us() - scanned < 2000 && estimate >= settings.pids) {
         estimate--;
         return true;
     }
@@ -201,7 +106,7 @@ bool pids_exhausted(void) {
     long alive = 1;
     for (size_t i = 0; i < n; i++)
         if (list[i].ours) alive += list[i].threads;
-    scanned = now_us();
+    scanned = clock_us();
     estimate = alive;
     return alive >= settings.pids;
 }
@@ -216,11 +121,4 @@ void enforce_memory(void) {
         if (list[i].pages > list[largest].pages || !list[largest].ours) largest = i;
     }
     if (n && total > settings.memory) kill(list[largest].pid, SIGKILL);
-}
-
-unsigned long ticks_now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_BOOTTIME, &t);
-    long hz = sysconf(_SC_CLK_TCK);
-    return (unsigned long)(t.tv_sec * hz + t.tv_nsec / (1000000000 / hz));
 }

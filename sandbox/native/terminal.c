@@ -1,7 +1,6 @@
 /* The pty that the agent's shell runs on, as a person would see it. */
-#include "supervisor.h"
+#include "terminal.h"
 
-#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdio.h>
@@ -12,6 +11,11 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "clock.h"
+#include "command.h"
+#include "frames.h"
+#include "host.h"
+
 #ifndef TIOCGPTPEER
 #define TIOCGPTPEER _IO('T', 0x41)
 #endif
@@ -19,17 +23,11 @@
 int terminal_master = -1, terminal_slave = -1;
 uint64_t terminal_device;
 static struct termios clean;
-static struct buffer input; /* typed, not yet taken by the terminal */
-static bool feeding;
-static uint64_t next_look; /* for a reader */
 
-/* After a command that changed the terminal (stty, a killed editor), the next one finds it as it was. */
 void terminal_reset(void) {
     tcflow(terminal_slave, TCOON);
     tcsetattr(terminal_slave, TCSANOW, &clean);
     tcflush(terminal_slave, TCIFLUSH);
-    input.start = input.end = 0;
-    feeding = false;
 }
 
 void terminal_open(void) {
@@ -64,10 +62,10 @@ static void show(const unsigned char *bytes, size_t n) {
     command.left.shown -= keep;
     command.cut += n - keep;
     if (!keep) return;
-    frame_open(&out, 'O');
-    put_u64(&out, command_us());
-    buffer_add(&out, bytes, keep);
-    frame_close(&out);
+    frame_open(&host_out, 'O');
+    put_u64(&host_out, command_us());
+    buffer_add(&host_out, bytes, keep);
+    frame_close(&host_out);
 }
 
 static unsigned char held[1 << 16];
@@ -83,14 +81,14 @@ void terminal_drain(void) {
 
 /* Writes a random token behind everything written so far, and reads until it comes out. */
 void terminal_sync(void) {
-    uint64_t random[2];
+    unsigned long long random[2];
     char token[48];
     if (getrandom(random, sizeof random, 0) != sizeof random) die("getrandom");
-    int length = snprintf(token, sizeof token, "\036%016llX%016llX\036", (unsigned long long)random[0], (unsigned long long)random[1]);
+    int length = snprintf(token, sizeof token, "\036%016llX%016llX\036", random[0], random[1]);
     tcflow(terminal_slave, TCOON);
     size_t put = 0, have = 0;
-    uint64_t end = now_us() + 2000000;
-    while (now_us() < end) {
+    uint64_t end = clock_us() + 2000000;
+    while (clock_us() < end) {
         if (put < (size_t)length) {
             ssize_t n = write(terminal_slave, token + put, (size_t)length - put);
             if (n > 0) put += (size_t)n;
@@ -128,34 +126,4 @@ void terminal_show(const void *bytes, size_t n) {
             terminal_drain();
         }
     }
-}
-
-void terminal_feed(const unsigned char *bytes, size_t n) {
-    input.start = input.end = 0;
-    buffer_add(&input, bytes, n);
-    if (n && bytes[n - 1] != '\n') buffer_add(&input, "\004", 1); /* ends the unfinished line */
-    feeding = true;
-    next_look = 0;
-    if (n) terminal_feed_more();
-}
-
-bool terminal_feed_waits(void) { return feeding && input.end > input.start; }
-
-void terminal_feed_more(void) {
-    if (!feeding) return;
-    struct pollfd unread = {terminal_slave, POLLIN, 0};
-    if (poll(&unread, 1, 0) > 0) return; /* what was given is still there */
-    if (input.end > input.start) {
-        /* A line discipline holds 4096 bytes and drops the rest. */
-        size_t n = input.end - input.start < 2048 ? input.end - input.start : 2048;
-        ssize_t put = write(terminal_master, input.data + input.start, n);
-        if (put > 0) input.start += (size_t)put;
-        return;
-    }
-    /* An end-of-file that nobody waits for would be a zero byte to a program that makes the terminal raw later. Looking for
-     * who waits costs more the more processes there are: done less often, the longer the command runs. */
-    if (now_us() < next_look) return;
-    next_look = now_us() + (command_us() < 2000000 ? command_us() / 4 : 500000);
-    struct termios now;
-    if (!tcgetattr(terminal_slave, &now) && now.c_lflag & ICANON && terminal_awaited() && write(terminal_master, "\004", 1) < 0) return;
 }

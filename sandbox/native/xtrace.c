@@ -1,13 +1,19 @@
-/* What bash's xtrace says, for the host: which simple commands the shell runs, and with what status the last one ended. */
-#include "supervisor.h"
+/* Bash's own trace (set -x): which simple commands the shell runs, and with what status the last one ended. */
+#include "xtrace.h"
 
 #include <signal.h>
+#include <stdint.h>
 #include <string.h>
 
-#define COMPLAINT "/dev/fd/10: " /* begins what our shell has to say for itself */
-#define TRACE_MARK '\036' /* begins every xtrace line: the first character of PS4, repeated per level */
+#include "command.h"
+#include "descriptors.h"
+#include "events.h"
+#include "peek.h"
+#include "shell.h"
+#include "terminal.h"
 
-bool trace_visible, trace_ours, trace_spoilt;
+#define COMPLAINT "/dev/fd/10: " /* begins a complaint of our shell itself */
+#define TRACE_MARK '\036' /* begins every xtrace line: the first character of PS4, repeated per level */
 
 /* `set -x`, `set -ex`, `set -o xtrace`: 1; the same with `+`: -1; anything else: 0. */
 static int turns_trace(const char *words) {
@@ -47,58 +53,54 @@ static uint8_t quotes(uint8_t state, const unsigned char *s, size_t n) {
     return state == DOLLAR ? PLAIN : state;
 }
 
-/* Shows a piece of trace if the agent itself asked for one. */
-static void trace_shown(const struct process *p, size_t plusses, const unsigned char *words, size_t n) {
+/* Shows a piece of trace to the agent, who asked for it. */
+static void show(const struct thread *t, size_t plusses, const unsigned char *words, size_t n) {
     static unsigned char line[WRITE_MAX + 64];
     memset(line, '+', plusses);
     if (plusses) line[plusses++] = ' ';
     memcpy(line + plusses, words, n);
-    enum leads to = leads(p->tid, 2);
+    enum destination to = destination_of(t->tid, 2);
     if (to == TERMINAL) terminal_show(line, plusses + n);
-    event_write(p, 2, to, line, plusses + n, plusses + n);
+    event_write(t, 2, to, line, plusses + n, plusses + n);
 }
 
-bool trace_line(struct process *p, size_t n) {
+bool xtrace_line(struct thread *t, size_t n) {
     size_t level = 0;
-    while (level < n && caught[level] == TRACE_MARK) level++;
-    const unsigned char *from = caught, *words = caught, *end = caught + n;
+    while (level < n && peeked[level] == TRACE_MARK) level++;
+    const unsigned char *from = peeked, *words = peeked, *end = peeked + n;
     char type = 'C';
-    if (level && level < n && caught[level] == 'X') {
+    if (level && level < n && peeked[level] == 'X') {
         type = 'T';
-        from = caught + level + 1;
+        from = peeked + level + 1;
         words = memchr(from, ':', (size_t)(end - from));
         if (words) words = memchr(words + 1, ':', (size_t)(end - words - 1));
         if (!words) return false;
         words++;
-        p->quotes = 0;
-        p->ours = trace_ours;
-    } else if (!p->in_trace || (n >= sizeof COMPLAINT - 1 && !memcmp(caught, COMPLAINT, sizeof COMPLAINT - 1))) {
-        p->in_trace = false; /* a quote that was left open, forged perhaps, swallows no complaint */
+        t->quotes = 0;
+        t->ours = shell_trace.ours;
+    } else if (!t->in_trace || (n >= sizeof COMPLAINT - 1 && !memcmp(peeked, COMPLAINT, sizeof COMPLAINT - 1))) {
+        t->in_trace = false; /* a quote that was left open, forged perhaps, swallows no complaint */
         return false;
     }
     size_t length = (size_t)(end - words);
-    p->quotes = quotes(p->quotes, words, length);
-    p->in_trace = end[-1] != '\n' || p->quotes;
-    if (type == 'T' && length > 8 && !memcmp(words, "eval -- ", 8)) trace_ours = false; /* here the command begins */
-    if (p->ours) return true;
-    if (type == 'T' && command.timed_out && p->pid == shell_pid) { /* nothing more of it begins */
+    t->quotes = quotes(t->quotes, words, length);
+    t->in_trace = end[-1] != '\n' || t->quotes;
+    /* Here the command begins. */
+    if (type == 'T' && length > 8 && !memcmp(words, "eval -- ", 8)) shell_trace.ours = false;
+    if (t->ours) return true;
+    if (type == 'T' && command.timed_out && t->pid == shell_pid) { /* nothing more of it begins */
         kill(shell_pid, SIGKILL);
         return true;
     }
-    if ((size_t)(end - from) + EVENT_COST <= command.left.recorded) {
-        charge((size_t)(end - from) + EVENT_COST);
-        event(type, p);
-        buffer_add(&out, from, (size_t)(end - from) - !p->in_trace);
-        frame_close(&out);
-    }
-    if (trace_visible) {
+    event_trace(t, type, from, (size_t)(end - from));
+    if (shell_trace.visible) {
         size_t plusses = type == 'C' ? 0 : level > 2 ? level - 1 : 1; /* our eval is one level */
-        trace_shown(p, plusses < 32 ? plusses : 32, words, length);
+        show(t, plusses < 32 ? plusses : 32, words, length);
     }
     char line[64] = "";
     memcpy(line, words, length < sizeof line - 1 ? length : sizeof line - 1);
     int turn = type == 'T' ? turns_trace(line) : 0;
-    if (turn) trace_visible = turn > 0;
-    if (memmem(words, length, "PS4", 3)) trace_spoilt = true;
+    if (turn) shell_trace.visible = turn > 0;
+    if (memmem(words, length, "PS4", 3)) shell_trace.spoilt = true;
     return true;
 }
