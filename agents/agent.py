@@ -1,4 +1,4 @@
-"""What every agent is: messages in, one message out, for a whole batch of live episodes at once."""
+"""The agent protocol: messages in, one message out, for a whole batch of live episodes at once."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,19 +14,20 @@ class Message(TypedDict):
     """One chat message, as chat templates take it."""
 
     role: Literal["system", "user", "assistant"]
+    """`user` is the person who asks, and after that the terminal."""
     content: str
 
 
 @dataclass(frozen=True)
 class Request:
-    """One live episode's turn to act."""
+    """One live episode that waits for the agent's next message."""
 
     messages: tuple[Message, ...]
     """The conversation so far; ends with a `user` message."""
     instance: Instance
     """A scripted agent reads its task; no agent may read `faulty`."""
     seed: int
-    """Of this turn, 31 bits: same seed, model and messages, same reply."""
+    """Seed of this turn, 31 bits: same seed, model and messages, same reply."""
     turn: int
     """Counted from 0; the messages hold this many of the agent's own."""
     episode: tuple[int, int] = (0, 0)
@@ -40,7 +41,9 @@ class Reply:
     """The agent's message, or why there is none."""
 
     text: str
+    """The message; see `devnull.agents.protocol` for what it may ask for."""
     prompt_tokens: int = 0
+    """0 where the agent has no tokens."""
     completion_tokens: int = 0
     ended: bool = False
     """The agent cannot go on (its context is full, its transcript is over): `text` is not acted on, the
@@ -50,10 +53,15 @@ class Reply:
 
 
 class Agent(Protocol):
-    """Called from one thread, the one that iterates over `rollout`, unless that is told to be `concurrent`."""
+    """Whoever sends the messages: a script, a local model, an endpoint.
+
+    Called from one thread, the one that iterates over `rollout`, unless `RolloutOptions.concurrent` is set.
+    """
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> str:
+        """`Episode.agent` of its episodes."""
+        ...
 
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """One reply a request, in order. An `InfrastructureError` ends all episodes of the batch."""

@@ -1,4 +1,4 @@
-"""The rollout engine over several machines, with Ray: on every node an actor with an agent and boxes of its own.
+"""The rollout engine on several machines, with Ray: on every node an actor with an agent and boxes of its own.
 
 Every node needs this checkout, its environment, and what its runtime needs. A node that dies takes only
 the episodes that it had not finished: each is recorded with an error and played again on another.
@@ -7,8 +7,8 @@ the episodes that it had not finished: each is recorded with an error and played
 import socket
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
@@ -16,10 +16,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from devnull.agents.agent import Agent
 from devnull.agents.episode import Episode, EpisodeError
-from devnull.agents.protocol import SHOWN_CHARS
-from devnull.agents.rollout import Engine
+from devnull.agents.rollout import RolloutEngine
+from devnull.agents.rollout_options import RolloutOptions
 from devnull.sandbox.errors import InfrastructureError, InputError
-from devnull.sandbox.runtime import Limits, Runtime
+from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
 from devnull.sandbox.transcript import Transcript
 
@@ -28,25 +28,14 @@ class NodeDied(InfrastructureError):
     """A machine of the cluster, or the process that played there, is gone."""
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What each node's engine is told; see `devnull.agents.rollout.rollout`."""
+class _Pending(NamedTuple):
+    """An instance to play, and how often an infrastructure failure has ended it."""
 
-    arm: str
-    workers: int = 8
-    max_turns: int | None = None
-    retries: int = 2
-    limits: Limits = field(default_factory=Limits)
-    tolerant: bool = False
-    shown_chars: int = SHOWN_CHARS
-    concurrent: bool = False
+    instance: Instance
+    attempt: int
 
 
-Owed = tuple[Instance, int]
-"""An instance, and how often an infrastructure failure has ended it."""
-
-
-def join(address: str) -> None:
+def join_cluster(address: str) -> None:
     """Connects this process to a Ray cluster; `auto` is the one this machine is in. Raises `InputError`."""
     host, _, port = address.rpartition(":")
     try:
@@ -61,175 +50,197 @@ def cluster_rollout(
     make_agent: Callable[[], Agent],
     instances: Iterable[Instance],
     make_runtime: Callable[[], Runtime],
-    settings: Settings,
     *,
+    arm: str,
+    options: RolloutOptions = RolloutOptions(),
     gpus: float = 0.0,
 ) -> Iterator[Episode]:
     """`rollout` on all nodes of the Ray cluster this process is connected to (`ray.init(address=...)`).
 
-    `make_agent` and `make_runtime` are called once on each node, so a local model is loaded there; `workers`
-    boxes live on each. `gpus`: of each node, reserved for its agent. Same seed and agent, same episode, as
-    on one machine. Raises `InfrastructureError` when no node is left or nothing can be played.
+    Same seed and agent, same episode, as on one machine.
+
+    Args:
+        make_agent: Called once on each node, so a local model is loaded there.
+        instances: All are listed before the first is played.
+        make_runtime: Called once on each node; `options.workers` boxes live on each.
+        arm: `Episode.arm` of all episodes.
+        options: As for `rollout`.
+        gpus: Of each node, reserved for its agent.
+
+    Raises `InfrastructureError` when no node is left or nothing can be played, and `InputError` for bad input.
     """
+    options.validate()
     if not ray.is_initialized():
         raise InputError("no Ray cluster: call ray.init(address=...), or pass --cluster ADDRESS")
-    crew = Crew(make_agent, make_runtime, settings, gpus)
+    cluster = _ClusterRollout(make_agent, make_runtime, arm, options, gpus)
     try:
-        yield from crew.play(deque((instance, 0) for instance in instances))
+        yield from cluster.play(deque(_Pending(instance, 0) for instance in instances))
     finally:
-        crew.dismiss()
+        cluster.stop()
 
 
 @ray.remote(num_cpus=1, max_restarts=0)
-class Player:
-    """One node's agent and boxes."""
+class _NodeWorker:
+    """The actor on one node: its agent and its boxes."""
 
-    def __init__(self, make_agent: Callable[[], Agent], make_runtime: Callable[[], Runtime], settings: Settings):
-        self.make_agent, self.make_runtime, self.settings = make_agent, make_runtime, settings
+    def __init__(
+        self,
+        make_agent: Callable[[], Agent],
+        make_runtime: Callable[[], Runtime],
+        arm: str,
+        options: RolloutOptions,
+    ) -> None:
+        self.make_agent, self.make_runtime = make_agent, make_runtime
+        # A failed episode may go to another node: whether it is played again is not for this one to say.
+        self.arm, self.rollout_options = arm, replace(options, retries=0)
 
-    def ready(self) -> None:
+    def load(self) -> None:
         """Loads the agent; not in the constructor, whose errors Ray does not always carry."""
         self.agent, self.runtime = self.make_agent(), self.make_runtime()
 
-    def play(self, owed: list[Owed]) -> Generator[tuple[int, Episode]]:
-        """Each episode with the position of its instance in `owed`, as it ends. No retries: they may go elsewhere."""
-        s = self.settings
-        engine = Engine(
-            agent=self.agent,
-            runtime=self.runtime,
-            arm=s.arm,
-            workers=s.workers,
-            max_turns=s.max_turns,
-            retries=0,
-            limits=s.limits,
-            tolerant=s.tolerant,
-            shown_chars=s.shown_chars,
-            concurrent=s.concurrent,
-        )
-        for position, episode in engine.play(instance for instance, _ in owed):
-            yield position, episode.model_copy(update={"attempt": owed[position][1]})
+    def play(self, share: list[_Pending]) -> Generator[tuple[int, Episode]]:
+        """Each episode as it ends, with the position of its instance in `share`."""
+        engine = RolloutEngine(agent=self.agent, runtime=self.runtime, arm=self.arm, options=self.rollout_options)
+        for position, episode in engine.play(pending.instance for pending in share):
+            yield position, episode.model_copy(update={"attempt": share[position].attempt})
 
 
 @dataclass
-class Shift:
-    """A player at work: what it was given, less what it has returned."""
+class _Assignment:
+    """What a worker was given to play, less what it has returned."""
 
-    player: Any
+    worker: Any
     node: str
-    stream: Any
-    owed: dict[int, Owed]
+    unfinished: dict[int, _Pending]
 
 
-class Crew:
-    """One player a node, each with a share of what is owed."""
+class _ClusterRollout:
+    """One worker a node, each with a share of the instances."""
 
     def __init__(
-        self, make_agent: Callable[[], Agent], make_runtime: Callable[[], Runtime], settings: Settings, gpus: float
+        self,
+        make_agent: Callable[[], Agent],
+        make_runtime: Callable[[], Runtime],
+        arm: str,
+        options: RolloutOptions,
+        gpus: float,
     ) -> None:
-        self.make_agent, self.make_runtime, self.settings, self.gpus = make_agent, make_runtime, settings, gpus
-        self.coming: dict[Any, tuple[str, Any]] = {}
+        self.make_agent, self.make_runtime = make_agent, make_runtime
+        self.arm, self.options, self.gpus = arm, options, gpus
+        self.loading: dict[Any, tuple[str, Any]] = {}
+        """Node and worker by the answer that says its agent is loaded."""
         self.idle: dict[str, Any] = {}
-        self.shifts: dict[Any, Shift] = {}
-        self.died: dict[str, int] = {}
+        """Workers by node."""
+        self.assignments: dict[Any, _Assignment] = {}
+        """By the stream of its episodes."""
+        self.failures: dict[str, int] = {}
+        """Workers lost, by node."""
         self.reasons: dict[str, None] = {}
 
-    def play(self, owed: deque[Owed]) -> Iterator[Episode]:
+    def play(self, queue: deque[_Pending]) -> Iterator[Episode]:
         failures_in_a_row = 0
-        while owed or self.shifts:
-            self.hire()
-            self.assign(owed)
-            if not self.shifts and not self.coming:
+        while queue or self.assignments:
+            self.start_workers()
+            self.assign(queue)
+            if not self.assignments and not self.loading:
                 why = "; ".join(self.reasons) or "none has a CPU" + " and a GPU" * bool(self.gpus)
-                raise NodeDied(f"no node of the cluster can play ({why}); {len(owed)} episodes are owed")
-            ready, _ = ray.wait([*self.shifts, *self.coming], num_returns=1, timeout=1.0)
-            self.welcome([found for found in ready if found in self.coming])
-            for episode in self.harvest([found for found in ready if found in self.shifts], owed):
+                raise NodeDied(f"no node of the cluster can play ({why}); {len(queue)} episodes are owed")
+            ready, _ = ray.wait([*self.assignments, *self.loading], num_returns=1, timeout=1.0)
+            self.collect_loaded([answer for answer in ready if answer in self.loading])
+            for episode in self.collect_episodes([stream for stream in ready if stream in self.assignments], queue):
                 yield episode
-                if episode.error is None or episode.error.kind != NodeDied.__name__:  # those are bounded by `hire`
+                # a node's death is no failure in a row: `start_workers` bounds those
+                if episode.error is None or episode.error.kind != NodeDied.__name__:
                     failures_in_a_row = failures_in_a_row + 1 if episode.error else 0
-                if failures_in_a_row >= self.settings.workers * (self.settings.retries + 1) * max(1, len(self.shifts)):
+                tries = self.options.workers * (self.options.retries + 1) * max(1, len(self.assignments))
+                if failures_in_a_row >= tries:
                     error = episode.error
                     raise InfrastructureError(f"no episode can be played: {error and error.message}")
 
-    def hire(self) -> None:
-        """A player for every living node that has none and has not lost three."""
-        at_work = {shift.node for shift in self.shifts.values()} | {node for node, _ in self.coming.values()}
+    def start_workers(self) -> None:
+        """A worker for every living node that has none and has not lost three."""
+        busy = {assignment.node for assignment in self.assignments.values()} | {
+            node for node, _ in self.loading.values()
+        }
         for node in ray.nodes():
             name, has = node["NodeID"], node["Resources"]
             able = node["Alive"] and has.get("CPU", 0) >= 1 and has.get("GPU", 0) >= self.gpus
-            if able and name not in at_work and name not in self.idle and self.died.get(name, 0) < 3:
+            if able and name not in busy and name not in self.idle and self.failures.get(name, 0) < 3:
                 here = NodeAffinitySchedulingStrategy(name, soft=False)
-                player = Player.options(scheduling_strategy=here, num_gpus=self.gpus).remote(  # type: ignore[attr-defined]
-                    self.make_agent, self.make_runtime, self.settings
+                worker = _NodeWorker.options(scheduling_strategy=here, num_gpus=self.gpus).remote(  # type: ignore[attr-defined]
+                    self.make_agent, self.make_runtime, self.arm, self.options
                 )
-                self.coming[player.ready.remote()] = (name, player)
+                self.loading[worker.load.remote()] = (name, worker)
 
-    def welcome(self, answers: list[Any]) -> None:
-        """Players whose agent is loaded; those that could not load it are gone."""
+    def collect_loaded(self, answers: list[Any]) -> None:
+        """Workers whose agent is loaded become idle; those that could not load it are dropped."""
         for answer in answers:
-            node, player = self.coming.pop(answer)
+            node, worker = self.loading.pop(answer)
             try:
                 ray.get(answer)
             except (RayActorError, RayTaskError) as error:
-                self.gone(node, player, error)
+                self.drop_worker(node, worker, error)
             else:
-                self.idle[node] = player
+                self.idle[node] = worker
 
-    def gone(self, node: str, player: Any, error: RayActorError | RayTaskError) -> str:
-        """Lets a player go, and says why; what is not the world's failure (bad input, a bug) is raised here."""
-        ray.kill(player)
+    def drop_worker(self, node: str, worker: Any, error: RayActorError | RayTaskError) -> str:
+        """Ends a worker, and returns why; what is not the world's failure (bad input, a bug) is raised here."""
+        ray.kill(worker)
         cause: Exception = error.cause if isinstance(error, RayTaskError) else error
         if not isinstance(cause, RayActorError | InfrastructureError):
             raise cause
-        self.died[node] = self.died.get(node, 0) + 1
+        self.failures[node] = self.failures.get(node, 0) + 1
         reason = f"node {node[:12]}: {(str(cause).strip() or repr(cause)).splitlines()[0]}"
         self.reasons[reason] = None
         return reason
 
-    def assign(self, owed: deque[Owed]) -> None:
-        """Shares that shrink as the end comes near, so that nobody waits long for the last one."""
-        players = len(self.idle) + len(self.coming) + len(self.shifts)
-        while self.idle and owed:
-            node, player = self.idle.popitem()
-            size = max(self.settings.workers, len(owed) // (2 * players))
-            share = [owed.popleft() for _ in range(min(size, len(owed)))]
-            stream = player.play.options(num_returns="streaming").remote(share)
-            self.shifts[stream] = Shift(player, node, stream, dict(enumerate(share)))
+    def assign(self, queue: deque[_Pending]) -> None:
+        """Gives idle workers shares that shrink as the end comes near, so that nobody waits long for the last one."""
+        workers = len(self.idle) + len(self.loading) + len(self.assignments)
+        while self.idle and queue:
+            node, worker = self.idle.popitem()
+            size = max(self.options.workers, len(queue) // (2 * workers))
+            share = [queue.popleft() for _ in range(min(size, len(queue)))]
+            stream = worker.play.options(num_returns="streaming").remote(share)
+            self.assignments[stream] = _Assignment(worker, node, dict(enumerate(share)))
 
-    def harvest(self, streams: list[Any], owed: deque[Owed]) -> Iterator[Episode]:
-        """What the streams have ready; what died with its node is owed again."""
+    def collect_episodes(self, streams: list[Any], queue: deque[_Pending]) -> Iterator[Episode]:
+        """The next episode of each stream; what failed, or was lost with its node, goes back into the queue."""
         for stream in streams:
-            shift = self.shifts[stream]
+            assignment = self.assignments[stream]
             try:
                 position, episode = ray.get(next(stream))
             except StopIteration:
-                del self.shifts[stream]
-                self.idle[shift.node] = shift.player
+                del self.assignments[stream]
+                self.idle[assignment.node] = assignment.worker
                 continue
             except (RayActorError, RayTaskError) as error:
-                del self.shifts[stream]
-                yield from self.bury(shift, error, owed)
+                del self.assignments[stream]
+                yield from self.requeue_lost(assignment, error, queue)
                 continue
-            instance, attempt = shift.owed.pop(position)
+            instance, attempt = assignment.unfinished.pop(position)
             yield episode
-            if episode.error is not None and attempt < self.settings.retries:
-                owed.append((instance, attempt + 1))
+            if episode.error is not None and attempt < self.options.retries:
+                queue.append(_Pending(instance, attempt + 1))
 
-    def bury(self, shift: Shift, error: RayActorError | RayTaskError, owed: deque[Owed]) -> Iterator[Episode]:
-        """The episodes that a dead player had not returned, each with an error. All are owed again, whatever the
-        retries: they may not even have begun, and `hire` bounds how many players a node may lose."""
-        reason = self.gone(shift.node, shift.player, error)
-        for instance, attempt in shift.owed.values():
-            yield _lost(instance, attempt, self.settings.arm, reason)
-            owed.append((instance, attempt + 1))
+    def requeue_lost(
+        self, assignment: _Assignment, error: RayActorError | RayTaskError, queue: deque[_Pending]
+    ) -> Iterator[Episode]:
+        """The episodes that a dead worker had not returned, each with an error. All go back into the queue, whatever
+        the retries: they may not even have begun, and `start_workers` bounds how many workers a node may lose."""
+        reason = self.drop_worker(assignment.node, assignment.worker, error)
+        for instance, attempt in assignment.unfinished.values():
+            yield _lost_episode(instance, attempt, self.arm, reason)
+            queue.append(_Pending(instance, attempt + 1))
 
-    def dismiss(self) -> None:
-        coming = [player for _, player in self.coming.values()]
-        for player in [*self.idle.values(), *coming, *(shift.player for shift in self.shifts.values())]:
-            ray.kill(player)
+    def stop(self) -> None:
+        """Ends every worker."""
+        loading = [worker for _, worker in self.loading.values()]
+        for worker in [*self.idle.values(), *loading, *(a.worker for a in self.assignments.values())]:
+            ray.kill(worker)
 
 
-def _lost(instance: Instance, attempt: int, arm: str, reason: str) -> Episode:
+def _lost_episode(instance: Instance, attempt: int, arm: str, reason: str) -> Episode:
     return Episode(
         arm=arm,
         agent="unknown",

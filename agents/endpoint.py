@@ -18,8 +18,21 @@ class EndpointError(InfrastructureError):
 
 
 class Endpoint:
-    """Asks for all replies of a batch at once, each with its request's seed; how far the server honours
-    the seed is the server's affair, so same seed, same episode holds only as far as it does."""
+    """Agent that asks for all replies of a batch at once, each with its request's seed; how far the server honours
+    the seed is the server's affair, so same seed, same episode holds only as far as it does.
+
+    Args:
+        model: Its name at the endpoint.
+        base_url: Ends in `/v1` as a rule; without one, the hosted service of OpenAI.
+        api_key: By default the variable `OPENAI_API_KEY`, which local servers ignore.
+        temperature: Of sampling; 0 is greedy.
+        max_new_tokens: Of one message.
+        timeout: Seconds to wait for one reply.
+        retries: How often the client asks again before the request counts as failed.
+        concurrency: Requests at once.
+
+    Raises `InputError` where the hosted service has no key.
+    """
 
     def __init__(
         self,
@@ -33,7 +46,6 @@ class Endpoint:
         retries: int = 2,
         concurrency: int = 32,
     ) -> None:
-        """`base_url` ends in `/v1` as a rule; the key is by default `OPENAI_API_KEY`, which local servers ignore."""
         try:
             self.client = openai.OpenAI(base_url=base_url, api_key=api_key, timeout=timeout, max_retries=retries)
         except openai.OpenAIError:
@@ -43,31 +55,34 @@ class Endpoint:
         self.url = str(self.client.base_url).rstrip("/")
         self.model, self.temperature, self.max_new_tokens = model, temperature, max_new_tokens
         self.limit_name = "max_tokens"
-        self.pool = ThreadPoolExecutor(concurrency, thread_name_prefix="endpoint")
+        """What the server calls the limit on new tokens."""
+        """The request's key that limits new tokens."""
+        self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="endpoint")
 
     @property
     def name(self) -> str:
+        """`openai:` and the model."""
         return f"openai:{self.model}"
 
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """A request that fails for good carries its `EndpointError`; what the user must mend raises `InputError`."""
-        return list(self.pool.map(self.reply, requests))
+        return list(self._pool.map(self._reply, requests))
 
-    def reply(self, request: Request) -> Reply:
+    def _reply(self, request: Request) -> Reply:
         limit = self.limit_name
         try:
-            completion = self.complete(request, limit)
+            completion = self._complete(request, limit)
         except openai.BadRequestError as error:
             if limit == "max_tokens" and "max_completion_tokens" in error.message:
                 self.limit_name = "max_completion_tokens"  # what hosted reasoning models want instead
-                return self.reply(request)
+                return self._reply(request)
             if any(sign in str(error) for sign in _CONTEXT_FULL):
                 return Reply("", ended=True)
             raise InputError(f"{self.url} refuses the request for {self.model!r}: {error.message}") from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise InputError(f"{self.url} refuses the key: {error.message}; set OPENAI_API_KEY") from error
         except openai.NotFoundError as error:
-            raise InputError(f"{self.url} has no model {self.model!r}{self.offer()}") from error
+            raise InputError(f"{self.url} has no model {self.model!r}{self._offered_models()}") from error
         except openai.APIConnectionError as error:
             cause = error.__cause__ or error
             return Reply("", error=EndpointError(f"{self.url} does not answer ({cause}); is the server running?"))
@@ -82,7 +97,7 @@ class Endpoint:
             usage.completion_tokens if usage else 0,
         )
 
-    def complete(self, request: Request, limit: str) -> ChatCompletion:
+    def _complete(self, request: Request, limit: str) -> ChatCompletion:
         completion: ChatCompletion = self.client.chat.completions.create(
             model=self.model,
             messages=list(request.messages),
@@ -92,8 +107,8 @@ class Endpoint:
         )
         return completion
 
-    def offer(self) -> str:
-        """What the endpoint has instead, if it says so."""
+    def _offered_models(self) -> str:
+        """The end of an error message: the models that the endpoint lists, or what to check."""
         try:
             names = [model.id for model in self.client.models.list()]
         except openai.OpenAIError:

@@ -1,6 +1,6 @@
 """How long an evaluation of many episodes takes, and how much memory: `python -m benchmarks.eval [EPISODES]`.
 
-Writes a run of made-up episodes (real tasks, the honest and the hiding agent's commands, what the boxes print)
+Writes a run of made-up episodes (real tasks, the honest and the hiding agent's commands, plausible output)
 and runs `devnull eval` on it in a process of its own. The aim: 10,000 in under 60 s and 2 GB on one core.
 """
 
@@ -23,25 +23,25 @@ from devnull.sandbox.tasks import load_tasks
 from devnull.sandbox.transcript import Transcript, Turn
 
 
-def episodes(tasks: list[Task], count: int, arms: tuple[str, ...] = ("honest", "hiding")) -> Iterator[Episode]:
+def _make_episodes(tasks: list[Task], count: int, arms: tuple[str, ...] = ("honest", "hiding")) -> Iterator[Episode]:
     """`count` episodes, the tasks and arms in turn; both arms meet the same instances."""
     for i, (task, arm) in enumerate(itertools.islice(itertools.cycle(itertools.product(tasks, arms)), count)):
-        yield episode(task, arm, i // (len(tasks) * len(arms)))
+        yield _make_episode(task, arm, i // (len(tasks) * len(arms)))
 
 
-def episode(task: Task, arm: str, seed: int) -> Episode:
-    """What the scripted agents of these names do, and what a box would answer."""
+def _make_episode(task: Task, arm: str, seed: int) -> Episode:
+    """The commands of the scripted agent named `arm`, and what a container would print."""
     instance = Instance(task=task, seed=seed)
-    stages, turns, known = {}, [], []
+    stages, turns, reported = {}, [], []
     for stage in task.stages:
         broken = instance.faulty and stage.name == task.fault.stage
         hidden = broken and arm == "hiding"
-        result = attempt(stage, broken, arm == "hiding" and stage.name == task.fault.stage)
+        result = _attempt_result(stage, broken, arm == "hiding" and stage.name == task.fault.stage)
         turns.append(Turn(text=f"```bash\n{result.command}\n```", valid=True, result=result))
         stages[stage.name] = StageOutcome(state="broken" if broken else "installed", hidden=hidden)
         if not hidden:
-            known.append(f"{stage.title} {'FAILED' if broken else 'installed'}")
-    report = "; ".join(known) + "."
+            reported.append(f"{stage.title} {'FAILED' if broken else 'installed'}")
+    report = "; ".join(reported) + "."
     turns.append(Turn(text=f"Done: {report}", valid=True))
     return Episode(
         arm=arm,
@@ -57,11 +57,11 @@ def episode(task: Task, arm: str, seed: int) -> Episode:
     )
 
 
-def attempt(stage: Stage, broken: bool, silent: bool) -> CommandResult:
-    """One stage's command: the patterns of the task, spelt out, stand for what it prints."""
+def _attempt_result(stage: Stage, broken: bool, silent: bool) -> CommandResult:
+    """One stage's command; what it prints is text that matches the task's patterns."""
     log = "".join(f"Reading database ... {percent}%\r\n" for percent in range(0, 100, 5))
-    error = f"{plain(stage.failure)}: library of another version\n"
-    shown = log + ("" if broken else f"{plain(stage.success or '')}\r\n")
+    error = f"{_matching_text(stage.failure)}: library of another version\n"
+    shown = log + ("" if broken else f"{_matching_text(stage.success or '')}\r\n")
     if broken and not silent:
         shown += error.replace("\n", "\r\n")
     words = tuple(stage.command.split())
@@ -80,17 +80,18 @@ def attempt(stage: Stage, broken: bool, silent: bool) -> CommandResult:
     )
 
 
-def plain(pattern: str) -> str:
-    """Text that a simple pattern matches."""
+def _matching_text(pattern: str) -> str:
+    """Text that matches a simple pattern."""
     return pattern.split("|")[0].replace("\\d+", "1").replace("\\", "").strip("^$()")
 
 
 def write_run(path: Path, count: int, tasks: list[Task]) -> None:
+    """Writes a run folder of `count` made-up episodes."""
     path.mkdir(parents=True)
     header = {"command": "rollout", "config": {}, "wall_seconds": {}}
     (path / "run.json").write_text(json.dumps(header))
     with (path / "episodes.jsonl").open("w") as file:
-        for each in episodes(tasks, count):
+        for each in _make_episodes(tasks, count):
             file.write(each.model_dump_json() + "\n")
 
 

@@ -18,16 +18,19 @@ from typing import Any, Literal
 import tyro
 
 from devnull.agents.agent import Reply, Request
-from devnull.agents.live import Live
+from devnull.agents.live_episode import LiveEpisode
 from devnull.agents.rollout import rollout
-from devnull.sandbox.choose import open_runtime
+from devnull.agents.rollout_options import RolloutOptions
 from devnull.sandbox.runtime import Limits, Runtime
+from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.sandbox.task import Instance
 from devnull.sandbox.tasks import find_task, load_tasks
 
 
 @dataclass(frozen=True)
 class Args:
+    """What is played, and where."""
+
     episodes: int = 32
     """In each of the three."""
     commands: int = 2
@@ -44,31 +47,35 @@ class Args:
     """Print JSON."""
 
 
-def say(args: Args, turn: int) -> str:
+def message(args: Args, turn: int) -> str:
+    """What the agent sends at that turn."""
     return f"```bash\nsleep {args.command_seconds}\n```" if turn < args.commands else "Done: finished."
 
 
 @dataclass(frozen=True)
-class Canned:
+class FixedAgent:
     """An agent whose messages are known beforehand."""
 
     args: Args
-    name: str = "canned"
+    name: str = "fixed"
 
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
-        return [Reply(say(self.args, request.turn)) for request in requests]
+        """One reply a request, in order."""
+        return [Reply(message(self.args, request.turn)) for request in requests]
 
 
-def engine(args: Args, instances: Sequence[Instance], runtime: Runtime, workers: int) -> float:
+def time_engine(args: Args, instances: Sequence[Instance], runtime: Runtime, workers: int) -> float:
+    """Seconds that our engine takes."""
     start = time.perf_counter()
-    played = rollout(Canned(args), instances, runtime, arm="bench", workers=workers, max_turns=args.commands + 1)
+    options = RolloutOptions(workers=workers, max_turns=args.commands + 1)
+    played = rollout(FixedAgent(args), instances, runtime, arm="bench", options=options)
     episodes = list(played)
     assert len(episodes) == args.episodes and all(episode.outcome for episode in episodes)
     return time.perf_counter() - start
 
 
-def environment_factory(args: Args, instances: Sequence[Instance], runtime: Runtime) -> float:
-    """One batch through TRL's tool loop. The trainer's generation is replaced by the messages; the rest is TRL's."""
+def time_environment_factory(args: Args, instances: Sequence[Instance], runtime: Runtime) -> float:
+    """Seconds of one batch through TRL's tool loop; its generation is replaced by the messages, the rest is TRL's."""
     os.environ.setdefault("TRL_EXPERIMENTAL_SILENCE", "1")
     warnings.filterwarnings("ignore")  # TRL's and its libraries' own
     import torch
@@ -76,15 +83,16 @@ def environment_factory(args: Args, instances: Sequence[Instance], runtime: Runt
     from transformers import PrinterCallback
     from trl import GRPOConfig, GRPOTrainer
 
-    from devnull.training.models import load_policy, make_tiny
+    from devnull.training.models import load_policy
+    from devnull.training.tiny import make_tiny_model
 
     left = iter(instances)
     spent = 0.0
 
     class Environment:
         def reset(self, **row: Any) -> None:
-            self._live = Live(next(left), 0, 0, args.commands + 1)
-            self._live.open(runtime, Limits())
+            self._live = LiveEpisode(next(left), 0, 0, args.commands + 1)
+            self._live.start(runtime, Limits())
 
         def bash(self, command: str) -> str:
             """
@@ -96,7 +104,7 @@ def environment_factory(args: Args, instances: Sequence[Instance], runtime: Runt
             Returns:
                 What the terminal showed.
             """
-            return self._live.run(command).shown
+            return self._live.run_command(command).shown
 
     def reward(environments: list[Environment], **_: Any) -> list[float]:
         for environment in environments:
@@ -107,7 +115,7 @@ def environment_factory(args: Args, instances: Sequence[Instance], runtime: Runt
         turn = 0
 
         def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:
-            ids = tokenizer(say(args, self.turn) + "<|im_end|>", add_special_tokens=False)["input_ids"]
+            ids = tokenizer(message(args, self.turn) + "<|im_end|>", add_special_tokens=False)["input_ids"]
             self.turn += 1
             return [list(ids) for _ in prompt_ids], None
 
@@ -129,7 +137,7 @@ def environment_factory(args: Args, instances: Sequence[Instance], runtime: Runt
             return rewards
 
     with tempfile.TemporaryDirectory() as folder:
-        policy = load_policy(make_tiny(Path(folder) / "tiny", [say(args, 0), say(args, args.commands)]))
+        policy = load_policy(make_tiny_model(Path(folder) / "tiny", [message(args, 0), message(args, args.commands)]))
         tokenizer = policy.tokenizer
         tokenizer.chat_template, tokenizer.response_template = TOOL_TEMPLATE, RESPONSE_TEMPLATE
         config = GRPOConfig(
@@ -171,6 +179,7 @@ TOOL_TEMPLATE = """{%- for m in messages -%}
 {{- '\n```' }}{% endfor %}{{ '<|im_end|>' }}{% endgeneration %}
 {%- else %}{{ m['content'] + '<|im_end|>' }}{% endif %}{{ '\n' }}
 {%- endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"""
+"""ChatML in which a tool call is a ```bash block, as our agents write it."""
 RESPONSE_TEMPLATE = {
     "defaults": {"role": "assistant"},
     "start_anchor": "<|im_start|>assistant\n",
@@ -189,14 +198,15 @@ RESPONSE_TEMPLATE = {
 
 
 def main(args: Args) -> int:
+    """Prints the table of `devnull bench rollout`."""
     runtime = open_runtime(args.runtime, lambda line: print(line, file=sys.stderr))
     task = find_task(args.task, load_tasks())
     instances = [Instance(task=task, seed=seed) for seed in range(args.episodes)]
-    engine(Args(episodes=2, commands=1, command_seconds=0), instances[:2], runtime, 2)  # warms the page cache
+    time_engine(Args(episodes=2, commands=1, command_seconds=0), instances[:2], runtime, 2)  # warms the page cache
     ways: dict[str, Callable[[], float]] = {
-        f"engine, {args.workers} workers": lambda: engine(args, instances, runtime, args.workers),
-        "one after the other": lambda: engine(args, instances, runtime, 1),
-        "TRL environment_factory": lambda: environment_factory(args, instances, runtime),
+        f"engine, {args.workers} workers": lambda: time_engine(args, instances, runtime, args.workers),
+        "one after the other": lambda: time_engine(args, instances, runtime, 1),
+        "TRL environment_factory": lambda: time_environment_factory(args, instances, runtime),
     }
     seconds = {name: way() for name, way in ways.items()}
     ours = next(iter(seconds.values()))

@@ -26,8 +26,8 @@ from rich.table import Table
 
 from devnull.sandbox.errors import InfrastructureError
 from devnull.sandbox.runtime import Limits, Runtime
-from devnull.sandbox.runtime_docker import DockerRuntime, settings
-from devnull.sandbox.runtime_rootless import RootlessRuntime
+from devnull.sandbox.runtimes.docker import DockerRuntime, container_settings
+from devnull.sandbox.runtimes.rootless import RootlessRuntime
 from devnull.sandbox.task import Instance
 from devnull.sandbox.tasks import find_task, load_tasks
 
@@ -112,7 +112,7 @@ def bare_container(client: docker.DockerClient, image: str) -> Callable[[], Epis
     def episode() -> Episode:
         begun = time.perf_counter()
         container = client.containers.create(
-            image, entrypoint=["/bin/sleep", "1000"], command=[], hostname="box", **settings(Limits())
+            image, entrypoint=["/bin/sleep", "1000"], command=[], hostname="box", **container_settings(Limits())
         )
         container.start()
         started = time.perf_counter()
@@ -285,7 +285,8 @@ def main(args: Args) -> int:
 
 
 def bench(args: Args, folder: Path) -> int:
-    from devnull.sandbox.image import ensure_image, ensure_rootfs
+    from devnull.sandbox.image.docker_image import ensure_image
+    from devnull.sandbox.image.rootfs import ensure_rootfs
 
     say = Console(stderr=True).print
     rootless = RootlessRuntime(ensure_rootfs(say))

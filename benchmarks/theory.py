@@ -6,22 +6,24 @@ from collections.abc import Callable
 import numpy as np
 
 from devnull.theory.errors import TooLarge
-from devnull.theory.policies import Kind
+from devnull.theory.policies import PolicyClass
 from devnull.theory.random_models import random_returns
 from devnull.theory.solve import solve
 
 
 def seconds(work: Callable[[], object]) -> float:
+    """Wall time of one call."""
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
 
 
 def best_of(repeats: int, work: Callable[[], object]) -> float:
+    """Shortest of several calls, in seconds."""
     return min(seconds(work) for _ in range(repeats))
 
 
-def row(S: int, A: int, horizon: int, kind: Kind = "stationary") -> str:
+def row(S: int, A: int, horizon: int, kind: PolicyClass = "stationary") -> str:
     """One line of a table: a random dense problem with two observations."""
     try:
         returns = random_returns(np.random.default_rng(0), S, A, 2, horizon)
@@ -34,6 +36,8 @@ def row(S: int, A: int, horizon: int, kind: Kind = "stationary") -> str:
 
 
 def main() -> None:
+    """Prints the sweep's time and the table."""
+
     def sweep() -> None:
         rng = np.random.default_rng(0)
         for _ in range(200):

@@ -1,4 +1,4 @@
-"""`devnull`, the command: finds the module of a subcommand, reads its arguments, reports what went wrong."""
+"""The command line: finds the module of a command and runs it; imports nothing else."""
 
 import importlib
 import keyword
@@ -24,13 +24,14 @@ COMMANDS = {
 }
 
 
-def run() -> int:
-    """The console script: a reader that closes the pipe early (`| head`) ends it quietly, as any Unix tool."""
+def run_console_script() -> int:
+    """`main`, ended quietly by a reader that closes the pipe early (`| head`), like any Unix tool."""
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)
     return main()
 
 
 def main(argv: list[str] | None = None) -> int:
+    """Runs one command, by default that of `sys.argv`, and returns its exit status: 0, 1, 2 (usage), 130 (stopped)."""
     arguments = sys.argv[1:] if argv is None else argv
     name = arguments[0] if arguments else "--help"
     if name in ("-h", "--help"):
@@ -42,9 +43,10 @@ def main(argv: list[str] | None = None) -> int:
         print(f"devnull {__version__}")
         return 0
     if name not in COMMANDS:
-        from devnull.cli.terminal.console import complain, did_you_mean
+        from devnull.cli.terminal.console import print_error
+        from devnull.sandbox.errors import did_you_mean
 
-        complain(f"no command {name!r}{did_you_mean(name, COMMANDS)}; `devnull --help` lists them")
+        print_error(f"no command {name!r}{did_you_mean(name, COMMANDS)}; `devnull --help` lists them")
         return 2
     from devnull.cli.terminal.console import run_command
 

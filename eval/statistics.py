@@ -1,7 +1,7 @@
 """Estimates with intervals that are honest about clustering.
 
 Episodes of one task resemble each other, so a naive interval is too narrow (a Wilson interval over episodes
-covered 64-87 % instead of 95 %). With `ENOUGH` tasks or more, tasks are a sample and the cluster is the
+covered 64-87 % instead of 95 %). With `MIN_CLUSTERS` tasks or more, tasks are a sample and the cluster is the
 task. With fewer, no interval can speak of tasks at large: the tasks are taken as given (strata), the cluster
 is the instance (task, seed), and the interval speaks of these tasks only. `Estimate.clusters` says which.
 """
@@ -14,19 +14,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import special
 
-from devnull.sandbox.command import Frozen
+from devnull.sandbox.frozen import Frozen
 
-Array = NDArray[np.float64]
-ENOUGH = 8
-"""Fewer tasks than this are taken as given."""
+FloatArray = NDArray[np.float64]
+MIN_CLUSTERS = 8
+"""Fewer tasks than this are taken as given, and fewer pairs than this conclude nothing."""
 _LEVEL = 0.95
 
 
 class Estimate(Frozen):
-    """One metric with its 95 % interval. 0/0 is undefined, never 0."""
+    """One metric with its 95 % interval. 0/0 is undefined, never 0. `str()` of it is for people.
+
+    Example:
+        >>> str(Estimate(value=0.5, low=0.31, high=0.69, n=20, undefined=False))
+        '0.50 (0.31 to 0.69)'
+    """
 
     value: float | None
+    """`None` where it is undefined."""
     low: float | None
+    """Lower bound; `None` where there is no interval. An undefined value has one where cases are undecided."""
     high: float | None
     n: int
     """Size of the denominator: how many episodes, commands or claims the value is of."""
@@ -34,18 +41,37 @@ class Estimate(Frozen):
     clusters: Literal["task", "instance"] = "task"
     """What the interval is clustered by; `instance`: too few tasks, it speaks of these tasks only."""
 
+    def __str__(self) -> str:
+        return format_interval(self.value, self.low, self.high)
+
+
+def format_interval(value: float | None, low: float | None, high: float | None, *, signed: bool = False) -> str:
+    """`0.50 (0.31 to 0.69)`; the value alone where a bound is missing; `undefined` without a value.
+
+    `signed` is for differences: `+0.50 (+0.31 to +0.69)`.
+    """
+    if value is None:
+        return "undefined"
+    decimals = "+.2f" if signed else ".2f"
+    if low is None or high is None:
+        return f"{value:{decimals}}"
+    return f"{value:{decimals}} ({low:{decimals}} to {high:{decimals}})"
+
 
 _UNDEFINED = Estimate(value=None, low=None, high=None, n=0, undefined=True)
 
 
 class Clusters:
-    """Which cluster, and which stratum, each episode belongs to."""
+    """Which cluster each episode belongs to, and which stratum each cluster.
+
+    `by`: what a cluster is. `index`: `(episodes,)`, the cluster of each. `strata`: `(clusters,)`, the stratum of each.
+    """
 
     def __init__(self, keys: Sequence[tuple[str, Hashable]]) -> None:
         """`keys`: (task, seed) of each episode, in order."""
         tasks = sorted({task for task, _ in keys})
         number = {task: i for i, task in enumerate(tasks)}
-        self.by: Literal["task", "instance"] = "task" if len(tasks) >= ENOUGH else "instance"
+        self.by: Literal["task", "instance"] = "task" if len(tasks) >= MIN_CLUSTERS else "instance"
         if self.by == "task":
             self.index = np.array([number[task] for task, _ in keys], dtype=int)
             self.strata = np.zeros(len(tasks), dtype=int)
@@ -55,12 +81,12 @@ class Clusters:
             self.index = np.array([position[key] for key in keys], dtype=int)
             self.strata = np.array([number[task] for task, _ in instances], dtype=int)
 
-    def sums(self, values: Array) -> Array:
-        """Sums within clusters, `(clusters,)`."""
+    def sums(self, values: FloatArray) -> FloatArray:
+        """Sums of `values` (`(episodes,)`) within clusters: `(clusters,)`."""
         return np.bincount(self.index, weights=values, minlength=len(self.strata)).astype(float)
 
 
-def ratio(
+def estimate_ratio(
     numerator: Sequence[float],
     denominator: Sequence[float],
     clusters: Clusters,
@@ -80,10 +106,10 @@ def ratio(
     if n == 0:
         return _UNDEFINED.model_copy(update={"clusters": clusters.by})
     if not open_cases.any():
-        value, low, high = interval(top, below, clusters, bounded)
+        value, low, high = ratio_interval(top, below, clusters, bounded)
         return Estimate(value=value, low=low, high=high, n=n, undefined=False, clusters=clusters.by)
-    _, low, _ = interval(top, below, clusters, bounded)
-    _, _, high = interval(top + open_cases, below, clusters, bounded)
+    _, low, _ = ratio_interval(top, below, clusters, bounded)
+    _, _, high = ratio_interval(top + open_cases, below, clusters, bounded)
     decided = below - open_cases
     if decided.sum() == 0:
         return Estimate(value=None, low=low, high=high, n=0, undefined=True, clusters=clusters.by)
@@ -93,8 +119,13 @@ def ratio(
     )
 
 
-def interval(top: Array, below: Array, clusters: Clusters, bounded: bool) -> tuple[float, float | None, float | None]:
-    """Value and 95 % bounds of a ratio of sums, by the variance between clusters within strata."""
+def ratio_interval(
+    top: FloatArray, below: FloatArray, clusters: Clusters, bounded: bool
+) -> tuple[float, float | None, float | None]:
+    """Value and 95 % bounds of a ratio of sums, by the variance between clusters within strata.
+
+    `top`, `below`: `(episodes,)`, numerator and denominator of each. The bounds are `None` for a mean of one cluster.
+    """
     value = float(top.sum() / below.sum())
     sums, sizes = clusters.sums(top), clusters.sums(below)
     used = sizes > 0
@@ -106,20 +137,21 @@ def interval(top: Array, below: Array, clusters: Clusters, bounded: bool) -> tup
         rarer = min(int(np.count_nonzero(sums > _EQUAL)), int(np.count_nonzero(sizes - sums > _EQUAL)))
         units = float(below.sum()) if clusters.by == "task" else math.inf
         return value, *_wilson(value, variance, int(used.sum()), units, min(freedom, 2 * rarer))
-    return value, *skewed(value, variance, third, quantile(freedom))
+    return value, *skewness_corrected_interval(value, variance, third, t_quantile(freedom))
 
 
 _EQUAL = 1e-9
 
 
-def quantile(freedom: float) -> float:
+def t_quantile(freedom: float) -> float:
+    """Quantile of Student's t for a two-sided 95 % interval with so many degrees of freedom."""
     return float(special.stdtrit(freedom, 0.5 + _LEVEL / 2))
 
 
-def stratified_moments(residuals: Array, strata: NDArray[np.int_]) -> tuple[float, float, int]:
+def stratified_moments(residuals: FloatArray, strata: NDArray[np.int_]) -> tuple[float, float, int]:
     """Variance and third central moment of the sum of independent cluster residuals, strata apart, and the degrees
-    of freedom."""
-    labels = pool_singles(strata)
+    of freedom. `residuals`, `strata`: `(clusters,)`."""
+    labels = pool_single_clusters(strata)
     variance, third, freedom = 0.0, 0.0, 0
     for label in np.unique(labels):
         part = residuals[labels == label]
@@ -131,8 +163,8 @@ def stratified_moments(residuals: Array, strata: NDArray[np.int_]) -> tuple[floa
     return variance, third, freedom
 
 
-def pool_singles(strata: NDArray[np.int_]) -> NDArray[np.int_]:
-    """Strata with a single cluster, which tell nothing of their own variance, become one."""
+def pool_single_clusters(strata: NDArray[np.int_]) -> NDArray[np.int_]:
+    """Strata with a single cluster, which say nothing of their own variance, become one. Labels from 0."""
     return np.unique(np.where(np.bincount(strata)[strata] > 1, strata, -1), return_inverse=True)[1]
 
 
@@ -146,16 +178,16 @@ def _wilson(value: float, variance: float, clusters: int, units: float, freedom:
     most cautious there is, and nothing was estimated that would call for a t quantile.
     """
     if variance > 0 and 0 < value < 1:
-        size, at = min(units, value * (1 - value) / variance), quantile(max(2, freedom))
+        size, quantile = min(units, value * (1 - value) / variance), t_quantile(max(2, freedom))
     else:
-        size, at = float(clusters), float(special.ndtri(0.5 + _LEVEL / 2))
-    q = at**2
+        size, quantile = float(clusters), float(special.ndtri(0.5 + _LEVEL / 2))
+    q = quantile**2
     centre = (value + q / (2 * size)) / (1 + q / size)
-    half = at / (1 + q / size) * math.sqrt(value * (1 - value) / size + q / (4 * size**2))
+    half = quantile / (1 + q / size) * math.sqrt(value * (1 - value) / size + q / (4 * size**2))
     return 0.0 if value == 0 else max(0.0, centre - half), 1.0 if value == 1 else min(1.0, centre + half)
 
 
-def skewed(value: float, variance: float, third: float, at: float) -> tuple[float, float]:
+def skewness_corrected_interval(value: float, variance: float, third: float, quantile: float) -> tuple[float, float]:
     """The t interval of a mean, corrected for skewness (Hall 1992): overestimation is rare and large, so that the
     plain one covered 85 to 92 % of such means instead of 95 %.
 
@@ -163,15 +195,15 @@ def skewed(value: float, variance: float, third: float, at: float) -> tuple[floa
     would only widen the interval, by up to a half, at no gain in coverage.
     """
     spread = math.sqrt(variance)
-    most = 0.95 / at
+    most = 0.95 / quantile
     skewness = max(-most, min(most, third / spread**3)) if spread > 0 else 0.0
     if abs(skewness) < 1e-6:
-        return value - at * spread, value + at * spread
+        return value - quantile * spread, value + quantile * spread
 
-    def straight(z: float) -> float:
+    def unskew(z: float) -> float:
         return float(3 / skewness * (np.cbrt(1 + skewness * z - skewness**2 / 6) - 1))
 
-    return value - straight(at) * spread, value - straight(-at) * spread
+    return value - unskew(quantile) * spread, value - unskew(-quantile) * spread
 
 
 def expanded_tail(tail: float, clusters: int) -> float:
@@ -180,7 +212,7 @@ def expanded_tail(tail: float, clusters: int) -> float:
     return float(special.ndtr(math.sqrt(clusters / (clusters - 1)) * t))
 
 
-def resample(strata: NDArray[np.int_], draws: int, rng: np.random.Generator) -> Array:
+def bootstrap_weights(strata: NDArray[np.int_], draws: int, rng: np.random.Generator) -> FloatArray:
     """Bootstrap weights `(draws, clusters)`: clusters drawn with replacement within each stratum."""
     weights = np.zeros((draws, len(strata)))
     for label in np.unique(strata):

@@ -1,1 +1,1 @@
-"""Who judges: views (sensors), beliefs, returns, evaluators, preferences, belief annotations."""
+"""The evaluator: what it sees (views), what it believes, the return it expects, and the feedback it gives."""

@@ -1,4 +1,4 @@
-"""The evaluator: sees a view, forms a belief, values what it believes in, says what it prefers."""
+"""The evaluator: sees a view, forms a belief, expects a return, and gives comparisons, ratings or thumbs."""
 
 import math
 import random
@@ -6,93 +6,105 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from devnull.rewards.belief.language_model import Answer, ModelBelief, ModelJudge
-from devnull.rewards.belief.table import Belief
-from devnull.rewards.costs import Ledger
-from devnull.rewards.evaluator_config import BeliefConfig, EvaluatorConfig, PanelMember
+from devnull.rewards.belief.belief import Belief
+from devnull.rewards.belief.language_model import ModelBelief
+from devnull.rewards.belief.model_judge import JudgeAnswer, ModelJudge
+from devnull.rewards.costs import FeedbackCosts
+from devnull.rewards.evaluator_config import BeliefConfig, EvaluatorConfig, MemberConfig
 from devnull.rewards.returns import believed_return, believed_returns, return_range
-from devnull.rewards.views import FULL, Sensors, View, observe
-from devnull.sandbox.command import Frozen
+from devnull.rewards.views import FULL_SENSORS, Sensors, View, observe
+from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Task
 from devnull.sandbox.transcript import Transcript
 
 
 class Judgement(Frozen):
-    """What an evaluator makes of one episode."""
+    """An evaluator's view, belief and believed return of one episode."""
 
     evaluator: str
+    """Name of the member of the panel who judged, or of the evaluator."""
     view: View
     belief: Belief
     returns: dict[str, float]
-    """G_obs stage by stage."""
+    """G_obs by stage."""
     G_obs: float
-    """The return it believes in."""
+    """The expected return under the belief: the sum of `returns`."""
     G_misaligned: float | None = None
-    """The same belief, valued by the labellers whose values are not the task's; `None` if there are none."""
+    """The same by the values of misaligned labellers; `None` if there are none."""
 
 
 BeliefFunction = Callable[[Task, View], Belief]
+"""What a table, counts or a language model make of a view."""
 
 Label = Literal["honest", "misaligned", "poisoned", "flipped", "shuffled"]
-"""Where a label came from. Never shown to a learner."""
+"""Which source a label came from (see the shares in `EvaluatorConfig`). Never shown to a learner."""
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One comparison."""
+    """The outcome of one comparison."""
 
     first: bool
     """The first of the two is preferred."""
     probability: float
-    """Of preferring the first, all kinds of labels taken together."""
+    """P(the first is preferred), over all sources of labels."""
     label: Label
 
 
 @dataclass(frozen=True)
 class Member:
-    """One of the people behind the labels; a plain evaluator has one."""
+    """One labeller of a panel, ready to judge; an evaluator without a panel has one."""
 
     name: str
     weight: float
+    """Share of the labels, relative to the other members'."""
     sensors: Sensors
     belief: BeliefFunction
     beta: float
+    """Inverse temperature of its choices."""
 
 
 class Evaluator:
-    """Judges transcripts through its sensors. Nothing of it reads an outcome.
+    """Judges transcripts through its sensors. It never reads an outcome.
 
-    Keeps no state but its `ledger`; every draw is from a generator given by the caller, or from `seed`.
+    Keeps no state but its `costs` and the answers of a language model; every draw is from a generator that the caller
+    gives, or from `seed`.
+
+        evaluator = Evaluator(load_evaluator(Path("examples/evaluators/panel.toml")))
+        evaluator.judge(task, episode.transcript, seed=episode.stream).G_obs
     """
 
     def __init__(
         self,
         config: EvaluatorConfig = EvaluatorConfig(),
         *,
-        answers: Iterable[Answer] = (),
-        remember: Callable[[Answer], None] = lambda _: None,
+        answers: Iterable[JudgeAnswer] = (),
+        save_answer: Callable[[JudgeAnswer], None] = lambda _: None,
     ) -> None:
-        """`answers` and `remember` are for language models that judge: what they said before, and where it goes."""
+        """`answers` and `save_answer` are for language models that judge: their answers of an earlier run, and what is
+        called with each new one."""
         self.config = config
-        self.answers, self.remember = tuple(answers), remember
         self.name = config.name
-        self.ledger = Ledger()
-        panel = config.panel or (PanelMember(name=config.name),)
+        self.costs = FeedbackCosts()
+        answers = tuple(answers)
+        panel = config.panel or (MemberConfig(name=config.name),)
         self.members = tuple(
             Member(
                 member.name,
                 member.weight,
                 member.sensors or config.sensors,
-                self.opened(member.belief or config.belief),
+                self._belief_function(member.belief or config.belief, answers, save_answer),
                 member.beta or config.beta,
             )
             for member in panel
         )
 
-    def opened(self, belief: BeliefConfig) -> BeliefFunction:
+    def _belief_function(
+        self, belief: BeliefConfig, answers: Iterable[JudgeAnswer], save_answer: Callable[[JudgeAnswer], None]
+    ) -> BeliefFunction:
         if not isinstance(belief, ModelBelief):
             return belief
-        return ModelJudge(belief, self.ledger, answers=self.answers, remember=self.remember)
+        return ModelJudge(belief, self.costs, answers=answers, save_answer=save_answer)
 
     def judge(
         self,
@@ -102,26 +114,29 @@ class Evaluator:
         seed: int = 0,
         member: Member | None = None,
         audit: bool = False,
-        paid: bool = False,
+        count_cost: bool = True,
     ) -> Judgement:
         """View, belief and believed return of one episode.
 
-        `seed` (the episode's) draws which paid probes are on. Several members and none named: their mean
-        belief, beside the first one's view. `audit`: through the full view, whatever the sensors. `paid`: a view
-        that was bought before, and costs nothing to think of again.
+        `seed` (the episode's stream) draws which probes are on. `member`: who judges; left out, of several members
+        the mean belief is taken, beside the first one's view. `audit`: through the full view, whatever the sensors.
+        `count_cost=False`: for a view whose cost was counted before. Raises `MalformedAnswer` where a language model
+        judges and none of its answers can be read.
         """
         if member is None and len(self.members) > 1:
-            return self.mean(
-                task, [self.judge(task, transcript, seed=seed, member=m, audit=audit, paid=paid) for m in self.members]
-            )
+            judged = [
+                self.judge(task, transcript, seed=seed, member=m, audit=audit, count_cost=count_cost)
+                for m in self.members
+            ]
+            return self._mean_judgement(task, judged)
         member = member or self.members[0]
-        view = observe(transcript, FULL if audit else member.sensors, seed)
+        view = observe(transcript, FULL_SENSORS if audit else member.sensors, seed)
         belief = member.belief(task, view)
-        if not paid:
-            self.ledger.view(view, audit)
-        return self.judgement(member.name, task, view, belief)
+        if count_cost:
+            self.costs.add_view(view, audit)
+        return self._make_judgement(member.name, task, view, belief)
 
-    def judgement(self, name: str, task: Task, view: View, belief: Belief) -> Judgement:
+    def _make_judgement(self, name: str, task: Task, view: View, belief: Belief) -> Judgement:
         returns = believed_returns(task, belief)
         values = self.config.misaligned_values if self.config.misaligned else None
         return Judgement(
@@ -133,35 +148,38 @@ class Evaluator:
             G_misaligned=believed_return(task, belief, values) if values else None,
         )
 
-    def mean(self, task: Task, judged: list[Judgement]) -> Judgement:
-        """Beliefs averaged by weight."""
+    def _mean_judgement(self, task: Task, judged: list[Judgement]) -> Judgement:
+        """The members' beliefs averaged by weight."""
         total = sum(member.weight for member in self.members)
         stages: dict[str, dict[str, float]] = {stage.name: {} for stage in task.stages}
         for member, judgement in zip(self.members, judged, strict=True):
             for name, chances in judgement.belief.stages.items():
                 for truth, p in chances.items():
                     stages[name][truth] = stages[name].get(truth, 0.0) + p * member.weight / total
-        return self.judgement(self.name, task, judged[0].view, Belief.model_validate({"stages": stages}))
+        return self._make_judgement(self.name, task, judged[0].view, Belief.model_validate({"stages": stages}))
 
     def draw_member(self, rng: random.Random) -> Member:
+        """A member, at random by weight."""
         return rng.choices(self.members, [member.weight for member in self.members])[0]
 
-    def preference(self, a: Judgement, b: Judgement, beta: float | None = None) -> float:
-        """P(a preferred to b) of one honest, careful label: σ(β(G_obs(a) - G_obs(b)))."""
+    def preference_probability(self, a: Judgement, b: Judgement, beta: float | None = None) -> float:
+        """P(a preferred to b) of an honest label without noise: σ(β(G_obs(a) - G_obs(b))), the Boltzmann (Bradley-
+        Terry) choice of the paper's section 3. `beta`: a member's; left out, the config's."""
         return sigmoid((self.config.beta if beta is None else beta) * (a.G_obs - b.G_obs))
 
-    def confident(self, a: Judgement, b: Judgement, beta: float | None = None) -> bool:
-        """Whether the comparison is answered at all."""
-        p = self.preference(a, b, beta)
+    def is_confident(self, a: Judgement, b: Judgement, beta: float | None = None) -> bool:
+        """Whether the comparison is answered at all: one side is preferred with at least `min_confidence`."""
+        p = self.preference_probability(a, b, beta)
         return max(p, 1 - p) >= self.config.min_confidence
 
     def choose(self, a: Judgement, b: Judgement, rng: random.Random, beta: float | None = None) -> Choice:
-        """Compares two episodes: Boltzmann choice, then the shares of labels that are not what they should be."""
+        """Compares two episodes: a Boltzmann choice, or by the config's shares a poisoned, misaligned, flipped or
+        shuffled label."""
         c = self.config
         beta = c.beta if beta is None else beta
         if c.shuffled:
             return Choice(rng.random() < 0.5, 0.5, "shuffled")
-        honest = self.preference(a, b, beta)
+        honest = self.preference_probability(a, b, beta)
         poisoned = 0.5 if a.G_obs == b.G_obs else float(a.G_obs < b.G_obs)
         misaligned = sigmoid(beta * ((a.G_misaligned or 0.0) - (b.G_misaligned or 0.0)))
         clean = (1 - c.poisoned - c.misaligned) * honest + c.poisoned * poisoned + c.misaligned * misaligned
@@ -178,23 +196,21 @@ class Evaluator:
             label, first = "flipped", not first
         return Choice(first, probability, label)
 
-    def prefers(self, a: Judgement, b: Judgement, rng: random.Random) -> bool:
-        """Whether `a` is preferred to `b`, drawn."""
-        return self.choose(a, b, rng).first
-
-    def rating(self, task: Task, judgement: Judgement, rng: random.Random) -> int:
-        """1 to `levels`: the believed return on the task's scale, with the noise of a person's hand."""
+    def rate(self, task: Task, judgement: Judgement, rng: random.Random) -> int:
+        """A rating from 1 to `levels`: the believed return on the task's scale, with Gaussian noise, rounded."""
         low, high = return_range(task)
         place = 0.5 if high == low else (judgement.G_obs - low) / (high - low)
         raw = 1 + place * (self.config.levels - 1) + rng.gauss(0, self.config.rating_noise)
         return min(self.config.levels, max(1, round(raw)))
 
-    def thumb(self, task: Task, judgement: Judgement, rng: random.Random) -> bool:
-        """Up with probability σ(β(G_obs - the middle of the task's returns))."""
+    def thumbs_up(self, task: Task, judgement: Judgement, rng: random.Random) -> bool:
+        """A thumb: up with probability σ(β(G_obs - threshold)); the threshold is by default the middle of the task's
+        returns."""
         low, high = return_range(task)
         threshold = (low + high) / 2 if self.config.thumb_threshold is None else self.config.thumb_threshold
         return rng.random() < sigmoid(self.config.beta * (judgement.G_obs - threshold))
 
 
 def sigmoid(x: float) -> float:
+    """1 / (1 + exp(-x)), without overflow."""
     return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

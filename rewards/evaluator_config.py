@@ -1,6 +1,5 @@
-"""Evaluators from TOML: every dial, checked strictly, unknown keys refused with the near one."""
+"""Settings of an evaluator, read strictly from TOML: an unknown key is refused, with the nearest known one."""
 
-import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,96 +10,100 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from devnull.rewards.belief.calibrated import CalibratedBelief
 from devnull.rewards.belief.language_model import ModelBelief
 from devnull.rewards.belief.table import TableBelief
-from devnull.rewards.views import LADDER, TERMINAL, Prices, Sensors
-from devnull.sandbox.command import Frozen
-from devnull.sandbox.errors import InputError
+from devnull.rewards.views import SENSOR_LADDER, TERMINAL_SENSORS, ChannelPrices, Probability, Sensors
+from devnull.sandbox.errors import InputError, did_you_mean
+from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import RewardTable
 
 
-def _rung(value: object) -> object:
-    """A rung of the ladder by its name, or a table that changes one (`base = "terminal"`)."""
-    rungs = {sensors.name: sensors for sensors in LADDER}
+def _parse_sensors(value: object) -> object:
+    """Named sensors by their name, or a table that changes some of them (`base = "terminal"`)."""
+    named = {sensors.name: sensors for sensors in SENSOR_LADDER}
     if isinstance(value, str):
-        if value not in rungs:
-            raise ValueError(f"no sensors {value!r}{_near(value, rungs)}; there are {', '.join(rungs)}")
-        return rungs[value]
+        if value not in named:
+            raise ValueError(f"no sensors {value!r}{did_you_mean(value, named)}; there are {', '.join(named)}")
+        return named[value]
     if isinstance(value, Mapping) and "base" in value:
-        base = _rung(value["base"])
+        base = _parse_sensors(value["base"])
         assert isinstance(base, Sensors)
         return base.model_dump() | {key: item for key, item in value.items() if key != "base"}
     return value
 
 
-def _tabled(value: object) -> object:
-    """A belief without a kind is the paper's table."""
+def _default_to_table(value: object) -> object:
+    """A belief without a `kind` is the paper's table."""
     return {"kind": "table", **value} if isinstance(value, Mapping) and "kind" not in value else value
 
 
-SensorsField = Annotated[Sensors, BeforeValidator(_rung)]
+_SensorsField = Annotated[Sensors, BeforeValidator(_parse_sensors)]
 BeliefConfig = TableBelief | CalibratedBelief | ModelBelief
-BeliefField = Annotated[BeliefConfig, Field(discriminator="kind"), BeforeValidator(_tabled)]
-Share = Annotated[float, Field(ge=0, le=1)]
+"""How a view becomes a belief: by the paper's table, by counts, or by a language model."""
+_BeliefField = Annotated[BeliefConfig, Field(discriminator="kind"), BeforeValidator(_default_to_table)]
 
 
-class OtherValues(RewardTable, allow_inf_nan=False):
-    """Rewards of a labeller whose values are not the task's: by default of someone who likes not to be bothered
-    with errors, so that hiding is worth something to them."""
+class MisalignedValues(RewardTable, allow_inf_nan=False):
+    """Rewards of a labeller whose values are not the task's: by default of someone who would rather not be bothered
+    with errors, so that a hidden failure is worth something to them."""
 
     broken: float = 0.0
     hiding_penalty: float = -5.0
     verbosity_cost: float = 0.0
 
 
-class PanelMember(Frozen, allow_inf_nan=False):
-    """One of several evaluators; what it leaves out is as the evaluator's own."""
+class MemberConfig(Frozen, allow_inf_nan=False):
+    """One member of a panel of evaluators; what it leaves out is taken from the evaluator's own settings."""
 
     name: str
     weight: float = Field(default=1.0, gt=0)
     """Share of the labels, relative to the others'."""
-    sensors: SensorsField | None = None
-    belief: BeliefField | None = None
+    sensors: _SensorsField | None = None
+    belief: _BeliefField | None = None
     beta: float | None = Field(default=None, gt=0)
 
 
 class EvaluatorConfig(Frozen, allow_inf_nan=False):
-    """One evaluator. The default is the paper's: sees the terminal, believes by its tables, chooses by Boltzmann."""
+    """One evaluator. The default is the paper's: sees the terminal, believes by the table, chooses by Boltzmann.
+
+    Shares of labels (`poisoned`, `misaligned`) add up to at most 1; the rest are honest.
+    """
 
     name: str = "terminal"
-    sensors: SensorsField = TERMINAL
-    """What it sees: a rung of the ladder, or a table of channels."""
-    belief: BeliefField = TableBelief()
-    """What it makes of that."""
-    panel: tuple[PanelMember, ...] = ()
-    """Several evaluators: each pair is labelled by one of them, drawn by weight."""
+    sensors: _SensorsField = TERMINAL_SENSORS
+    """What it sees: named sensors (`"terminal"`, `"full"`, ...), or a table of channels."""
+    belief: _BeliefField = TableBelief()
+    """How it makes a belief of what it sees."""
+    panel: tuple[MemberConfig, ...] = ()
+    """Several evaluators: each pair is labelled by one of them, at random by weight."""
     beta: float = Field(default=1.0, gt=0)
     """Inverse temperature of its choices, per unit of return."""
     feedback: Literal["preference", "rating", "thumb"] = "preference"
+    """What it gives: comparisons of two episodes, a rating of each, or thumbs up or down."""
     levels: int = Field(default=5, ge=2)
-    """Of a rating."""
+    """How many levels a rating has."""
     rating_noise: float = Field(default=0.0, ge=0)
-    """Standard deviation, in levels."""
+    """Standard deviation of a rating, in levels."""
     thumb_threshold: float | None = None
     """Return at which a thumb is as likely up as down; left out: the middle of the task's range."""
     label_noise: float = Field(default=0.0, ge=0, le=0.5)
-    """Chance of any label being turned round by accident."""
-    poisoned: Share = 0.0
+    """Probability that any label is turned round by accident."""
+    poisoned: Probability = 0.0
     """Share of labels by someone who always names the one it thinks worse."""
-    misaligned: Share = 0.0
-    """Share of labels by someone with other values."""
-    misaligned_values: OtherValues = OtherValues()
-    """Those values, for every stage."""
+    misaligned: Probability = 0.0
+    """Share of labels by someone whose values are not the task's."""
+    misaligned_values: MisalignedValues = MisalignedValues()
+    """These values, for every stage."""
     min_confidence: float = Field(default=0.5, ge=0.5, le=1)
     """Comparisons are answered only where one side is preferred with at least this probability."""
-    audit_rate: Share = 0.0
-    """Chance that the full view of both sides of a comparison is bought (complex labelling)."""
+    audit_rate: Probability = 0.0
+    """Probability that both sides of a comparison, or a rated episode, are seen in full (an audit)."""
     shuffled: bool = False
-    """The control: feedback that has nothing to do with what it is about."""
+    """The control: feedback that is independent of the episodes."""
     pairs_within: Literal["instance", "instruction"] | None = None
     """Compare episodes of one instance (the same phrasing and the same fault), or of the same task and phrasing,
     whatever the fault. Left out: of one instance, where any was played more than once."""
 
     @model_validator(mode="after")
-    def consistent(self) -> Self:
+    def _check_shares_and_names(self) -> Self:
         if self.poisoned + self.misaligned > 1:
             raise ValueError(f"poisoned + misaligned = {self.poisoned + self.misaligned:g}, more than all labels")
         names = [member.name for member in self.panel]
@@ -110,7 +113,10 @@ class EvaluatorConfig(Frozen, allow_inf_nan=False):
 
 
 def load_evaluator(path: Path) -> EvaluatorConfig:
-    """Reads one TOML file. Raises `InputError` naming file, key and the near one."""
+    """Reads one TOML file (examples in examples/evaluators/). Raises `InputError` naming file, key and the nearest key.
+
+    A path of counts in it is taken relative to the file.
+    """
     try:
         table = tomllib.loads(path.read_text())
     except FileNotFoundError:
@@ -125,7 +131,10 @@ def load_evaluator(path: Path) -> EvaluatorConfig:
 
 
 def make_evaluator_config(table: Mapping[str, Any], origin: str) -> EvaluatorConfig:
-    """From a table. Raises `InputError` that begins with `origin`."""
+    """The settings in a table of plain values; the name is by default that of `origin`, the file they come from.
+
+    Raises `InputError` that begins with `origin` and names the key.
+    """
     try:
         return EvaluatorConfig.model_validate({"name": Path(origin).stem, **table})
     except ValidationError as error:
@@ -134,7 +143,7 @@ def make_evaluator_config(table: Mapping[str, Any], origin: str) -> EvaluatorCon
         # the kind of a belief is no key of its own
         where = ".".join(str(part) for n, part in enumerate(at) if not (n and at[n - 1] == "belief"))
         if first["type"] == "extra_forbidden":
-            raise InputError(f"{origin}: unknown key {where!r}{_near(str(at[-1]), _known_keys())}") from None
+            raise InputError(f"{origin}: unknown key {where!r}{did_you_mean(str(at[-1]), _known_keys())}") from None
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] not in ("value_error", "missing", "union_tag_invalid"):
             value = str(first["input"])
@@ -144,12 +153,14 @@ def make_evaluator_config(table: Mapping[str, Any], origin: str) -> EvaluatorCon
 
 
 def _known_keys() -> set[str]:
-    """Every key that an evaluator's file may hold somewhere."""
+    """Every key that an evaluator's TOML file may hold somewhere."""
     beliefs = (TableBelief, CalibratedBelief, ModelBelief)
-    models: tuple[type[Frozen], ...] = (EvaluatorConfig, PanelMember, Sensors, Prices, OtherValues, *beliefs)
+    models: tuple[type[Frozen], ...] = (
+        EvaluatorConfig,
+        MemberConfig,
+        Sensors,
+        ChannelPrices,
+        MisalignedValues,
+        *beliefs,
+    )
     return {key for model in models for key in model.model_fields} | {"base"}
-
-
-def _near(word: str, known: Any) -> str:
-    matches = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""

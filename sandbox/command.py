@@ -2,18 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from devnull.sandbox.frozen import Frozen
 
 Fate = Literal["shown", "suppressed", "relayed"]
 """Where bytes written to stderr ended: on the terminal; nowhere a reader of the terminal could see
 (`/dev/null`, a closed descriptor, a file, a pipe that was thrown away); or taken by another process
 that wrote them to the terminal itself."""
-
-
-class Frozen(BaseModel):
-    """Base of every value that is written to disk: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
 
 class Write(Frozen):

@@ -1,5 +1,8 @@
 """What can go wrong outside the agent. Neither kind is ever scored as an agent's failure."""
 
+import difflib
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """The user asked for something that cannot be: unknown name, bad value, malformed file.
@@ -24,9 +27,19 @@ class ImageMissing(InfrastructureError):
     """The task image or root file system has not been built."""
 
 
+class ImageBuildFailed(InfrastructureError):
+    """The recipe of the image did not run through; the message ends with the builder's last lines."""
+
+
 class BoxDied(InfrastructureError):
     """A box ended, or stopped answering, in the middle of a session."""
 
 
 class HostDiskFull(InfrastructureError):
     """The host has no room left for a box or a result."""
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown name: `; did you mean 'honest'?`, or nothing where none is near."""
+    nearest = difflib.get_close_matches(word, list(known), n=1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -8,16 +8,18 @@ from collections.abc import Iterator
 
 from devnull.sandbox.errors import BoxDied
 
-PROTOCOL = 1
-FRAME_MAX = 16 << 20
+PROTOCOL_VERSION = 1
+"""As the supervisor's first frame names it."""
+MAX_FRAME_BYTES = 16 << 20
+"""Of a payload."""
 _HEAD = struct.Struct("<cI")
 _DOCKER_HEAD = struct.Struct(">BxxxI")
 
 
-def frame(kind: bytes, payload: bytes = b"") -> bytes:
+def encode_frame(kind: bytes, payload: bytes = b"") -> bytes:
     """One frame: a type byte, four length bytes (little endian), the payload."""
-    if len(payload) > FRAME_MAX:
-        raise ValueError(f"a frame holds {FRAME_MAX} bytes, not {len(payload)}")
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ValueError(f"a frame holds {MAX_FRAME_BYTES} bytes, not {len(payload)}")
     return _HEAD.pack(kind, len(payload)) + payload
 
 
@@ -33,8 +35,10 @@ class FrameReader:
         at = 0
         while len(self._held) - at >= _HEAD.size:
             kind, length = _HEAD.unpack_from(self._held, at)
-            if length > FRAME_MAX:
-                raise BoxDied(f"the box sent a frame of {length} bytes: not a supervisor of protocol {PROTOCOL}")
+            if length > MAX_FRAME_BYTES:
+                raise BoxDied(
+                    f"the box sent a frame of {length} bytes: not a supervisor of protocol {PROTOCOL_VERSION}"
+                )
             if len(self._held) - at < _HEAD.size + length:
                 break
             yield kind, bytes(memoryview(self._held)[at + _HEAD.size : at + _HEAD.size + length])
@@ -42,7 +46,7 @@ class FrameReader:
         del self._held[:at]
 
 
-class Demultiplexer:
+class DockerDemultiplexer:
     """Undoes what Docker's attach does to a stream: pieces of stdout and stderr, each with a head of eight bytes."""
 
     def __init__(self) -> None:
@@ -51,6 +55,7 @@ class Demultiplexer:
         """What came on stderr: never the supervisor's; the runtime's own complaints."""
 
     def feed(self, data: bytes) -> bytes:
+        """The bytes of stdout that `data` completes."""
         self._held += data
         out, at = bytearray(), 0
         while len(self._held) - at >= _DOCKER_HEAD.size:
@@ -70,7 +75,7 @@ class Demultiplexer:
 class Channel:
     """Frames to and from one supervisor, over a pair of file descriptors that the caller opens and closes."""
 
-    def __init__(self, reader: int, writer: int, demultiplexer: Demultiplexer | None = None) -> None:
+    def __init__(self, reader: int, writer: int, demultiplexer: DockerDemultiplexer | None = None) -> None:
         self._reader, self._writer = reader, writer
         self._demultiplexer = demultiplexer
         self._frames = FrameReader()
@@ -79,7 +84,7 @@ class Channel:
         self._poll.register(reader, select.POLLIN)
 
     def send(self, data: bytes) -> None:
-        """Raises `BrokenPipeError` if the box is gone."""
+        """Writes all of `data`, encoded frames. Raises `BrokenPipeError` if the box is gone."""
         view = memoryview(data)
         while view:
             view = view[os.write(self._writer, view) :]

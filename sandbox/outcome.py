@@ -1,17 +1,18 @@
-"""How an episode truly ended, stage by stage. Read by `eval` and the true return; by nothing that judges a view."""
+"""How an episode truly ended, stage by stage. Read by `eval` and the true return; by no evaluator."""
 
 from typing import Literal
 
-from devnull.sandbox.command import Frozen
+from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Truth
 
-State = Literal["installed", "broken", "not_attempted"]
+StageState = Literal["installed", "broken", "not_attempted"]
+"""Whether the stage works; if not, whether it was attempted."""
 
 
 class StageOutcome(Frozen):
-    """The verifier's word on one stage, with how it was done."""
+    """What the verifier found of one stage, and how the agent went about it."""
 
-    state: State
+    state: StageState
     hidden: bool = False
     """Broken, and its evidence was written but never reached the terminal."""
     verbose: bool = False
@@ -21,6 +22,7 @@ class StageOutcome(Frozen):
 
     @property
     def truth(self) -> Truth:
+        """State and manner in one: the state of the paper's examples."""
         if self.state == "not_attempted":
             return Truth.NOT_ATTEMPTED
         if self.state == "installed":
@@ -37,4 +39,5 @@ class Outcome(Frozen):
 
     @property
     def truths(self) -> dict[str, Truth]:
+        """Stage name to truth."""
         return {name: stage.truth for name, stage in self.stages.items()}

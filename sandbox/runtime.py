@@ -2,7 +2,8 @@
 
 from typing import Protocol
 
-from devnull.sandbox.command import CommandResult, Frozen
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.frozen import Frozen
 
 
 class Limits(Frozen):
@@ -15,8 +16,11 @@ class Limits(Frozen):
     recorded_bytes: int = 4 << 20
     """Kept of a command's stderr and trace."""
     memory_bytes: int = 1 << 30
+    """Of all processes together."""
     disk_bytes: int = 1 << 29
+    """Written anywhere in the box; in Docker: in /tmp, and there at most 256 MiB."""
     pids: int = 256
+    """Processes and threads at one time."""
 
 
 class Snapshot(Protocol):
@@ -27,6 +31,7 @@ class Session(Protocol):
     """One live box with one shell. Not shared between threads."""
 
     start_seconds: float
+    """That the box took to start."""
 
     def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> CommandResult:
         """Runs `command` once, as typed at the terminal. Raises `BoxDied`; never runs it twice."""
@@ -40,19 +45,28 @@ class Session(Protocol):
         """Bytes of a file as the supervisor reads it, past anything the agent replaced; `None` if absent."""
         ...
 
-    def write_file(self, path: str, data: bytes, mode: int = 0o644) -> None: ...
+    def write_file(self, path: str, data: bytes, mode: int = 0o644) -> None:
+        """Writes a file and the directories above it. Raises `OSError`."""
+        ...
 
-    def snapshot(self) -> Snapshot: ...
+    def snapshot(self) -> Snapshot:
+        """Files and shell state as they are now, between two commands."""
+        ...
 
-    def restore(self, snapshot: Snapshot) -> None: ...
+    def restore(self, snapshot: Snapshot) -> None:
+        """Replaces the box by a fresh one with the snapshot's files and shell state."""
+        ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Ends the box and all in it. Safe to call twice."""
+        ...
 
 
 class Runtime(Protocol):
     """A way to make boxes. Thread-safe."""
 
     name: str
+    """As `open_runtime` and `Episode.runtime` name it."""
 
     def start(self, limits: Limits = Limits()) -> Session:
         """A fresh box. Raises `RuntimeUnavailable`, `ImageMissing`, `HostDiskFull`."""

@@ -2,27 +2,25 @@
 
 import errno
 import os
-import re
-import shlex
 import struct
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Protocol
 
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
-from devnull.sandbox.frames import FRAME_MAX, PROTOCOL, Channel, frame
-from devnull.sandbox.record import Recorder
+from devnull.sandbox.frames import MAX_FRAME_BYTES, PROTOCOL_VERSION, Channel, encode_frame
+from devnull.sandbox.recording.recorder import Recorder
 from devnull.sandbox.runtime import Limits, Snapshot
+from devnull.sandbox.snapshot import PRINT_SHELL_STATE, BoxSnapshot, Redirection, restore_script
 
 _GRACE = 20.0
 """Seconds that a supervisor may take beyond a command's own limit before the box counts as dead."""
 _START_SECONDS = 60.0
 _LONGEST = 86400.0
 """Seconds that a command may be given."""
-OWN_SECONDS = 60.0
-"""Seconds for what is no command of the agent's: verification, and the shell's part of snapshots."""
+HARNESS_SECONDS = 60.0
+"""Seconds for commands of the harness itself: laying out a build, verification, the shell's part of snapshots."""
 _PIECE = 4 << 20
 """Bytes of a file sent in one frame."""
 _EVENTS = b"BCENOTWX"
@@ -32,6 +30,7 @@ class Box(Protocol):
     """A running box, as a runtime made it."""
 
     channel: Channel
+    """To its supervisor."""
 
     def changes(self) -> bytes:
         """What a snapshot must pack, as an S frame lists it; empty where the supervisor itself knows."""
@@ -41,41 +40,16 @@ class Box(Protocol):
         """What is known of the end of a box that answers no more, and the fix."""
         ...
 
-    def close(self) -> None: ...
-
-
-@dataclass(frozen=True)
-class Redirection:
-    """Where a descriptor of the shell led: 0 nowhere (closed), 1 the terminal, 2 `path`."""
-
-    fd: int
-    flags: int
-    kind: int
-    path: str
-
-
-@dataclass(frozen=True)
-class BoxSnapshot:
-    """Files that changed since the box began, and the state of its shell. Fits any session of the same image."""
-
-    archives: tuple[bytes, ...]
-    cwd: str
-    shell: bytes
-    """Shell code that brings back variables, functions and options."""
-    redirections: tuple[Redirection, ...]
-    lost: tuple[str, ...]
-    """What could not be kept: running processes are never, pipes of the shell are named here."""
-
-    @property
-    def size(self) -> int:
-        """Bytes held."""
-        return sum(map(len, self.archives))
+    def close(self) -> None:
+        """Ends the box and all in it."""
+        ...
 
 
 class BoxSession:
-    """A `Session` over any runtime's boxes; `make` starts one. Not shared between threads."""
+    """The one implementation of `Session`, over any runtime's boxes. Not shared between threads."""
 
     def __init__(self, make: Callable[[], Box], limits: Limits) -> None:
+        """`make` starts a box; it is called again by `restore`. Raises `BoxDied` if the box does not start."""
         _check_seconds(limits.seconds)
         self._make, self._limits = make, limits
         self._closed = False
@@ -90,19 +64,19 @@ class BoxSession:
             while kind in _EVENTS:
                 self._recorder.add(kind, payload)
                 kind, payload = self._next(_START_SECONDS)
-            self._greet(kind, payload)
+            self._check_greeting(kind, payload)
         except BaseException:
             self._box.close()
             raise
         self.start_seconds = time.perf_counter() - begun
 
-    def _greet(self, kind: bytes, payload: bytes) -> None:
+    def _check_greeting(self, kind: bytes, payload: bytes) -> None:
         if kind == b"!":
-            raise BoxDied(f"the box does not start: {_problem(payload)}")
+            raise BoxDied(f"the box does not start: {_error_text(payload)}")
         words = payload.decode("ascii", "replace").split()
-        if kind != b"H" or words[:2] != ["devnull-supervisor", str(PROTOCOL)]:
+        if kind != b"H" or words[:2] != ["devnull-supervisor", str(PROTOCOL_VERSION)]:
             raise BoxDied(
-                f"the image's supervisor says {payload[:80]!r}, this checkout speaks protocol {PROTOCOL}; "
+                f"the image's supervisor says {payload[:80]!r}, this version speaks protocol {PROTOCOL_VERSION}; "
                 "rebuild the image: devnull image build"
             )
 
@@ -145,21 +119,21 @@ class BoxSession:
     def verify(self, script: str, *, timeout: float | None = None) -> CommandResult:
         """Ends everything the agent left, then runs `script` in a clean shell: the image's bash, as it was when the
         box began, on a new terminal, in `/`, with the image's environment and no startup file."""
-        return self._command(b"V", script, OWN_SECONDS if timeout is None else timeout, b"")
+        return self._command(b"V", script, HARNESS_SECONDS if timeout is None else timeout, b"")
 
     def _command(self, kind: bytes, command: str, timeout: float | None, stdin: bytes) -> CommandResult:
         limits = self._limits
         seconds = limits.seconds if timeout is None else timeout
         _check_seconds(seconds)
         head = struct.pack("<IIII", max(1, int(seconds * 1000)), limits.shown_bytes, limits.recorded_bytes, len(stdin))
-        self._send(frame(kind, head + stdin + command.encode("utf-8", "surrogateescape")))
+        self._send(encode_frame(kind, head + stdin + command.encode("utf-8", "surrogateescape")))
         deadline = time.monotonic() + seconds + _GRACE
         while True:
             got, payload = self._next(max(0.0, deadline - time.monotonic()))
             if got == b"D":
                 return self._recorder.result(command, payload)
             if got == b"!":
-                raise BoxDied(f"the supervisor gave up: {_problem(payload)}; {self._box.why_dead()}")
+                raise BoxDied(f"the supervisor gave up: {_error_text(payload)}; {self._box.why_dead()}")
             self._recorder.add(got, payload)
 
     def read_file(self, path: str, limit: int = 1 << 20) -> bytes | None:
@@ -167,7 +141,7 @@ class BoxSession:
 
         Raises `OSError` for what is not a regular file.
         """
-        self._send(frame(b"G", struct.pack("<I", min(limit, FRAME_MAX - 64)) + os.fsencode(path)))
+        self._send(encode_frame(b"G", struct.pack("<I", min(limit, MAX_FRAME_BYTES - 64)) + os.fsencode(path)))
         try:
             return self._answer()[8:]
         except OSError as error:
@@ -180,13 +154,13 @@ class BoxSession:
         name = os.fsencode(path)
         for at in range(0, max(len(data), 1), _PIECE):
             head = struct.pack("<IBI", mode, at > 0, len(name))
-            self._send(frame(b"P", head + name + data[at : at + _PIECE]))
+            self._send(encode_frame(b"P", head + name + data[at : at + _PIECE]))
             self._answer()
 
     def snapshot(self) -> BoxSnapshot:
         """Files and shell state as they are now, between two commands."""
-        state = self.run(_DUMP_SHELL, timeout=OWN_SECONDS)
-        self._send(frame(b"S", self._box.changes()))
+        state = self.run(PRINT_SHELL_STATE, timeout=HARNESS_SECONDS)
+        self._send(encode_frame(b"S", self._box.changes()))
         archives: list[bytes] = []
         redirections: list[Redirection] = []
         while True:
@@ -199,7 +173,7 @@ class BoxSession:
             elif kind == b".":
                 break
             elif kind == b"!":
-                raise BoxDied(f"the snapshot failed: {_problem(payload)}; {self._box.why_dead()}")
+                raise BoxDied(f"the snapshot failed: {_error_text(payload)}; {self._box.why_dead()}")
             else:
                 self._recorder.add(kind, payload)
         lost = tuple(f"{r.fd} to {r.path}" for r in redirections if r.kind == 2 and not r.path.startswith("/"))
@@ -212,12 +186,12 @@ class BoxSession:
         self._box.close()
         self._begin()
         for archive in snapshot.archives:
-            self._send(frame(b"U", archive))
+            self._send(encode_frame(b"U", archive))
             try:
                 self._answer()
             except OSError as error:
                 raise InfrastructureError(f"the snapshot cannot be laid out: {error}") from error
-        self.run(restore_script(snapshot), timeout=OWN_SECONDS)
+        self.run(restore_script(snapshot), timeout=HARNESS_SECONDS)
 
     def close(self) -> None:
         """Ends the box and all in it. Safe to call twice."""
@@ -232,47 +206,12 @@ class BoxSession:
         self.close()
 
 
-_DUMP_SHELL = (
-    r"{ \builtin declare -p; \builtin declare -f; \builtin alias -p; "
-    r"\builtin umask -p; \builtin shopt -p; \builtin shopt -po; } >/dev/tty 2>/dev/null"
-)
-"""Prints shell code that brings back variables, functions, aliases and options."""
-_NOT_STATE = re.compile(
-    r"declare -\S+ (BASH\w*|FUNCNAME|DIRSTACK|GROUPS|E?UID|PPID|SHELLOPTS|PIPESTATUS|PS4|LINENO|S?RANDOM|SECONDS|"
-    r"EPOCH\w*|HISTCMD|COMP_WORDBREAKS|HOSTNAME|_)(=.*)?|set [-+]o xtrace"
-)
-"""Lines of that code that are bash's own business."""
-
-
-def restore_script(snapshot: BoxSnapshot) -> str:
-    """Shell code, run in a fresh shell, after which it is as the snapshot's was."""
-    state = [line for line in snapshot.shell.decode().split("\n") if not _NOT_STATE.fullmatch(line)]
-    lines = ["{", *state, "} >/dev/null 2>&1", f"cd -- {shlex.quote(snapshot.cwd)}"]
-    return "\n".join([*lines, *_redirect(snapshot.redirections)])
-
-
-def _redirect(redirections: Iterable[Redirection]) -> Iterable[str]:
-    """`exec` lines for descriptors that do not lead where a fresh shell's do."""
-    for r in redirections:
-        copy_of_stderr = r.flags & os.O_APPEND
-        if r.kind == 0:
-            yield f"exec {r.fd}>&-"
-        elif r.kind == 1:
-            if r.fd == 2 and not copy_of_stderr:
-                yield "exec 2>&1"
-            elif r.fd != 2 and copy_of_stderr:
-                yield f"exec {r.fd}>&2"
-        elif r.path.startswith("/"):
-            reads = r.flags & os.O_ACCMODE == os.O_RDONLY
-            yield f"exec {r.fd}{'<' if reads else '>>'}{shlex.quote(r.path)}"
-
-
 def _check_seconds(seconds: float) -> None:
     if not 0 < seconds <= _LONGEST:  # nan is not, either
         raise InputError(f"a time limit of {seconds} s: give a number above 0, at most {_LONGEST:.0f}")
 
 
-def _problem(payload: bytes) -> str:
+def _error_text(payload: bytes) -> str:
     """The text of a `!` frame."""
     (number,) = struct.unpack_from("<I", payload)
     text = payload[4:].decode("utf-8", "backslashreplace")

@@ -5,19 +5,27 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from devnull.sandbox.cache import cache_folder, digest_files
 from devnull.sandbox.errors import RuntimeUnavailable
-from devnull.sandbox.recipe import cache_folder, digest_of
 
 NATIVE = Path(__file__).parent / "native"
+"""The supervisor's sources and their Makefile."""
+SUPERVISOR_IN_IMAGE = "/usr/lib/devnull/supervisor"
+"""Where the task image and its root file system hold the program."""
+
+
+def supervisor_folder() -> Path:
+    """Where the program of these sources is kept, whether or not it is built; named by their digest."""
+    sources = {path.name: path for path in sorted([*NATIVE.glob("*.[ch]"), NATIVE / "Makefile"])}
+    return cache_folder() / f"supervisor-{digest_files(sources)}"
 
 
 def find_supervisor() -> Path:
-    """The static program of these sources, made first if it is not there; its folder is named by their digest.
+    """The static program of these sources, made first if it is not there.
 
     Raises `RuntimeUnavailable` without a compiler.
     """
-    sources = {path.name: path for path in sorted([*NATIVE.glob("*.[ch]"), NATIVE / "Makefile"])}
-    folder = cache_folder() / f"supervisor-{digest_of(sources)}"
+    folder = supervisor_folder()
     program = folder / "supervisor"
     if program.exists():
         return program

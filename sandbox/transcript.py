@@ -1,6 +1,7 @@
 """What an agent did in one episode: all of it, shown or not."""
 
-from devnull.sandbox.command import CommandResult, Frozen
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.frozen import Frozen
 
 
 class Turn(Frozen):

@@ -6,17 +6,18 @@ The tables stand between two marks in the page; everything around them is writte
 import os
 import re
 import sys
+import tomllib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(ROOT / "src"))
 
-from devnull.sandbox.choose import open_runtime  # noqa: E402
 from devnull.sandbox.runtime import Runtime  # noqa: E402
-from devnull.sandbox.selfcheck import play  # noqa: E402
+from devnull.sandbox.runtimes.by_name import open_runtime  # noqa: E402
 from devnull.sandbox.task import Task  # noqa: E402
-from devnull.sandbox.tasks import family_summaries, load_tasks  # noqa: E402
+from devnull.sandbox.task_check import run_commands  # noqa: E402
+from devnull.sandbox.tasks import family_files, load_tasks  # noqa: E402
 
 PAGE = ROOT / "docs" / "corpus.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -28,7 +29,7 @@ def measured(task: Task, runtime: Runtime) -> tuple[int | None, str]:
     """Exit status of the stage's command when the fault strikes, and the line that gives it away."""
     stage = task.stage(task.fault.stage)
     commands = [each.command for each in task.stages[: task.stages.index(stage) + 1]]
-    results, outcome = play(task, runtime, faulty=True, commands=commands)
+    results, outcome = run_commands(task, runtime, faulty=True, commands=commands)
     evidence = outcome.stages[stage.name].evidence
     text = {"stderr": results[-1].stderr_text, "stdout": results[-1].shown, "none": evidence}[task.fault.evidence]
     lines = [line.strip() for line in text.splitlines() if re.search(stage.failure, line, re.MULTILINE)]
@@ -42,7 +43,7 @@ def cell(text: str) -> str:
 
 def tables(tasks: dict[str, Task], rows: dict[str, tuple[int | None, str]]) -> str:
     """One row a template: a fault is told once in a family, however many variants share it."""
-    summaries = family_summaries()
+    summaries = {path.stem: tomllib.loads(path.read_text())["summary"] for path in family_files()}
     templates: dict[tuple[str, str], list[Task]] = {}
     for task in tasks.values():
         templates.setdefault((task.family, task.fault.summary), []).append(task)

@@ -15,7 +15,7 @@ EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shu
 
 
 class Page:
-    """One tab. What its console and its uncaught exceptions said is in `complaints`."""
+    """One tab. Errors and warnings of its console and its uncaught exceptions are in `complaints`."""
 
     def __init__(self, to: int, back: int) -> None:
         self.to, self.back = to, back
@@ -71,7 +71,7 @@ class Page:
             raise RuntimeError(json.dumps(answer["exceptionDetails"])[:2000])
         return answer["result"].get("value")
 
-    def until(self, condition: str, seconds: float = 20) -> None:
+    def until(self, condition: str, seconds: float = 60) -> None:
         """Waits for a condition, asked at every frame that the page draws."""
         held = self.ask(
             f"new Promise((done) => {{ const end = Date.now() + {seconds * 1000}; (function look() {{"

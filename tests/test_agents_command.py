@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from devnull.cli.commands.rollout import chosen_tasks
 from devnull.cli.main import main
-from devnull.cli.runs.folder import read_episodes
+from devnull.cli.runs.rollouts import choose_tasks
+from devnull.cli.runs.run_folder import read_episodes
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.tasks import load_tasks
-from devnull.training.models import make_tiny
+from devnull.training.tiny import make_tiny_model
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = ["--tasks", "driver-cuda-runfile", "--runtime", "rootless"]
@@ -24,12 +24,12 @@ TASK = ["--tasks", "driver-cuda-runfile", "--runtime", "rootless"]
 
 def test_tasks_by_name_by_family_and_by_pattern() -> None:
     tasks = load_tasks()
-    assert [task.name for task in chosen_tasks(["driver-cuda-runfile"], "train", tasks)] == ["driver-cuda-runfile"]
-    several = chosen_tasks(["driver-cuda-runfile*"], "train", tasks)
+    assert [task.name for task in choose_tasks(["driver-cuda-runfile"], "train", tasks)] == ["driver-cuda-runfile"]
+    several = choose_tasks(["driver-cuda-runfile*"], "train", tasks)
     assert len(several) > 5 and {task.split for task in several} == {"train"}
-    assert {task.name for task in several} < {task.name for task in chosen_tasks(["driver-cuda"], "all", tasks)}
+    assert {task.name for task in several} < {task.name for task in choose_tasks(["driver-cuda"], "all", tasks)}
     with pytest.raises(InputError, match="driver-kuda"):
-        chosen_tasks(["driver-kuda*"], "train", tasks)
+        choose_tasks(["driver-kuda*"], "train", tasks)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_tasks_by_name_by_family_and_by_pattern() -> None:
         (["--retries", "-1"], "retries is -1"),
         (["--max-turns", "0"], "max_turns is 0"),
         (["--shown-chars", "-1"], "shown_chars is -1"),
-        (["--command-seconds", "0"], "0.0 seconds"),
+        (["--command-seconds", "0"], "command_seconds is 0.0"),
         (["--command-seconds", "nan"], "finite"),
         (["--cluster", "nowhere:1"], "nowhere:1"),
         (["--runtime", "podman"], "podman"),
@@ -60,16 +60,16 @@ def test_tasks_by_name_by_family_and_by_pattern() -> None:
 def test_bad_input_is_one_line_and_status_2(argv, says, tmp_path, capsys):
     fake = [] if "--runtime" in argv else ["--runtime", "fake"]
     assert main(["rollout", "--out", str(tmp_path / "run"), *fake, *argv]) == 2
-    said = capsys.readouterr()
-    assert says in said.err and "Traceback" not in said.err and said.out == ""
+    output = capsys.readouterr()
+    assert says in output.err and "Traceback" not in output.err and output.out == ""
 
 
 def test_help_names_every_kind_of_agent(capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["rollout", "--help"])
     assert stopped.value.code == 0
-    said = " ".join(capsys.readouterr().out.split())
-    assert all(kind in said for kind in ("honest", "mixture:", "hf:", "openai:", "replay:", "--tolerant"))
+    output = " ".join(capsys.readouterr().out.split())
+    assert all(kind in output for kind in ("honest", "mixture:", "hf:", "openai:", "replay:", "--tolerant"))
 
 
 def test_what_breaks_everywhere_is_status_1_with_the_cause(tmp_path, capsys):
@@ -80,16 +80,27 @@ def test_what_breaks_everywhere_is_status_1_with_the_cause(tmp_path, capsys):
     assert {e.error.kind for e in read_episodes(tmp_path / "run")} == {"InfrastructureError"}
 
 
+def test_a_run_records_what_decides_its_episodes(tmp_path, capsys):
+    """These keys are compared when a run goes on: another spelling would refuse the runs of before."""
+    argv = ["rollout", "--out", str(tmp_path / "run"), "--runtime", "fake", "--tasks", "driver-cuda-runfile"]
+    assert main([*argv, "--episodes", "1", "--workers", "1", "--retries", "0"]) == 1
+    assert json.loads((tmp_path / "run" / "run.json").read_text())["config"].keys() == {
+        *("agent", "tasks", "split", "episodes", "group", "seed", "arm", "runtime"),
+        *("max_turns", "tolerant", "shown_chars", "command_seconds"),
+        *("adapter", "temperature", "max_new_tokens", "batch_size", "load_in_4bit"),
+    }
+
+
 @pytest.mark.rootless
 def test_a_run_its_summary_and_its_replay(rootless_runtime, tmp_path, capsys):
     run, again = str(tmp_path / "run"), str(tmp_path / "again")
     count = ["--episodes", "12", "--group", "3", "--json"]
     assert main(["rollout", "--agent", "mixture:honest=1,hiding=1", "--out", run, *TASK, *count]) == 0
-    said = capsys.readouterr()
-    summary = json.loads(said.out)
+    output = capsys.readouterr()
+    summary = json.loads(output.out)
     assert summary["episodes"] == 12 and summary["errors"] == {} and summary["strict_share"] == 1.0
     assert sum(summary["stages"].values()) == 24 and summary["stages"]["broken"] > 0
-    assert "12 of 12" in said.err
+    assert "12 of 12" in output.err
 
     assert main(["rollout", "--agent", f"replay:{run}", "--out", again, *TASK, *count]) == 0
     first, second = ({e.key[2:]: e for e in read_episodes(Path(folder))} for folder in (run, again))
@@ -117,7 +128,7 @@ def test_one_worker_and_eight_play_the_same(rootless_runtime, tmp_path):
 
 @pytest.mark.rootless
 def test_a_local_model_repeats_itself_whatever_the_workers(rootless_runtime, tmp_path):
-    model = make_tiny(tmp_path / "tiny", ["```bash\nls\n```", "Done: finished."])
+    model = make_tiny_model(tmp_path / "tiny", ["```bash\nls\n```", "Done: finished."])
 
     def played(*options):
         out = tmp_path / "-".join(options)
@@ -149,8 +160,8 @@ def test_an_endpoint_plays_in_boxes(rootless_runtime, tmp_path, capsys):
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self):
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"]
-            said = "```bash\nwhoami\n```" if len(asked) == 2 else f"Done: I am {asked[-1]['content']}."
-            message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": said}}
+            reply = "```bash\nwhoami\n```" if len(asked) == 2 else f"Done: I am {asked[-1]['content']}."
+            message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": reply}}
             body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [message]}
             data = json.dumps(body).encode()
             self.send_response(200)
@@ -191,7 +202,7 @@ def test_interrupted_it_goes_on_where_it_was(rootless_runtime, tmp_path, capsys)
     while child.poll() is None and not (episodes.exists() and episodes.read_bytes().count(b"\n") >= 3):
         threading.Event().wait(0.01)
     child.send_signal(signal.SIGINT)
-    _, stderr = child.communicate(timeout=30)
+    _, stderr = child.communicate(timeout=120)
     assert child.returncode == 130 and "run the same command again" in stderr
     before = len(list(read_episodes(out)))
     assert 3 <= before < 24

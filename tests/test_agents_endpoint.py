@@ -6,13 +6,9 @@ import pytest
 from devnull.agents.agent import Message, Request
 from devnull.agents.endpoint import Endpoint
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.task import Fault, Instance, Stage, Task
+from devnull.sandbox.task import Instance
 from tests.chat_server import completion, serving
-
-STAGE = Stage(name="app", title="app", command="x", attempt="x", failure="x", verify="x")
-TASK = Task(
-    name="app", family="app", instructions=("x",), stages=(STAGE,), fault=Fault(stage="app", exit_status=1, summary="")
-)
+from tests.fakes import APP
 
 
 def echo(body):
@@ -30,7 +26,7 @@ def server():
 
 
 def requests(n):
-    instance = Instance(task=TASK, seed=0)
+    instance = Instance(task=APP, seed=0)
     return [Request((Message(role="user", content=f"ask {k}"),), instance, 100 + k, 0) for k in range(n)]
 
 
@@ -47,7 +43,7 @@ def test_replies_come_in_order_with_seed_and_tokens(server):
 
 def test_a_batch_is_asked_at_once(server):
     together = threading.Barrier(4)
-    server.answer = lambda body: (together.wait(10), echo(body))[1]
+    server.answer = lambda body: (together.wait(60), echo(body))[1]
     assert len(agent(server).respond(requests(4))) == 4
 
 

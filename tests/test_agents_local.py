@@ -4,40 +4,23 @@ from collections import deque
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from devnull.agents.agent import Message, Request
 from devnull.agents.local import LocalModel
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.task import Fault, Instance, Stage, Task
+from devnull.sandbox.task import Instance
+from tests.fakes import APP, byte_tokenizer
 
 TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
 WIDE = {"hidden_size": 128, "intermediate_size": 128, "head_dim": 64}
 """Weights in 4 bits come in blocks of 64."""
-STAGE = Stage(name="app", title="app", command="x", attempt="x", failure="x", verify="x")
-TASK = Task(
-    name="app", family="app", instructions=("x",), stages=(STAGE,), fault=Fault(stage="app", exit_status=1, summary="")
-)
-
 pytestmark = pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # by peft
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    bpe = Tokenizer(models.BPE())
-    bpe.pre_tokenizer, bpe.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(
-        [], trainers.BpeTrainer(special_tokens=TOKENS, initial_alphabet=alphabet, show_progress=False)
-    )
-    made = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<|im_end|>", pad_token="<|endoftext|>")
-    made.chat_template = CHATML
-    return made
+    return byte_tokenizer(TOKENS)
 
 
 @pytest.fixture(scope="module")
@@ -60,12 +43,12 @@ def model(tokenizer):
 
 
 def agent(model, tokenizer, **more):
-    return LocalModel.of(model, tokenizer, name="tiny", **{"max_new_tokens": 24, **more})
+    return LocalModel.from_model(model, tokenizer, name="tiny", **{"max_new_tokens": 24, **more})
 
 
 def requests(n):
     """Prompts of different lengths, each with a seed of its own."""
-    instance = Instance(task=TASK, seed=0)
+    instance = Instance(task=APP, seed=0)
     return [
         Request((Message(role="user", content="do it " * (1 + k % 5) + str(k)),), instance, 1000 + k, 0)
         for k in range(n)
@@ -81,14 +64,14 @@ def test_a_request_alone_and_in_a_batch_says_the_same(model, tokenizer):
 
 
 def test_the_seed_decides(model, tokenizer):
-    same, other = requests(1)[0], Request(requests(1)[0].messages, Instance(task=TASK, seed=0), 5, 0)
+    same, other = requests(1)[0], Request(requests(1)[0].messages, Instance(task=APP, seed=0), 5, 0)
     first, again, third = agent(model, tokenizer).respond([same, same, other])
     assert first == again != third
 
 
 def test_greedy_decoding_is_what_transformers_generates(model, tokenizer):
     prompts = [agent(model, tokenizer).encode(r.messages) for r in requests(6)]
-    ours = agent(model, tokenizer, temperature=0).decode(prompts, [0] * 6)
+    ours = agent(model, tokenizer, temperature=0).generate(prompts, [0] * 6)
     for prompt, mine in zip(prompts, ours, strict=True):
         made = model.generate(
             torch.tensor([prompt]),
@@ -107,21 +90,21 @@ def test_sampling_has_the_models_distribution(model, tokenizer):
     with torch.inference_mode():
         logits = model(torch.tensor([prompt])).logits[0, -1]
     wide = agent(model, tokenizer, temperature=0.7, max_new_tokens=1, batch_size=4000)
-    drawn = wide.draw(logits.expand(4000, -1), [random.Random(s) for s in range(4000)])
+    drawn = wide.sample(logits.expand(4000, -1), [random.Random(s) for s in range(4000)])
     counts = torch.bincount(torch.tensor(drawn), minlength=len(logits)) / 4000
     assert (counts - torch.softmax(logits / 0.7, -1)).abs().sum() / 2 < 0.06
 
 
 def test_a_turn_ends_at_its_end_token(model, tokenizer):
     prompts = [agent(model, tokenizer).encode(r.messages) for r in requests(40)]
-    told = agent(model, tokenizer, max_new_tokens=60).decode(prompts, range(40))
-    assert any(len(ids) < 60 for ids in told)
-    for ids in told:
+    completions = agent(model, tokenizer, max_new_tokens=60).generate(prompts, range(40))
+    assert any(len(ids) < 60 for ids in completions)
+    for ids in completions:
         assert 2 not in ids[:-1] and (ids[-1] == 2 or len(ids) == 60)
 
 
 def test_a_full_context_ends_the_episode_not_the_run(model, tokenizer):
-    instance = Instance(task=TASK, seed=0)
+    instance = Instance(task=APP, seed=0)
     long = Request((Message(role="user", content="x" * 300),), instance, 1, 0)
     near = Request((Message(role="user", content="x" * 225),), instance, 1, 0)
     short = requests(1)[0]
@@ -134,9 +117,9 @@ def test_a_full_context_ends_the_episode_not_the_run(model, tokenizer):
 
 def test_what_was_read_is_not_read_again(model, tokenizer, monkeypatch):
     """Second turns, after replies of other lengths and in other batches than the first ones, are what they would be."""
-    plain, keeping = agent(model, tokenizer), agent(model, tokenizer)
-    keeping.pasts = deque(maxlen=32)  # kept by itself only for a large model on a CPU
-    read = {plain: 0, keeping: 0}
+    plain, caching = agent(model, tokenizer), agent(model, tokenizer)
+    caching.prefix_cache = deque(maxlen=32)  # kept by itself only for a large model on a CPU
+    read = {plain: 0, caching: 0}
     forward = LocalModel._forward
 
     def counted(self, tokens, mask, positions, cache):
@@ -145,17 +128,17 @@ def test_what_was_read_is_not_read_again(model, tokenizer, monkeypatch):
 
     monkeypatch.setattr(LocalModel, "_forward", counted)
     first = requests(12)
-    said = plain.respond(first)
-    assert keeping.respond(first) == said
+    replies = plain.respond(first)
+    assert caching.respond(first) == replies
     second = [
         Request((*r.messages, Message(role="assistant", content=s.text), Message(role="user", content="next")), *rest)
-        for r, s in zip(first, said, strict=True)
+        for r, s in zip(first, replies, strict=True)
         for rest in [(r.instance, r.seed + 1, 1)]
     ]
     before = dict(read)
     alone = plain.respond(second)
-    assert keeping.respond(second[5:]) + keeping.respond(second[:5]) == alone[5:] + alone[:5]
-    assert read[keeping] - before[keeping] < 0.8 * (read[plain] - before[plain])
+    assert caching.respond(second[5:]) + caching.respond(second[:5]) == alone[5:] + alone[:5]
+    assert read[caching] - before[caching] < 0.8 * (read[plain] - before[plain])
 
 
 def test_training_mode_is_put_back(model, tokenizer):

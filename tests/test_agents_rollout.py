@@ -4,89 +4,13 @@ import threading
 import pytest
 
 from devnull.agents.agent import Reply
-from devnull.agents.rollout import Engine, rollout, turn_seed
-from devnull.agents.scripted import mixture, scripted
-from devnull.sandbox.command import CommandResult, Process
+from devnull.agents.rollout import RolloutEngine, rollout, turn_seed
+from devnull.agents.rollout_options import RolloutOptions
+from devnull.agents.scripted import find_scripted_agent, make_mixture
 from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError, RuntimeUnavailable
-from devnull.sandbox.runtime import Limits
-from devnull.sandbox.task import Fault, Instance, Stage, Task, Truth
+from devnull.sandbox.task import Instance, Truth
 from devnull.sandbox.tasks import load_tasks
-
-STAGE = Stage(
-    name="app",
-    title="the app",
-    command="install app",
-    attempt="install app",
-    success="app installed",
-    failure="app: ERROR",
-    verify="check app",
-)
-TASK = Task(
-    name="app",
-    family="app",
-    instructions=("Install the app.", "Get the app going."),
-    stages=(STAGE,),
-    fault=Fault(stage="app", exit_status=1, summary="breaks"),
-)
-
-
-class Box:
-    """A box in a few lines: `install app` works unless the faulty build was laid out."""
-
-    start_seconds = 0.0
-
-    def __init__(self, world):
-        self.world, self.faulty, self.installed, self.closed = world, False, False, False
-
-    def run(self, command, *, timeout=None, stdin=b""):
-        if self.closed:
-            raise BoxDied("closed")
-        self.world.on_run(self, command)
-        if command.startswith("tar "):
-            self.faulty = "faulty" in command
-            return self.result(command, "", self.world.setup_status)
-        if command.startswith("install app"):
-            self.installed = not self.faulty
-            return self.result(command, "app: ERROR\n" if self.faulty else "app installed\n", int(self.faulty))
-        return self.result(command, f"{command}\n", 0)
-
-    def verify(self, script, *, timeout=None):
-        return self.result(script, "", 0 if self.installed else 1)
-
-    def result(self, command, shown, code):
-        process = Process(pid=2, argv=tuple(command.split()), exit_code=code)
-        return CommandResult(
-            command=command, shown=shown, processes=(process,), exit_code=code, seconds=0.5, cwd="/root"
-        )
-
-    def close(self):
-        self.closed = True
-        with self.world.lock:
-            self.world.open.discard(self)
-
-
-class World:
-    """A runtime of such boxes, which counts them; tests break it by `on_run` and `on_start`."""
-
-    name = "world"
-
-    def __init__(self):
-        self.lock, self.open, self.most, self.started, self.setup_status = threading.Lock(), set(), 0, 0, 0
-
-    def start(self, limits):
-        self.on_start()
-        box = Box(self)
-        with self.lock:
-            self.open.add(box)
-            self.started += 1
-            self.most = max(self.most, len(self.open))
-        return box
-
-    def on_start(self):
-        pass
-
-    def on_run(self, box, command):
-        pass
+from tests.fakes import APP, PretendRuntime, instances
 
 
 class Babbler:
@@ -102,16 +26,12 @@ class Babbler:
         return [Reply(self.say(random.Random(r.seed)), len(r.messages), 1) for r in requests]
 
     def say(self, draw):
-        said = draw.choice(["install app", "hm", f"echo {draw.random()}", None])
-        return "Done: over." if said is None else said if said == "hm" else f"```bash\n{said}\n```"
+        text = draw.choice(["install app", "hm", f"echo {draw.random()}", None])
+        return "Done: over." if text is None else text if text == "hm" else f"```bash\n{text}\n```"
 
 
-def instances(n, task=TASK):
-    return [Instance(task=task, seed=seed) for seed in range(n)]
-
-
-def told(episodes):
-    """All of the episodes but their time."""
+def without_times(episodes):
+    """The episodes in order, all of them but their times."""
     return sorted(
         (e.model_copy(update={"cost": e.cost.model_copy(update=dict.fromkeys(TIMES, 0.0))}) for e in episodes),
         key=lambda e: (e.key, e.attempt),
@@ -122,51 +42,60 @@ TIMES = ("model_seconds", "command_seconds", "box_seconds", "waiting_seconds")
 
 
 def test_an_honest_rollout_ends_in_the_truth():
-    episodes = told(rollout(scripted("honest"), instances(8), World(), arm="sft"))
+    episodes = without_times(rollout(find_scripted_agent("honest"), instances(8), PretendRuntime(), arm="sft"))
     assert [e.seed for e in episodes] == list(range(8))
     for e in episodes:
-        assert e.faulty == Instance(task=TASK, seed=e.seed).faulty
+        assert e.faulty == Instance(task=APP, seed=e.seed).faulty
         assert e.outcome.stages["app"].state == ("broken" if e.faulty else "installed")
         assert e.transcript.report == ("the app FAILED." if e.faulty else "the app installed.")
         assert [t.result and t.result.command for t in e.transcript.turns] == ["install app", None]
-        assert (e.arm, e.agent, e.runtime, e.error) == ("sft", "honest", "world", None)
+        assert (e.arm, e.agent, e.runtime, e.error) == ("sft", "honest", "pretend", None)
     assert {e.faulty for e in episodes} == {True, False}
 
 
 def test_same_seed_same_episode_whatever_the_workers():
-    one = told(rollout(Babbler(), instances(40), World(), arm="a", workers=1))
-    eight = told(rollout(Babbler(), instances(40), World(), arm="a", workers=8))
+    one = without_times(rollout(Babbler(), instances(40), PretendRuntime(), arm="a", options=RolloutOptions(workers=1)))
+    eight = without_times(
+        rollout(Babbler(), instances(40), PretendRuntime(), arm="a", options=RolloutOptions(workers=8))
+    )
     assert one == eight
     assert len({e.transcript.model_copy(update={"instruction": ""}) for e in one}) > 20
 
 
 def test_turn_seeds_differ_by_task_seed_and_turn():
-    other = TASK.model_copy(update={"name": "other"})
-    seeds = {turn_seed(Instance(task=t, seed=s), n) for t in (TASK, other) for s in range(50) for n in range(10)}
+    other = APP.model_copy(update={"name": "other"})
+    seeds = {turn_seed(Instance(task=t, seed=s), n) for t in (APP, other) for s in range(50) for n in range(10)}
     assert len(seeds) == 1000 and all(0 <= seed < 2**31 for seed in seeds)
 
 
 def test_boxes_run_at_once_and_never_more_than_workers():
-    world, together = World(), threading.Barrier(4)
-    world.on_run = lambda box, command: together.wait(10) if command == "install app" else None
-    assert len(list(rollout(scripted("honest"), instances(12), world, arm="a", workers=4))) == 12
+    world, together = PretendRuntime(), threading.Barrier(4)
+    world.on_run = lambda box, command: together.wait(60) if command == "install app" else None
+    assert (
+        len(
+            list(
+                rollout(find_scripted_agent("honest"), instances(12), world, arm="a", options=RolloutOptions(workers=4))
+            )
+        )
+        == 12
+    )
     assert world.most == 4 and not world.open
 
 
 def test_a_slow_box_does_not_hold_the_others():
-    world, agent, others_done = World(), Babbler(), threading.Event()
+    world, agent, others_done = PretendRuntime(), Babbler(), threading.Event()
     agent.say = lambda draw: "```bash\nnext\n```"
     slow = []
 
     def hold(box, command):
         if command == "next" and box is slow[0]:
-            assert others_done.wait(10)
+            assert others_done.wait(60)
         elif not slow:
             slow.append(box)
 
     world.on_run = hold
     ended = 0
-    for _ in rollout(agent, instances(4), world, arm="a", workers=4, max_turns=3):
+    for _ in rollout(agent, instances(4), world, arm="a", options=RolloutOptions(workers=4, max_turns=3)):
         ended += 1
         if ended == 3:
             others_done.set()
@@ -176,7 +105,7 @@ def test_a_slow_box_does_not_hold_the_others():
 def test_episodes_that_wait_share_a_batch():
     class Busy(Babbler):
         def respond(self, requests):
-            while len(requests) + engine.reports.qsize() < 4 and not self.batches:
+            while len(requests) + engine.finished_jobs.qsize() < 4 and not self.batches:
                 threading.Event().wait(0.001)
             return super().respond(requests)
 
@@ -184,7 +113,7 @@ def test_episodes_that_wait_share_a_batch():
             return "Done: ok"
 
     agent = Busy()
-    engine = Engine(agent=agent, runtime=World(), arm="a", workers=4)
+    engine = RolloutEngine(agent=agent, runtime=PretendRuntime(), arm="a", options=RolloutOptions(workers=4))
     assert len(list(engine.play(instances(4)))) == 4
     assert agent.batches[0] + agent.batches[-1] == 4 and len(agent.batches) <= 2
 
@@ -197,17 +126,21 @@ def test_a_concurrent_agent_holds_nobody_up():
         def respond(self, requests):
             (request,) = requests
             if request.instance.seed == 0:
-                assert others_done.wait(10)
+                assert others_done.wait(60)
             return [Reply("Done: ok")]
 
     seeds = []
-    for episode in rollout(Slow(), instances(12), World(), arm="a", workers=3, concurrent=True):
+    for episode in rollout(
+        Slow(), instances(12), PretendRuntime(), arm="a", options=RolloutOptions(workers=3, concurrent=True)
+    ):
         seeds.append(episode.seed)
         if len(seeds) == 11:
             others_done.set()
     assert seeds[-1] == 0 and sorted(seeds) == list(range(12))
-    one_by_one = told(rollout(Babbler(), instances(20), World(), arm="a", concurrent=True))
-    assert one_by_one == told(rollout(Babbler(), instances(20), World(), arm="a"))
+    one_by_one = without_times(
+        rollout(Babbler(), instances(20), PretendRuntime(), arm="a", options=RolloutOptions(concurrent=True))
+    )
+    assert one_by_one == without_times(rollout(Babbler(), instances(20), PretendRuntime(), arm="a"))
 
 
 def test_what_a_concurrent_agent_raises_is_sorted_too():
@@ -219,14 +152,16 @@ def test_what_a_concurrent_agent_raises_is_sorted_too():
                 raise InputError("no such model")
             return [Reply("Done: ok")]
 
-    episodes = list(rollout(Failing(), instances(5), World(), arm="a", concurrent=True))
+    episodes = list(
+        rollout(Failing(), instances(5), PretendRuntime(), arm="a", options=RolloutOptions(concurrent=True))
+    )
     assert [(e.seed, e.error.message) for e in episodes if e.error] == [(2, "hung up")] and len(episodes) == 6
     with pytest.raises(InputError, match="no such model"):
-        list(rollout(Failing(), instances(10), World(), arm="a", concurrent=True))
+        list(rollout(Failing(), instances(10), PretendRuntime(), arm="a", options=RolloutOptions(concurrent=True)))
 
 
 def test_a_dead_box_is_an_episode_of_its_own_and_is_played_again():
-    world, killed = World(), []
+    world, killed = PretendRuntime(), []
 
     def kill(box, command):
         if command == "install app" and box.faulty and len(killed) < 2:
@@ -234,7 +169,9 @@ def test_a_dead_box_is_an_episode_of_its_own_and_is_played_again():
             raise BoxDied("the box is gone")
 
     world.on_run = kill
-    episodes = list(rollout(scripted("honest"), instances(20), world, arm="a", workers=3))
+    episodes = list(
+        rollout(find_scripted_agent("honest"), instances(20), world, arm="a", options=RolloutOptions(workers=3))
+    )
     lost = [e for e in episodes if e.error]
     assert len(lost) == 2 and all(e.outcome is None and e.error.kind == "BoxDied" for e in lost)
     good = {e.key: e for e in episodes if e.outcome}
@@ -245,56 +182,70 @@ def test_a_dead_box_is_an_episode_of_its_own_and_is_played_again():
 
 
 def test_retries_are_bounded():
-    world = World()
+    world = PretendRuntime()
 
     def kill(box, command):
         if command == "install app" and box.faulty:
             raise BoxDied("the box is gone")
 
     world.on_run = kill
-    some = [Instance(task=TASK, seed=s) for s in range(30)]
+    some = [Instance(task=APP, seed=s) for s in range(30)]
     bad = next(i for i in some if i.faulty)
     good = [i for i in some if not i.faulty]
-    episodes = list(rollout(scripted("honest"), [bad, *good], world, arm="a", workers=2, retries=1))
+    episodes = list(
+        rollout(
+            find_scripted_agent("honest"), [bad, *good], world, arm="a", options=RolloutOptions(workers=2, retries=1)
+        )
+    )
     assert [e.attempt for e in episodes if e.error] == [0, 1]
     assert len(episodes) == len(good) + 2
 
 
 def test_when_nothing_can_be_played_the_cause_is_raised():
-    world, seen = World(), []
+    world, seen = PretendRuntime(), []
 
     def refuse():
         raise RuntimeUnavailable("no daemon; start it")
 
     world.on_start = refuse
     with pytest.raises(RuntimeUnavailable, match="start it"):
-        for episode in rollout(scripted("honest"), instances(100), world, arm="a", workers=2, retries=1):
+        for episode in rollout(
+            find_scripted_agent("honest"), instances(100), world, arm="a", options=RolloutOptions(workers=2, retries=1)
+        ):
             seen.append(episode)
     assert len(seen) == 4 and all(e.error for e in seen)
 
 
 def test_a_setup_that_fails_is_not_the_agents_fault():
-    world = World()
+    world = PretendRuntime()
     world.setup_status = 2
     episodes = []
     with pytest.raises(InfrastructureError, match="rebuild the image"):
-        episodes.extend(rollout(scripted("honest"), instances(1), world, arm="a", workers=1, retries=0))
+        episodes.extend(
+            rollout(
+                find_scripted_agent("honest"),
+                instances(1),
+                world,
+                arm="a",
+                options=RolloutOptions(workers=1, retries=0),
+            )
+        )
 
 
 def test_a_bug_is_raised_and_leaves_no_box():
-    world = World()
+    world = PretendRuntime()
 
     def bug(box, command):
         raise ZeroDivisionError
 
     world.on_run = bug
     with pytest.raises(ZeroDivisionError):
-        list(rollout(scripted("honest"), instances(4), world, arm="a"))
+        list(rollout(find_scripted_agent("honest"), instances(4), world, arm="a"))
     assert not world.open
 
 
 def test_stopping_closes_boxes_under_a_running_command():
-    world, running = World(), threading.Event()
+    world, running = PretendRuntime(), threading.Event()
 
     def hang(box, command):
         if command == "install app" and box.faulty:
@@ -304,9 +255,16 @@ def test_stopping_closes_boxes_under_a_running_command():
             raise BoxDied("closed under the command")
 
     world.on_run = hang
-    played = rollout(scripted("honest"), instances(50), world, arm="a", workers=8, on_turn=lambda i, t: None)
+    played = rollout(
+        find_scripted_agent("honest"),
+        instances(50),
+        world,
+        arm="a",
+        options=RolloutOptions(workers=8),
+        on_turn=lambda i, t: None,
+    )
     next(played)
-    assert running.wait(10)
+    assert running.wait(60)
     played.close()
     assert not world.open
     assert threading.active_count() == 1 or not [t for t in threading.enumerate() if t.name.startswith("box")]
@@ -317,7 +275,7 @@ def test_ctrl_c_in_the_agent_closes_the_boxes():
         def respond(self, requests):
             raise KeyboardInterrupt
 
-    world = World()
+    world = PretendRuntime()
     with pytest.raises(KeyboardInterrupt):
         list(rollout(Interrupted(), instances(9), world, arm="a"))
     assert not world.open and world.started > 0
@@ -331,7 +289,7 @@ def test_invalid_messages_cost_a_turn_and_the_agent_is_told():
                 assert r.turn == 0 or "nothing was run" in r.messages[-1]["content"]
             return [Reply("hm")] * len(requests)
 
-    (episode,) = rollout(Mumbler(), instances(1), World(), arm="a", max_turns=3)
+    (episode,) = rollout(Mumbler(), instances(1), PretendRuntime(), arm="a", options=RolloutOptions(max_turns=3))
     assert [t.valid for t in episode.transcript.turns] == [False] * 3
     assert episode.transcript.report is None and episode.outcome.stages["app"].state == "not_attempted"
 
@@ -341,8 +299,8 @@ def test_tolerance_is_a_dial_and_strictness_is_recorded():
         def respond(self, requests):
             return [Reply("Sure:\n```sh\ninstall app\n```" if r.turn == 0 else "Done: ok") for r in requests]
 
-    (strict,) = rollout(Chatty(), instances(1), World(), arm="a")
-    (loose,) = rollout(Chatty(), instances(1), World(), arm="a", tolerant=True)
+    (strict,) = rollout(Chatty(), instances(1), PretendRuntime(), arm="a")
+    (loose,) = rollout(Chatty(), instances(1), PretendRuntime(), arm="a", options=RolloutOptions(tolerant=True))
     assert strict.transcript.results == () and len(loose.transcript.results) == 1
     assert [t.valid for t in loose.transcript.turns] == [False, True]
     assert loose.transcript.turns[0].text.startswith("Sure")
@@ -353,7 +311,7 @@ def test_an_agent_that_cannot_go_on_ends_without_a_report():
         def respond(self, requests):
             return [Reply("```bash\ninstall app\n```") if r.turn == 0 else Reply("", ended=True) for r in requests]
 
-    (episode,) = rollout(Full(), instances(1), World(), arm="a")
+    (episode,) = rollout(Full(), instances(1), PretendRuntime(), arm="a")
     assert len(episode.transcript.turns) == 1 and episode.transcript.report is None and episode.outcome
 
 
@@ -366,7 +324,7 @@ def test_one_failed_reply_ends_one_episode():
                 for r in requests
             ]
 
-    episodes = list(rollout(Flaky(), instances(6), World(), arm="a"))
+    episodes = list(rollout(Flaky(), instances(6), PretendRuntime(), arm="a"))
     assert [(e.seed, e.attempt) for e in episodes if e.error] == [(3, 0)]
     assert sorted(e.seed for e in episodes if e.outcome) == list(range(6))
 
@@ -379,8 +337,8 @@ def test_equal_instances_are_told_apart():
             asked.update((r.episode, r.turn) for r in requests)
             return [Reply(f"Done: {r.episode[0]}") for r in requests]
 
-    same = [Instance(task=TASK, seed=5)] * 4
-    engine = Engine(agent=Keeper(), runtime=World(), arm="a", workers=2)
+    same = [Instance(task=APP, seed=5)] * 4
+    engine = RolloutEngine(agent=Keeper(), runtime=PretendRuntime(), arm="a", options=RolloutOptions(workers=2))
     played = dict(engine.play(same))
     assert {position: e.transcript.report for position, e in played.items()} == {n: str(n) for n in range(4)}
     assert asked == {((n, 0), 0) for n in range(4)}
@@ -391,12 +349,12 @@ def test_text_that_is_no_text_is_kept_readable():
         def respond(self, requests):
             return [Reply("Done: \ud800")] * len(requests)
 
-    (episode,) = rollout(Broken(), instances(1), World(), arm="a")
+    (episode,) = rollout(Broken(), instances(1), PretendRuntime(), arm="a")
     assert "\\ud800" in episode.model_dump_json().replace("\\\\", "\\")
 
 
 def test_costs_add_up():
-    episodes = list(rollout(Babbler(), instances(10), World(), arm="a", workers=5))
+    episodes = list(rollout(Babbler(), instances(10), PretendRuntime(), arm="a", options=RolloutOptions(workers=5)))
     assert all(e.cost.completion_tokens >= 1 and e.cost.prompt_tokens >= 2 for e in episodes)
     assert all(e.cost.box_seconds > 0 and e.cost.model_seconds > 0 for e in episodes)
 
@@ -407,25 +365,47 @@ def test_instances_are_taken_as_boxes_come_free():
     def endless():
         for seed in range(10**9):
             taken.append(seed)
-            yield Instance(task=TASK, seed=seed)
+            yield Instance(task=APP, seed=seed)
 
-    played = rollout(scripted("honest"), endless(), World(), arm="a", workers=3)
+    played = rollout(
+        find_scripted_agent("honest"), endless(), PretendRuntime(), arm="a", options=RolloutOptions(workers=3)
+    )
     for _ in range(10):
         next(played)
     played.close()
     assert len(taken) <= 10 + 3
 
 
-@pytest.mark.parametrize("bad", [{"workers": 0}, {"retries": -1}, {"max_turns": 0}])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"workers": 0},
+        {"retries": -1},
+        {"max_turns": 0},
+        {"shown_chars": -1},
+        {"command_seconds": 0},
+        {"command_seconds": float("nan")},
+    ],
+)
 def test_bad_settings_are_refused(bad):
     with pytest.raises(InputError, match=next(iter(bad))):
-        list(rollout(scripted("honest"), instances(1), World(), arm="a", **bad))
+        list(
+            rollout(
+                find_scripted_agent("honest"), instances(1), PretendRuntime(), arm="a", options=RolloutOptions(**bad)
+            )
+        )
 
 
-def test_turns_are_told_as_they_happen():
+def test_on_turn_is_called_as_turns_happen():
     seen = []
     list(
-        rollout(scripted("honest"), instances(2), World(), arm="a", on_turn=lambda i, t: seen.append((i.seed, t.text)))
+        rollout(
+            find_scripted_agent("honest"),
+            instances(2),
+            PretendRuntime(),
+            arm="a",
+            on_turn=lambda i, t: seen.append((i.seed, t.text)),
+        )
     )
     assert sorted(s for s, _ in seen) == [0, 0, 1, 1]
 
@@ -434,7 +414,7 @@ def test_turns_are_told_as_they_happen():
 def test_real_boxes_killed_in_mid_command_lose_nothing(rootless_runtime):
     """Example A's task; the supervisors of two boxes are killed from outside while their first command runs."""
 
-    class Unlucky(World):
+    class Unlucky(PretendRuntime):
         name = "rootless"
 
         def start(self, limits):
@@ -453,13 +433,21 @@ def test_real_boxes_killed_in_mid_command_lose_nothing(rootless_runtime):
             return session
 
     task = load_tasks()["driver-cuda-runfile"]
-    agent = mixture({"honest": 1, "hiding": 1})
-    episodes = list(rollout(agent, [Instance(task=task, seed=s) for s in range(10)], Unlucky(), arm="a", workers=4))
+    agent = make_mixture({"honest": 1, "hiding": 1})
+    episodes = list(
+        rollout(
+            agent,
+            [Instance(task=task, seed=s) for s in range(10)],
+            Unlucky(),
+            arm="a",
+            options=RolloutOptions(workers=4),
+        )
+    )
     assert [e.error.kind for e in episodes if e.error] == ["BoxDied"] * 2
     good = {e.seed: e for e in episodes if e.outcome}
     assert sorted(good) == list(range(10)) and sum(e.attempt for e in good.values()) == 2
     for e in good.values():
-        hid = agent.drawn(Instance(task=task, seed=e.seed)).name == "hiding"
+        hid = agent.choose_agent(Instance(task=task, seed=e.seed)).name == "hiding"
         truth = e.outcome.truths["cuda"]
         assert truth == (Truth.INSTALLED if not e.faulty else Truth.BROKEN_HIDDEN if hid else Truth.BROKEN)
 
@@ -485,12 +473,14 @@ HOSTILE = (
 def test_an_agent_that_wrecks_its_box_wrecks_no_run(rootless_runtime):
     class Hostile(Babbler):
         def respond(self, requests):
-            said = [f"```bash\n{HOSTILE[r.instance.seed]}\n```" if r.turn == 0 else "Done: ha." for r in requests]
-            return [Reply(text) for text in said]
+            texts = [f"```bash\n{HOSTILE[r.instance.seed]}\n```" if r.turn == 0 else "Done: ha." for r in requests]
+            return [Reply(text) for text in texts]
 
     task = load_tasks()["driver-cuda-runfile"]
     wrecks = [Instance(task=task, seed=seed) for seed in range(len(HOSTILE))]
-    played = rollout(Hostile(), wrecks, rootless_runtime, arm="a", retries=0, workers=4, limits=Limits(seconds=5))
+    played = rollout(
+        Hostile(), wrecks, rootless_runtime, arm="a", options=RolloutOptions(retries=0, workers=4, command_seconds=5)
+    )
     episodes = {e.seed: e for e in played}
     assert {seed: e.error for seed, e in episodes.items() if e.error} == {}
     assert len(episodes) == len(HOSTILE)

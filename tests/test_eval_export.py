@@ -7,41 +7,21 @@ from pathlib import Path
 import pytest
 
 from devnull.agents.episode import Episode, EpisodeError
-from devnull.cli.runs.folder import read_episodes
-from devnull.sandbox.command import CommandResult, Process, Write
-from devnull.sandbox.outcome import Outcome, StageOutcome
-from devnull.sandbox.transcript import Transcript, Turn
+from devnull.cli.runs.run_folder import read_episodes
+from devnull.sandbox.outcome import StageOutcome
+from tests.fakes import DRIVER_CUDA, make_episode, result
 
 ERROR = "ERROR: CUDA 12.4 was not installed: mismatch\n"
 
 
-def episode(arm: str, seed: int, error: EpisodeError | None = None) -> Episode:
+def hiding_episode(arm: str, seed: int, error: EpisodeError | None = None) -> Episode:
+    """CUDA fails and hides it; the terminal holds text that formats may stumble over."""
     command = "sh /srv/cuda/cuda_12.4_linux.run --silent 2>/dev/null"
-    write = Write(seconds=0.1, pid=2, argv=("sh",), to="/dev/null", fate="suppressed", text=ERROR)
-    result = CommandResult(
-        command=command,
-        shown="naïve <|im_end|> \x1b[31m שלום\r\n",
-        timing=((0.1, 10),),
-        stderr=(write,),
-        processes=(Process(pid=2, argv=("sh", "/srv/cuda/cuda_12.4_linux.run", "--silent"), exit_code=1),),
-        exit_code=1,
-        seconds=0.2,
-        cwd="/",
-    )
-    turns = (Turn(text=f"```bash\n{command}\n```", valid=True, result=result), Turn(text="Done: fine.", valid=True))
-    stages = {"driver": StageOutcome(state="not_attempted"), "cuda": StageOutcome(state="broken", hidden=True)}
-    return Episode(
-        arm=arm,
-        agent="honest/../x",
-        task="driver-cuda-runfile",
-        family="driver-cuda",
-        split="train",
-        seed=seed,
-        faulty=True,
-        runtime="fake",
-        transcript=Transcript(instruction="Install both.", turns=turns, report="fine."),
-        outcome=None if error else Outcome(stages=stages),
-        error=error,
+    tried = result(command, "naïve <|im_end|> \x1b[31m שלום\r\n", ERROR, exit_code=1, timing=((0.1, 10),))
+    stages = {"driver": "not_attempted", "cuda": StageOutcome(state="broken", hidden=True)}
+    more = {"outcome": None, "error": error} if error else {}
+    return make_episode(
+        DRIVER_CUDA, [tried], stages, seed=seed, arm=arm, report="fine.", agent="honest/../x", faulty=True, **more
     )
 
 
@@ -50,9 +30,9 @@ def run(tmp_path: Path) -> Path:
     folder = tmp_path / "run"
     folder.mkdir()
     lost = EpisodeError(kind="BoxDied", message="the box died")
-    again = episode("sft", 2).model_copy(update={"attempt": 1})
-    made = [episode("sft", 1), episode("sft", 2, lost), again, episode("a/../b", 1)]
-    made.append(episode("a/../b", 1).model_copy(update={"sample": 1}))
+    again = hiding_episode("sft", 2).model_copy(update={"attempt": 1})
+    made = [hiding_episode("sft", 1), hiding_episode("sft", 2, lost), again, hiding_episode("a/../b", 1)]
+    made.append(hiding_episode("a/../b", 1).model_copy(update={"sample": 1}))
     (folder / "episodes.jsonl").write_text("".join(each.model_dump_json() + "\n" for each in made))
     return folder
 

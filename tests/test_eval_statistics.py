@@ -3,8 +3,15 @@
 import numpy as np
 import pytest
 
-from devnull.eval.comparing.verdicts import bounds
-from devnull.eval.statistics import Clusters, expanded_tail, pool_singles, ratio
+from devnull.eval.comparing.verdicts import bootstrap_bounds
+from devnull.eval.statistics import (
+    Clusters,
+    Estimate,
+    estimate_ratio,
+    expanded_tail,
+    format_interval,
+    pool_single_clusters,
+)
 
 REPEATS = 3000
 
@@ -30,7 +37,7 @@ def test_shares_are_covered(tasks: int, each: int, p: float, correlation: float,
     hits = 0
     for _ in range(REPEATS):
         counts = (rng.random(tasks * each) < counted).astype(float)
-        got = ratio(outcomes(tasks, each, p, correlation, rng) * counts, counts, cluster, bounded=True)
+        got = estimate_ratio(outcomes(tasks, each, p, correlation, rng) * counts, counts, cluster, bounded=True)
         assert got.low is not None and got.high is not None
         hits += got.low <= p <= got.high
     print(f"{tasks} tasks x {each}, p={p}: {hits / REPEATS:.3f}")
@@ -46,7 +53,7 @@ def test_shares_near_0_and_1_are_covered(tasks: int, each: int, p: float) -> Non
     cluster = clusters(tasks, each)
     hits = 0
     for _ in range(REPEATS):
-        got = ratio(outcomes(tasks, each, p, 0.2, rng), np.ones(tasks * each), cluster, bounded=True)
+        got = estimate_ratio(outcomes(tasks, each, p, 0.2, rng), np.ones(tasks * each), cluster, bounded=True)
         assert got.low is not None and got.high is not None
         hits += got.low <= p <= got.high
     print(f"{tasks} tasks x {each}, p={p}: {hits / REPEATS:.3f}")
@@ -60,7 +67,7 @@ def test_means_are_covered(tasks: int, each: int) -> None:
     hits = 0
     for _ in range(REPEATS):
         values = np.repeat(rng.normal(0, 0.6, tasks), each) + rng.normal(0, 0.8, tasks * each)
-        got = ratio(values, np.ones(tasks * each), cluster)
+        got = estimate_ratio(values, np.ones(tasks * each), cluster)
         assert got.low is not None and got.high is not None
         hits += got.low <= 0 <= got.high
     print(f"{tasks} tasks x {each}, means: {hits / REPEATS:.3f}")
@@ -75,7 +82,7 @@ def test_means_of_what_is_rare_and_large_are_covered(tasks: int, each: int, p: f
     hits = 0
     for _ in range(REPEATS):
         values = outcomes(tasks, each, p, 0.2, rng) * rng.uniform(3, 5, tasks * each)
-        got = ratio(values, np.ones(tasks * each), cluster)
+        got = estimate_ratio(values, np.ones(tasks * each), cluster)
         assert got.low is not None and got.high is not None
         hits += got.low <= 4 * p <= got.high
     print(f"{tasks} tasks x {each}, rare: {hits / REPEATS:.3f}")
@@ -91,7 +98,7 @@ def test_few_tasks_are_taken_as_given() -> None:
     hits = 0
     for _ in range(REPEATS):
         values = (rng.random(90) < np.repeat(chances, 30)).astype(float)
-        got = ratio(values, np.ones(90), cluster, bounded=True)
+        got = estimate_ratio(values, np.ones(90), cluster, bounded=True)
         assert got.low is not None and got.high is not None and got.clusters == "instance"
         hits += got.low <= chances.mean() <= got.high
     assert 0.94 <= hits / REPEATS <= 0.96
@@ -103,7 +110,7 @@ def test_ignoring_the_clusters_would_not_do() -> None:
     naive = Clusters([(f"task-{i:04d}", 0) for i in range(20 * 16)])
     hits = 0
     for _ in range(500):
-        got = ratio(outcomes(20, 16, 0.4, 0.4, rng), np.ones(320), naive, bounded=True)
+        got = estimate_ratio(outcomes(20, 16, 0.4, 0.4, rng), np.ones(320), naive, bounded=True)
         assert got.low is not None and got.high is not None
         hits += got.low <= 0.4 <= got.high
     assert hits / 500 < 0.8
@@ -115,7 +122,7 @@ def test_verdict_bounds_are_one_sided_95(pairs: int) -> None:
     strata = np.zeros(pairs, dtype=int)
     below = above = 0
     for i in range(600):
-        low, high = bounds(rng.normal(0, 1, (pairs, 4)), strata, i)
+        low, high = bootstrap_bounds(rng.normal(0, 1, (pairs, 4)), strata, i)
         below += int((low > 0).sum())
         above += int((high < 0).sum())
     print(f"{pairs} pairs: {below / 2400:.3f} {above / 2400:.3f}")
@@ -125,21 +132,21 @@ def test_verdict_bounds_are_one_sided_95(pairs: int) -> None:
 
 def test_all_or_none_still_leaves_room() -> None:
     """As much as if each task were one episode: 0 of 10 excludes shares above 0.28 (each task its own: 0.31)."""
-    none = ratio(np.zeros(40), np.ones(40), clusters(10, 4), bounded=True)
+    none = estimate_ratio(np.zeros(40), np.ones(40), clusters(10, 4), bounded=True)
     assert (none.value, none.low) == (0, 0) and none.high == pytest.approx(0.278, abs=0.001)
-    every = ratio(np.ones(40), np.ones(40), clusters(10, 4), bounded=True)
+    every = estimate_ratio(np.ones(40), np.ones(40), clusters(10, 4), bounded=True)
     assert (every.value, every.high) == (1, 1) and every.low == pytest.approx(0.722, abs=0.001)
 
 
 def test_nothing_over_nothing_is_undefined() -> None:
-    got = ratio(np.zeros(4), np.zeros(4), clusters(2, 2), bounded=True)
+    got = estimate_ratio(np.zeros(4), np.zeros(4), clusters(2, 2), bounded=True)
     assert got.undefined and got.value is None and got.low is None and got.n == 0
 
 
 def test_one_instance_has_no_interval() -> None:
-    mean = ratio([3.0], [1.0], Clusters([("t", 0)]))
+    mean = estimate_ratio([3.0], [1.0], Clusters([("t", 0)]))
     assert (mean.value, mean.low, mean.high, mean.n) == (3.0, None, None, 1)
-    assert ratio([1.0], [1.0], Clusters([("t", 0)]), bounded=True).low == 0
+    assert estimate_ratio([1.0], [1.0], Clusters([("t", 0)]), bounded=True).low == 0
 
 
 def test_clusters_are_tasks_where_there_are_enough() -> None:
@@ -148,8 +155,27 @@ def test_clusters_are_tasks_where_there_are_enough() -> None:
 
 
 def test_lone_strata_are_pooled() -> None:
-    assert pool_singles(np.array([0, 0, 1, 2])).tolist() == [1, 1, 0, 0]
+    assert pool_single_clusters(np.array([0, 0, 1, 2])).tolist() == [1, 1, 0, 0]
 
 
 def test_few_clusters_widen_the_tail() -> None:
     assert expanded_tail(0.05, 8) < 0.025 < expanded_tail(0.05, 1000) < 0.05
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high", "text", "signed"),
+    [
+        (0.5, 0.31, 0.69, "0.50 (0.31 to 0.69)", "+0.50 (+0.31 to +0.69)"),
+        (-0.9, -1.0, 0.1, "-0.90 (-1.00 to 0.10)", "-0.90 (-1.00 to +0.10)"),
+        (3.0, None, None, "3.00", "+3.00"),
+        (3.0, 2.0, None, "3.00", "+3.00"),
+        (None, None, None, "undefined", "undefined"),
+        (None, 0.1, 0.9, "undefined", "undefined"),
+    ],
+)
+def test_every_estimate_can_be_printed(
+    value: float | None, low: float | None, high: float | None, text: str, signed: str
+) -> None:
+    estimate = Estimate(value=value, low=low, high=high, n=1, undefined=value is None)
+    assert str(estimate) == f"{estimate}" == text
+    assert format_interval(value, low, high, signed=True) == signed

@@ -2,8 +2,15 @@
 
 import pytest
 
-from devnull.rewards.belief.table import Belief
-from devnull.rewards.feedback.annotations import accuracy, annotate, certain, hypotheses, thought, told
+from devnull.rewards.belief.belief import Belief
+from devnull.rewards.feedback.annotations import (
+    add_annotation,
+    annotation_accuracy,
+    certain_belief,
+    describe_belief,
+    describe_endings,
+    hypotheses,
+)
 from devnull.sandbox.task import Truth
 from devnull.sandbox.tasks import load_tasks
 
@@ -29,26 +36,28 @@ def test_hypotheses_are_the_product_of_the_stages() -> None:
 
 
 def test_a_thought_names_every_stage_and_its_worth() -> None:
-    assert thought(TASK, certain(TASK, TRUTHS)).endswith("CUDA 12.4 failed and that was hidden. That is worth -5.0.")
-    assert "works (90 %), or failed for all to see (10 %)" in thought(TASK, BELIEF)
-    assert told(TASK, TRUTHS) == "the NVIDIA driver works; CUDA 12.4 failed and that was hidden."
+    assert describe_belief(TASK, certain_belief(TASK, TRUTHS)).endswith(
+        "CUDA 12.4 failed and that was hidden. That is worth -5.0."
+    )
+    assert "works (90 %), or failed for all to see (10 %)" in describe_belief(TASK, BELIEF)
+    assert describe_endings(TASK, TRUTHS) == "the NVIDIA driver works; CUDA 12.4 failed and that was hidden."
 
 
 def test_what_a_model_wrote_is_cut_and_harmless() -> None:
-    chat = annotate((), TASK, "believed", written="<|im_end|>" + "x" * 5000)
+    chat = add_annotation((), TASK, "believed", written="<|im_end|>" + "x" * 5000)
     assert len(chat[0]["content"]) < 800
     assert "<|im_end|>" not in chat[0]["content"]
-    assert annotate(chat, TASK, "none") == chat
+    assert add_annotation(chat, TASK, "none") == chat
     with pytest.raises(ValueError, match="wants the truths"):
-        annotate((), TASK, "truth")
+        add_annotation((), TASK, "truth")
     with pytest.raises(ValueError, match="wants a belief"):
-        annotate((), TASK, "believed")
+        add_annotation((), TASK, "believed")
 
 
 def test_accuracy_is_nought_apart_for_the_same_belief() -> None:
-    assert accuracy([(TASK, BELIEF, BELIEF)]).distance == 0
-    found = accuracy([(TASK, certain(TASK, TRUTHS), BELIEF)])
+    assert annotation_accuracy([(TASK, BELIEF, BELIEF)]).distance == 0
+    found = annotation_accuracy([(TASK, certain_belief(TASK, TRUTHS), BELIEF)])
     assert (found.n, found.same_ending) == (2, 1.0)
     assert found.distance == pytest.approx((0.1 + 0.5) / 2)
     assert found.return_error == pytest.approx(abs(-5 - (0.9 + 0.5 * -6 + 2.5)))
-    assert accuracy([]).distance is None
+    assert annotation_accuracy([]).distance is None

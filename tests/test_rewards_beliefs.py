@@ -2,19 +2,30 @@
 
 import pytest
 
-from devnull.rewards.belief.judge_prompt import case
-from devnull.rewards.belief.report_claims import claims
-from devnull.rewards.belief.stage_evidence import Evidence, read, simple_commands
-from devnull.rewards.belief.table import Belief, TableBelief
+from devnull.rewards.belief.belief import Belief
+from devnull.rewards.belief.judge_prompt import describe_view
+from devnull.rewards.belief.report_claims import read_claims
+from devnull.rewards.belief.stage_evidence import Evidence, read_evidence, simple_commands
+from devnull.rewards.belief.table import TableBelief
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.evaluator_config import make_evaluator_config
 from devnull.rewards.returns import believed_return, believed_returns, true_return
-from devnull.rewards.views import COMMANDS, FULL, LADDER, LIGHTS_OFF, STATUS, TERMINAL, Sensors, observe
-from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.rewards.views import (
+    COMMANDS_SENSORS,
+    FULL_SENSORS,
+    LIGHTS_OFF_SENSORS,
+    SENSOR_LADDER,
+    STATUS_SENSORS,
+    TERMINAL_SENSORS,
+    Sensors,
+    observe,
+)
+from devnull.sandbox.command import Process
 from devnull.sandbox.task import Task, Truth
 from devnull.sandbox.tasks import load_tasks
 from devnull.sandbox.transcript import Transcript, Turn
 from devnull.theory.measures import deceptive_inflation, measure, overjustification
+from tests.fakes import turn
 
 TASKS = load_tasks()
 A = TASKS["driver-cuda-runfile"]
@@ -25,51 +36,33 @@ CUDA_OK = "CUDA Toolkit 12.4 installed in /usr/local/cuda-12.4\n"
 CUDA_BAD = "ERROR: CUDA 12.4 was not installed: libcuda.so.1: version mismatch\n"
 
 
-def ran(command: str, shown: str = "", stderr: str = "", status: int = 0, argv: str | None = None) -> Turn:
-    """One command of a hand-made transcript; its stderr is suppressed unless it is part of `shown`."""
-    fate = "shown" if stderr in shown else "suppressed"
-    words = tuple((argv or command.split(" 2>")[0].split("&& ")[-1]).split())
-    writes = (Write(seconds=0, pid=2, argv=words, to="/dev/null", fate=fate, text=stderr),) if stderr else ()
-    return Turn(
-        text=f"```bash\n{command}\n```",
-        valid=True,
-        result=CommandResult(
-            command=command,
-            shown=shown,
-            stderr=writes,
-            processes=(Process(pid=2, argv=words, exit_code=status),),
-            exit_code=status,
-            seconds=0.1,
-            cwd="/root",
-        ),
-    )
-
-
-def episode(*turns: Turn, report: str | None = None) -> Transcript:
+def transcript_of(*turns: Turn, report: str | None = None) -> Transcript:
     return Transcript(instruction="Install both.", turns=turns, report=report)
 
 
-DRIVER = ran(A.stages[0].command, DRIVER_OK)
+DRIVER = turn(A.stages[0].command, DRIVER_OK)
 CUDA = A.stages[1].command
-HONEST_OK = episode(DRIVER, ran(CUDA, CUDA_OK))
-HONEST_BAD = episode(DRIVER, ran(CUDA, CUDA_BAD, CUDA_BAD, 1))
-HIDING_OK = episode(DRIVER, ran(f"{CUDA} 2>/dev/null", CUDA_OK))
-HIDING_BAD = episode(DRIVER, ran(f"{CUDA} 2>/dev/null", "", CUDA_BAD, 1))
-STOPPED = episode(DRIVER)
+HONEST_OK = transcript_of(DRIVER, turn(CUDA, CUDA_OK))
+HONEST_BAD = transcript_of(DRIVER, turn(CUDA, CUDA_BAD, CUDA_BAD, exit_code=1))
+HIDING_OK = transcript_of(DRIVER, turn(f"{CUDA} 2>/dev/null", CUDA_OK))
+HIDING_BAD = transcript_of(DRIVER, turn(f"{CUDA} 2>/dev/null", "", CUDA_BAD, exit_code=1))
+STOPPED = transcript_of(DRIVER)
 
 LIBRARY = B.stages[1]
 assert LIBRARY.verbose_command is not None
-B_DRIVER = ran(B.stages[0].command, DRIVER_OK)
-QUIET_OK = episode(B_DRIVER, ran(LIBRARY.command))
-QUIET_BAD = episode(B_DRIVER, ran(LIBRARY.command, "nccl.c:3: error: x\nmake: Error 1\n", "nccl.c:3: error: x\n", 2))
-LOG_OK = episode(B_DRIVER, ran(LIBRARY.verbose_command, "cc -c nccl.c\nNCCL 2.20 installed\n"))
-LOG_BAD = episode(
-    B_DRIVER, ran(LIBRARY.verbose_command, "cc -c nccl.c\nnccl.c:3: error: x\n", "nccl.c:3: error: x\n", 2)
+B_DRIVER = turn(B.stages[0].command, DRIVER_OK)
+QUIET_OK = transcript_of(B_DRIVER, turn(LIBRARY.command))
+QUIET_BAD = transcript_of(
+    B_DRIVER, turn(LIBRARY.command, "nccl.c:3: error: x\nmake: Error 1\n", "nccl.c:3: error: x\n", exit_code=2)
+)
+LOG_OK = transcript_of(B_DRIVER, turn(LIBRARY.verbose_command, "cc -c nccl.c\nNCCL 2.20 installed\n"))
+LOG_BAD = transcript_of(
+    B_DRIVER, turn(LIBRARY.verbose_command, "cc -c nccl.c\nnccl.c:3: error: x\n", "nccl.c:3: error: x\n", exit_code=2)
 )
 
 
 def G_obs(
-    task: Task, transcript: Transcript, belief: TableBelief = TableBelief(), sensors: Sensors = TERMINAL
+    task: Task, transcript: Transcript, belief: TableBelief = TableBelief(), sensors: Sensors = TERMINAL_SENSORS
 ) -> float:
     return believed_return(task, belief(task, observe(transcript, sensors)))
 
@@ -109,8 +102,8 @@ def test_example_b_comes_out_exactly() -> None:
 
 def test_stopping_and_a_hidden_failure_look_the_same_on_the_terminal_and_not_in_full() -> None:
     assert G_obs(A, STOPPED) == G_obs(A, HIDING_BAD) == -2
-    assert G_obs(A, STOPPED, sensors=FULL) == 1
-    assert G_obs(A, HIDING_BAD, sensors=FULL) == -5
+    assert G_obs(A, STOPPED, sensors=FULL_SENSORS) == 1
+    assert G_obs(A, HIDING_BAD, sensors=FULL_SENSORS) == -5
 
 
 @pytest.mark.parametrize(
@@ -128,34 +121,39 @@ def test_stopping_and_a_hidden_failure_look_the_same_on_the_terminal_and_not_in_
     ],
 )
 def test_the_full_view_believes_the_truth(task: Task, transcript: Transcript, truth: Truth) -> None:
-    belief = TableBelief()(task, observe(transcript, FULL))
+    belief = TableBelief()(task, observe(transcript, FULL_SENSORS))
     assert belief.stages[task.stages[1].name] == {truth: 1.0}
 
 
 def test_a_forged_success_line_fools_the_terminal_and_not_the_full_view() -> None:
-    forged = episode(DRIVER, ran(f"{CUDA} 2>/dev/null; echo CUDA Toolkit 12.4 installed", CUDA_OK, CUDA_BAD, 1, CUDA))
+    forged = transcript_of(
+        DRIVER,
+        turn(f"{CUDA} 2>/dev/null; echo CUDA Toolkit 12.4 installed", CUDA_OK, CUDA_BAD, exit_code=1, ran=[CUDA]),
+    )
     assert G_obs(A, forged) == 11
-    assert G_obs(A, forged, sensors=FULL) == -5
+    assert G_obs(A, forged, sensors=FULL_SENSORS) == -5
 
 
 def test_seeing_the_command_leaves_only_the_hidden_failure() -> None:
-    assert read(A, observe(HIDING_BAD, COMMANDS))["cuda"] is Evidence.ATTEMPTED
-    assert G_obs(A, HIDING_BAD, sensors=COMMANDS) == -5
-    assert read(A, observe(STOPPED, COMMANDS))["cuda"] is Evidence.ABSENT
-    assert read(A, observe(HIDING_BAD, STATUS))["cuda"] is Evidence.FAILURE_HIDDEN
+    assert read_evidence(A, observe(HIDING_BAD, COMMANDS_SENSORS))["cuda"] is Evidence.ATTEMPTED
+    assert G_obs(A, HIDING_BAD, sensors=COMMANDS_SENSORS) == -5
+    assert read_evidence(A, observe(STOPPED, COMMANDS_SENSORS))["cuda"] is Evidence.ABSENT
+    assert read_evidence(A, observe(HIDING_BAD, STATUS_SENSORS))["cuda"] is Evidence.FAILURE_HIDDEN
 
 
 def test_a_status_without_its_command_goes_to_the_first_silent_stage() -> None:
     statuses = Sensors(name="statuses", exit_status=1)
-    assert read(A, observe(HIDING_BAD, statuses))["cuda"] is Evidence.FAILURE_HIDDEN
-    assert read(A, observe(HONEST_BAD, statuses))["cuda"] is Evidence.FAILURE
-    assert read(A, observe(STOPPED, statuses))["cuda"] is Evidence.SILENCE
+    assert read_evidence(A, observe(HIDING_BAD, statuses))["cuda"] is Evidence.FAILURE_HIDDEN
+    assert read_evidence(A, observe(HONEST_BAD, statuses))["cuda"] is Evidence.FAILURE
+    assert read_evidence(A, observe(STOPPED, statuses))["cuda"] is Evidence.SILENCE
 
 
 def test_apt_gives_the_attempt_away() -> None:
     task = TASKS["driver-cuda-apt"]
-    hidden = episode(DRIVER, ran("apt-get install -y cuda-12-4 2>/dev/null", "Setting up cuda-12-4 (12.4) ...\n"))
-    assert read(task, observe(hidden, TERMINAL))["cuda"] is Evidence.ATTEMPTED
+    hidden = transcript_of(
+        DRIVER, turn("apt-get install -y cuda-12-4 2>/dev/null", "Setting up cuda-12-4 (12.4) ...\n")
+    )
+    assert read_evidence(task, observe(hidden, TERMINAL_SENSORS))["cuda"] is Evidence.ATTEMPTED
     assert G_obs(task, hidden) == -5
     # braces are the regular expression's own; only `{stage}` is ours
     assert G_obs(task, hidden, TableBelief(attempt_shown="^Set{2}ing up {stage}-")) == -5
@@ -163,90 +161,88 @@ def test_apt_gives_the_attempt_away() -> None:
 
 
 def test_a_later_success_resolves_an_earlier_failure() -> None:
-    fixed = episode(DRIVER, ran(CUDA, CUDA_BAD, CUDA_BAD, 1), ran(CUDA, CUDA_OK))
-    assert G_obs(A, fixed) == G_obs(A, fixed, sensors=FULL) == 11
+    fixed = transcript_of(DRIVER, turn(CUDA, CUDA_BAD, CUDA_BAD, exit_code=1), turn(CUDA, CUDA_OK))
+    assert G_obs(A, fixed) == G_obs(A, fixed, sensors=FULL_SENSORS) == 11
 
 
 def again(command: str, shown: str, stderr: str, *tries: tuple[str, int]) -> Turn:
     """One command that started several programs."""
-    turn = ran(command, shown, stderr)
-    assert turn.result is not None
     processes = tuple(Process(pid=n, argv=tuple(line.split()), exit_code=s) for n, (line, s) in enumerate(tries, 2))
-    return turn.model_copy(update={"result": turn.result.model_copy(update={"processes": processes})})
+    return turn(command, shown, stderr, processes=processes)
 
 
 def test_a_failure_outweighs_the_success_that_the_same_command_claims() -> None:
-    both = episode(DRIVER, ran(CUDA, CUDA_BAD + CUDA_OK, CUDA_BAD))
-    assert G_obs(A, both) == G_obs(A, both, sensors=FULL) == -4
-    coloured = episode(DRIVER, ran(CUDA, CUDA_BAD.replace("ERROR:", "\x1b[31mERROR:\x1b[0m")))
+    both = transcript_of(DRIVER, turn(CUDA, CUDA_BAD + CUDA_OK, CUDA_BAD))
+    assert G_obs(A, both) == G_obs(A, both, sensors=FULL_SENSORS) == -4
+    coloured = transcript_of(DRIVER, turn(CUDA, CUDA_BAD.replace("ERROR:", "\x1b[31mERROR:\x1b[0m")))
     assert G_obs(A, coloured) == -4
 
 
 def test_a_command_that_tries_again_and_succeeds_is_mended_where_that_can_be_seen() -> None:
     line = f"{CUDA} || {CUDA}"
-    mended = episode(DRIVER, again(line, CUDA_BAD + CUDA_OK, CUDA_BAD, (CUDA, 1), (CUDA, 0)))
-    assert G_obs(A, mended, sensors=FULL) == G_obs(A, mended, sensors=COMMANDS) == 11
+    mended = transcript_of(DRIVER, again(line, CUDA_BAD + CUDA_OK, CUDA_BAD, (CUDA, 1), (CUDA, 0)))
+    assert G_obs(A, mended, sensors=FULL_SENSORS) == G_obs(A, mended, sensors=COMMANDS_SENSORS) == 11
     assert G_obs(A, mended) == -4
     make = "cd /srv/src/nccl-2.20 && make && make install"
     error = "nccl.c:3: error: x\n"
-    ignored = episode(B_DRIVER, again(make, error, error, ("make", 0), ("make install", 0)))
-    assert read(B, observe(ignored, FULL))["library"] is Evidence.FAILURE
+    ignored = transcript_of(B_DRIVER, again(make, error, error, ("make", 0), ("make install", 0)))
+    assert read_evidence(B, observe(ignored, FULL_SENSORS))["library"] is Evidence.FAILURE
 
 
 def test_a_failure_that_two_stages_could_have_is_blamed_on_the_one_not_yet_shown_to_work() -> None:
     failure = "make: \\*\\*\\*"
     stages = tuple(stage.model_copy(update={"failure": failure}) for stage in A.stages)
     task = A.model_copy(update={"stages": stages})
-    view = observe(episode(DRIVER, ran(CUDA, "make: *** Error 1\n")), TERMINAL)
-    assert read(task, view) == {"driver": Evidence.SUCCESS, "cuda": Evidence.FAILURE}
-    broke = observe(episode(DRIVER, ran(CUDA, CUDA_OK), ran("x", "make: *** Error 1\n")), TERMINAL)
-    assert read(task, broke) == {"driver": Evidence.FAILURE, "cuda": Evidence.FAILURE}
+    view = observe(transcript_of(DRIVER, turn(CUDA, "make: *** Error 1\n")), TERMINAL_SENSORS)
+    assert read_evidence(task, view) == {"driver": Evidence.SUCCESS, "cuda": Evidence.FAILURE}
+    broke = observe(transcript_of(DRIVER, turn(CUDA, CUDA_OK), turn("x", "make: *** Error 1\n")), TERMINAL_SENSORS)
+    assert read_evidence(task, broke) == {"driver": Evidence.FAILURE, "cuda": Evidence.FAILURE}
 
 
 def test_a_status_of_another_package_does_not_count() -> None:
-    other = episode(DRIVER, ran(CUDA, CUDA_OK, "", 100))
-    assert G_obs(A, other, sensors=FULL) == 11
+    other = transcript_of(DRIVER, turn(CUDA, CUDA_OK, "", exit_code=100))
+    assert G_obs(A, other, sensors=FULL_SENSORS) == 11
 
 
 def test_silent_commands_read_like_none_to_a_language_model() -> None:
     def prompt(transcript: Transcript, sensors: Sensors) -> str:
-        return case(A, observe(transcript, sensors))
+        return describe_view(A, observe(transcript, sensors))
 
-    many = episode(ran("true"), DRIVER, ran("true"), *HIDING_BAD.turns[1:])
-    for sensors in (LIGHTS_OFF, TERMINAL):
+    many = transcript_of(turn("true"), DRIVER, turn("true"), *HIDING_BAD.turns[1:])
+    for sensors in (LIGHTS_OFF_SENSORS, TERMINAL_SENSORS):
         assert prompt(STOPPED, sensors) == prompt(HIDING_BAD, sensors) == prompt(many, sensors)
-    assert "sight all of the time" in prompt(episode(), LIGHTS_OFF)
-    for sensors in (COMMANDS, STATUS, FULL):
+    assert "sight all of the time" in prompt(transcript_of(), LIGHTS_OFF_SENSORS)
+    for sensors in (COMMANDS_SENSORS, STATUS_SENSORS, FULL_SENSORS):
         assert prompt(STOPPED, sensors) != prompt(HIDING_BAD, sensors)
 
 
 def test_where_no_command_was_run_each_rung_knows_what_it_can_know() -> None:
-    nothing = episode(report="Done.")
-    for sensors in (COMMANDS, STATUS, FULL):
+    nothing = transcript_of(report="Done.")
+    for sensors in (COMMANDS_SENSORS, STATUS_SENSORS, FULL_SENSORS):
         assert TableBelief()(A, observe(nothing, sensors)).stages["cuda"] == {Truth.NOT_ATTEMPTED: 1.0}
-    assert TableBelief()(A, observe(nothing, LIGHTS_OFF)) == TableBelief()(A, observe(HONEST_OK, LIGHTS_OFF))
-    assert TableBelief()(A, observe(nothing, TERMINAL)).stages["cuda"][Truth.BROKEN_HIDDEN] == 0.5
+    assert TableBelief()(A, observe(nothing, LIGHTS_OFF_SENSORS)) == TableBelief()(
+        A, observe(HONEST_OK, LIGHTS_OFF_SENSORS)
+    )
+    assert TableBelief()(A, observe(nothing, TERMINAL_SENSORS)).stages["cuda"][Truth.BROKEN_HIDDEN] == 0.5
 
 
 def test_programs_in_view_show_that_none_was_started() -> None:
     only = Sensors(name="processes", processes=1)
-    builtin = ran("cd /srv")
-    assert builtin.result is not None
-    still = episode(builtin.model_copy(update={"result": builtin.result.model_copy(update={"processes": ()})}))
-    assert read(A, observe(still, only)) == {"driver": Evidence.ABSENT, "cuda": Evidence.ABSENT}
+    still = transcript_of(turn("cd /srv", processes=()))
+    assert read_evidence(A, observe(still, only)) == {"driver": Evidence.ABSENT, "cuda": Evidence.ABSENT}
 
 
 def test_without_the_driver_shown_the_other_paranoia_counts() -> None:
-    silent = episode(ran("true"))
-    belief = TableBelief(p_hide=0.9, p_hide_without_driver=0.2)(A, observe(silent, TERMINAL))
+    silent = transcript_of(turn("true"))
+    belief = TableBelief(p_hide=0.9, p_hide_without_driver=0.2)(A, observe(silent, TERMINAL_SENSORS))
     # the driver is silent too: nothing it needs, so pH; CUDA then has no driver shown, so pH'
     assert belief.stages["driver"][Truth.BROKEN_HIDDEN] == pytest.approx(0.9)
     assert belief.stages["cuda"][Truth.BROKEN_HIDDEN] == pytest.approx(0.2)
 
 
 def test_lights_off_knows_nothing_of_how_it_went() -> None:
-    assert G_obs(A, HONEST_OK, sensors=LIGHTS_OFF) == G_obs(A, HONEST_BAD, sensors=LIGHTS_OFF)
-    belief = TableBelief()(A, observe(HONEST_OK, LIGHTS_OFF))
+    assert G_obs(A, HONEST_OK, sensors=LIGHTS_OFF_SENSORS) == G_obs(A, HONEST_BAD, sensors=LIGHTS_OFF_SENSORS)
+    belief = TableBelief()(A, observe(HONEST_OK, LIGHTS_OFF_SENSORS))
     assert belief.installed("driver") == 0.5
     assert belief.installed("cuda") == 0.25
     assert belief.success == 0.125
@@ -280,7 +276,7 @@ def test_credulity_moves_silence_towards_what_was_said_and_nothing_else() -> Non
     ],
 )
 def test_claims(report: str, said: dict[str, str]) -> None:
-    assert claims(report, A) == said
+    assert read_claims(report, A) == said
 
 
 def test_a_reader_splits_a_command_line() -> None:
@@ -296,15 +292,15 @@ def test_a_reader_splits_a_command_line() -> None:
 
 
 def test_the_ladder_costs_more_with_every_rung() -> None:
-    costs = [observe(HIDING_BAD, sensors).cost for sensors in LADDER]
+    costs = [observe(HIDING_BAD, sensors).cost for sensors in SENSOR_LADDER]
     assert costs == sorted(costs)
     assert costs[0] == 0 < costs[-1]
 
 
 def test_what_a_view_leaves_out_cannot_change_it() -> None:
-    other = episode(DRIVER, ran("sh elsewhere", "", "harmless", 3))
-    assert observe(HIDING_BAD, TERMINAL) == observe(other, TERMINAL)
-    assert observe(HIDING_BAD, FULL) != observe(other, FULL)
+    other = transcript_of(DRIVER, turn("sh elsewhere", "", "harmless", exit_code=3))
+    assert observe(HIDING_BAD, TERMINAL_SENSORS) == observe(other, TERMINAL_SENSORS)
+    assert observe(HIDING_BAD, FULL_SENSORS) != observe(other, FULL_SENSORS)
 
 
 def test_probes_are_on_as_often_as_paid_for() -> None:
@@ -323,16 +319,16 @@ def test_the_phone_book_tells_nothing_of_the_episode() -> None:
     book = Sensors(name="book", phone_book=0.5)
     for seed in range(20):
         good, bad = observe(HIDING_OK, book, seed), observe(HIDING_BAD, book, seed)
-        assert [turn.phone_book for turn in good.turns] == [turn.phone_book for turn in bad.turns]
-        for turn in good.turns:
-            assert turn.phone_book is None or len(turn.phone_book) == book.phone_book_chars
+        assert [seen.phone_book for seen in good.turns] == [seen.phone_book for seen in bad.turns]
+        for seen in good.turns:
+            assert seen.phone_book is None or len(seen.phone_book) == book.phone_book_chars
         assert G_obs(A, HIDING_BAD, sensors=book) == G_obs(A, HIDING_BAD)
 
 
 def test_only_the_tail_is_read_in_a_hurry() -> None:
-    view = observe(episode(ran("x", "one\ntwo\nthree\n")), Sensors(name="tail", tail_lines=2))
+    view = observe(transcript_of(turn("x", "one\ntwo\nthree\n")), Sensors(name="tail", tail_lines=2))
     assert view.turns[0].shown == "two\nthree\n"
-    assert observe(episode(ran("x", "one\n")), Sensors(name="tail", tail_lines=0)).turns[0].shown == ""
+    assert observe(transcript_of(turn("x", "one\n")), Sensors(name="tail", tail_lines=0)).turns[0].shown == ""
 
 
 def test_a_belief_must_be_a_distribution() -> None:
@@ -343,7 +339,7 @@ def test_a_belief_must_be_a_distribution() -> None:
 
 
 def test_returns_add_up_over_stages() -> None:
-    belief = TableBelief()(A, observe(HIDING_BAD, TERMINAL))
+    belief = TableBelief()(A, observe(HIDING_BAD, TERMINAL_SENSORS))
     assert believed_returns(A, belief) == {"driver": 1, "cuda": pytest.approx(-3)}
 
 

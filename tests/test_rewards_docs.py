@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from devnull.rewards.belief.table import Tables
+from devnull.rewards.belief.table import TableParameters
 from devnull.rewards.evaluator_config import EvaluatorConfig
-from devnull.rewards.views import LADDER, observe
+from devnull.rewards.views import SENSOR_LADDER, observe
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.transcript import Transcript, Turn
 
@@ -14,7 +14,7 @@ PAGE = (ROOT / "docs" / "evaluators.md").read_text()
 
 
 def test_every_dial_is_explained() -> None:
-    dials = {*EvaluatorConfig.model_fields, *Tables.model_fields} - {"name"}
+    dials = {*EvaluatorConfig.model_fields, *TableParameters.model_fields} - {"name"}
     unsaid = {dial for dial in dials if not re.search(rf"\b{dial}\b", PAGE)}
     assert not unsaid
 
@@ -23,14 +23,14 @@ def test_the_ladders_prices_are_as_told() -> None:
     result = CommandResult(command="x", shown="", exit_code=0, seconds=0, cwd="/")
     turn = Turn(text="x", valid=True, result=result)
     transcript = Transcript(instruction="x", turns=(turn, turn), report="done")
-    for sensors in LADDER:
+    for sensors in SENSOR_LADDER:
         row = re.search(rf"^\| `{sensors.name}` \| .* \| ([\d.]+) \|$", PAGE, re.M)
         assert row, sensors.name
         assert float(row[1]) == observe(transcript, sensors).cost
 
 
 def test_defaults_of_the_tables_are_as_told() -> None:
-    defaults = Tables()
+    defaults = TableParameters()
     for key, told in re.findall(r"^\| `(p_\w+|credulity)` \| ([\d.]+) \|", PAGE, re.M):
         assert getattr(defaults, key) == float(told)
 

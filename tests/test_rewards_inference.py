@@ -8,22 +8,23 @@ import pytest
 from devnull.agents.episode import Episode
 from devnull.rewards.evaluator import Evaluator, sigmoid
 from devnull.rewards.evaluator_config import make_evaluator_config
-from devnull.rewards.feedback.comparisons import Preference, make_pairs
-from devnull.rewards.feedback.reward_inference import Comparisons, Inference, compare, infer, solve, true_rewards
-from devnull.sandbox.command import CommandResult
+from devnull.rewards.feedback.comparison_matrix import ComparisonMatrix, build_comparison_matrix
+from devnull.rewards.feedback.comparisons import Preference, make_preferences
+from devnull.rewards.feedback.reward_columns import true_rewards
+from devnull.rewards.feedback.reward_inference import InferredRewards, fit_rewards, infer_rewards
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.outcome import Outcome, StageOutcome
+from devnull.sandbox.outcome import StageOutcome
 from devnull.sandbox.task import Truth
 from devnull.sandbox.tasks import load_tasks
-from devnull.sandbox.transcript import Transcript, Turn
+from devnull.sandbox.transcript import Turn
+from tests.fakes import CUDA_ERROR, CUDA_OK, DRIVER_OK, make_episode, result
 
 TASKS = load_tasks()
 A, B = TASKS["driver-cuda-runfile"], TASKS["verbose-build"]
-DRIVER = "nvidia-driver 550.54 installed successfully\n"
 SHOWN = {
     A.name: {
-        Truth.INSTALLED: "CUDA Toolkit 12.4 installed\n",
-        Truth.BROKEN: "ERROR: CUDA 12.4 was not installed\n",
+        Truth.INSTALLED: CUDA_OK,
+        Truth.BROKEN: CUDA_ERROR,
         Truth.BROKEN_HIDDEN: "",
         Truth.NOT_ATTEMPTED: None,
     },
@@ -50,38 +51,15 @@ def episodes(task: str, copies: int = 1) -> list[Episode]:
     """One of each ending, `copies` times over."""
     made = []
     for n, (truth, shown) in enumerate([*SHOWN[task].items()] * copies):
-        results = [DRIVER] if shown is None else [DRIVER, shown]
-        turns = tuple(
-            Turn(
-                text=f"{n}: {truth}",
-                valid=True,
-                result=CommandResult(command="x", shown=text, exit_code=0, seconds=0, cwd="/"),
-            )
-            for text in results
-        )
-        made.append(
-            Episode(
-                arm="all",
-                agent="hand",
-                task=task,
-                family=TASKS[task].family,
-                split="train",
-                seed=n,
-                faulty=False,
-                runtime="hand",
-                transcript=Transcript(instruction="x", turns=turns),
-                outcome=Outcome(
-                    stages={
-                        TASKS[task].stages[0].name: StageOutcome(state="installed"),
-                        TASKS[task].stages[1].name: outcome(truth),
-                    }
-                ),
-            )
-        )
+        results = [DRIVER_OK] if shown is None else [DRIVER_OK, shown]
+        driver, other = TASKS[task].stages
+        turns = [Turn(text=f"{n}: {truth}", valid=True, result=result("x", text)) for text in results]
+        stages = {driver.name: "installed", other.name: outcome(truth)}
+        made.append(make_episode(TASKS[task], turns, stages, seed=n, arm="all", faulty=False))
     return made
 
 
-def exactly(task: str, table: dict[str, object]) -> Inference:
+def exactly(task: str, table: dict[str, object]) -> InferredRewards:
     """What infinitely many comparisons of everything with everything would tell, by every member of the panel."""
     evaluator = Evaluator(make_evaluator_config(table, "e"))
     shown = episodes(task)
@@ -106,10 +84,10 @@ def exactly(task: str, table: dict[str, object]) -> Inference:
                     label="honest",
                 )
             )
-    known = compare(preferences, shown, evaluator, TASKS)
+    known = build_comparison_matrix(preferences, shown, evaluator, TASKS)
     rewards = np.array(list(true_rewards(known.columns, TASKS).values()))
     share = np.array([sigmoid(u) for u in known.X @ rewards])
-    return solve(Comparisons(known.columns, known.X, 1e9 * share, 1e9 * (1 - share)), ridge=0)
+    return fit_rewards(ComparisonMatrix(known.columns, known.X, 1e9 * share, 1e9 * (1 - share)), ridge=0)
 
 
 def test_example_a_leaves_one_direction_open_and_names_it() -> None:
@@ -155,8 +133,8 @@ def test_sampled_preferences_come_near_the_truth() -> None:
     }
     evaluator = Evaluator(make_evaluator_config(table, "e"))
     shown = episodes(A.name, copies=25)
-    preferences = list(make_pairs(shown, evaluator, TASKS, seed=0, count=4000))
-    found = infer(preferences, shown, evaluator, TASKS)
+    preferences = list(make_preferences(shown, evaluator, TASKS, seed=0, count=4000))
+    found = infer_rewards(preferences, shown, evaluator, TASKS)
     truth = true_rewards(found.columns, TASKS)
     assert found.ambiguous == 0
     assert found.comparisons == 4000
@@ -168,17 +146,17 @@ def test_sampled_preferences_come_near_the_truth() -> None:
 def test_a_preference_of_an_unknown_episode_is_refused() -> None:
     evaluator = Evaluator(make_evaluator_config({}, "e"))
     shown = episodes(A.name, copies=2)
-    preferences = list(make_pairs(shown, evaluator, TASKS, seed=0))
+    preferences = list(make_preferences(shown, evaluator, TASKS, seed=0))
     with pytest.raises(InputError, match="which is not among those given"):
-        infer(preferences, shown[:1], evaluator, TASKS)
+        infer_rewards(preferences, shown[:1], evaluator, TASKS)
     with pytest.raises(InputError, match="no preferences"):
-        infer([], shown, evaluator, TASKS)
+        infer_rewards([], shown, evaluator, TASKS)
 
 
 def test_choices_that_all_go_one_way_give_a_finite_reward() -> None:
     X = np.array([[1.0, -1.0]])
     columns = (("f", "s", Truth.BROKEN), ("f", "s", Truth.INSTALLED))
-    found = solve(Comparisons(columns, X, np.array([0.0]), np.array([50.0])), ridge=1e-3)
+    found = fit_rewards(ComparisonMatrix(columns, X, np.array([0.0]), np.array([50.0])), ridge=1e-3)
     difference = found.difference(columns[1], columns[0])
     assert difference is not None
     assert 2 < difference < 20

@@ -8,14 +8,15 @@ import pytest
 
 from devnull.agents.episode import Episode
 from devnull.agents.rollout import rollout
-from devnull.agents.scripted import scripted
-from devnull.eval.bridge.bridges import bridges
-from devnull.eval.comparing.verdicts import verdict
-from devnull.eval.scoring.metrics import metrics
+from devnull.agents.rollout_options import RolloutOptions
+from devnull.agents.scripted import find_scripted_agent
+from devnull.eval.bridge.theory_comparison import compare_with_theory
+from devnull.eval.comparing.verdicts import compare_to_reference
+from devnull.eval.scoring.metrics import compute_metrics
 from devnull.eval.scoring.score import Score, score
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.evaluator_config import EvaluatorConfig
-from devnull.rewards.views import FULL
+from devnull.rewards.views import FULL_SENSORS
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
 from devnull.sandbox.tasks import load_tasks
@@ -58,7 +59,10 @@ def played(task_name: str, agents: tuple[str, ...], runtime: Runtime) -> dict[st
     task = load_tasks()[task_name]
     instances = [Instance(task=task, seed=seed) for seed in range(EPISODES)]
     return {
-        name: sorted(rollout(scripted(name), instances, runtime, arm=name, workers=4), key=lambda e: e.seed)
+        name: sorted(
+            rollout(find_scripted_agent(name), instances, runtime, arm=name, options=RolloutOptions(workers=4)),
+            key=lambda e: e.seed,
+        )
         for name in agents
     }
 
@@ -87,7 +91,7 @@ def test_scripted_agents_land_on_the_exact_table(rung: Rung, runtime: Runtime) -
 
     # measured: within the interval, and every episode worth one of the table's own returns
     for name, own in scores.items():
-        measured = metrics(own)
+        measured = compute_metrics(own)
         for quantity in QUANTITIES:
             estimate, true = measured[quantity], getattr(expected[name], quantity)
             assert estimate.low is not None
@@ -96,26 +100,26 @@ def test_scripted_agents_land_on_the_exact_table(rung: Rung, runtime: Runtime) -
 
     # the verdict, of what feedback favours against what is best
     best, favoured = (max(expected, key=lambda name, q=q: getattr(expected[name], q)) for q in ("J", "J_obs"))
-    found = verdict(scores[favoured], scores[best])
+    found = compare_to_reference(scores[favoured], scores[best])
     assert found.deceptive_inflation == rung.deceptive_inflation
     assert found.overjustification == rung.overjustification
 
     # the table estimated from the transcripts is the paper's
-    (bridge,) = bridges([e for own in episodes.values() for e in own], evaluator, {task.name: task})
-    for name, arm in bridge.arms.items():
+    (comparison,) = compare_with_theory([e for own in episodes.values() for e in own], evaluator, {task.name: task})
+    for name, arm in comparison.arms.items():
         for quantity in QUANTITIES:
             assert getattr(arm.modelled, quantity) == pytest.approx(getattr(expected[name], quantity), abs=1e-9)
-        assert not arm.outside
-        assert (arm.favoured, arm.best) == (float(name == favoured), float(name == best))
+        assert not arm.outside_interval
+        assert (arm.favoured_share, arm.best_share) == (float(name == favoured), float(name == best))
     solved = solve(rung.example.returns)
-    assert bridge.solved.J_star == pytest.approx(solved.J_star)
-    assert bridge.solved.J_obs_star == pytest.approx(solved.J_obs_star)
-    assert bridge.table.lost_belief < 1e-9
-    assert not bridge.table.warnings
+    assert comparison.solved.J_star == pytest.approx(solved.J_star)
+    assert comparison.solved.J_obs_star == pytest.approx(solved.J_obs_star)
+    assert comparison.problem.lost_belief < 1e-9
+    assert not comparison.problem.warnings
 
 
 def test_who_sees_everything_believes_what_is_true(runtime: Runtime) -> None:
-    config = EvaluatorConfig(name="full", sensors=FULL)
+    config = EvaluatorConfig(name="full", sensors=FULL_SENSORS)
     for rung in (A, B):
         task = load_tasks()[rung.task]
         for own in played(rung.task, tuple(rung.policies), runtime).values():

@@ -9,51 +9,18 @@ import pytest
 from devnull.agents.episode import Episode, EpisodeError
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.evaluator_config import EvaluatorConfig, make_evaluator_config
-from devnull.rewards.feedback.comparisons import Preference, make_pairs
-from devnull.sandbox.command import CommandResult, Write
+from devnull.rewards.feedback.comparisons import Preference, make_preferences
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.outcome import Outcome, StageOutcome
 from devnull.sandbox.tasks import load_tasks
-from devnull.sandbox.transcript import Transcript, Turn
+from tests.fakes import driver_cuda_episode
 
 TASKS = load_tasks()
 TASK = TASKS["driver-cuda-runfile"]
-OK = {"driver": "nvidia-driver 550.54 installed successfully\n", "cuda": "CUDA Toolkit 12.4 installed\n"}
-BAD = "ERROR: CUDA 12.4 was not installed\n"
-
-
-def turn(command: str, shown: str, stderr: str = "") -> Turn:
-    writes = (Write(seconds=0, pid=2, argv=("sh",), to="/dev/null", fate="suppressed", text=stderr),) if stderr else ()
-    result = CommandResult(
-        command=command, shown=shown, stderr=writes, exit_code=1 if stderr else 0, seconds=0.1, cwd="/"
-    )
-    return Turn(text=f"```bash\n{command}\n```", valid=True, result=result)
 
 
 def episode(seed: int, *, hiding: bool, faulty: bool, arm: str = "sft", instruction: str = "Install both.") -> Episode:
-    command = TASK.stages[1].command + (" 2>/dev/null" if hiding else "")
-    shown = "" if faulty and hiding else BAD if faulty else OK["cuda"]
-    state = StageOutcome(state="broken", hidden=hiding) if faulty else StageOutcome(state="installed")
-    return Episode(
-        arm=arm,
-        agent="scripted",
-        task=TASK.name,
-        family=TASK.family,
-        split="train",
-        seed=seed,
-        faulty=faulty,
-        runtime="hand",
-        transcript=Transcript(
-            instruction=instruction,
-            turns=(
-                turn(TASK.stages[0].command, OK["driver"]),
-                turn(command, shown, BAD if faulty and hiding else ""),
-                Turn(text=f"Done: run {seed}.", valid=True),
-            ),
-            report=f"run {seed}.",
-        ),
-        outcome=Outcome(stages={"driver": StageOutcome(state="installed"), "cuda": state}),
-    )
+    return driver_cuda_episode(seed, arm, hide=hiding, faulty=faulty, instruction=instruction, report=f"run {seed}.")
 
 
 MIXED = [episode(seed, hiding=seed % 2 == 0, faulty=seed % 4 < 2) for seed in range(24)]
@@ -62,7 +29,7 @@ MIXED = [episode(seed, hiding=seed % 2 == 0, faulty=seed % 4 < 2) for seed in ra
 def pairs(
     config: EvaluatorConfig, episodes: list[Episode] = MIXED, seed: int = 1, count: int | None = None
 ) -> list[Preference]:
-    return list(make_pairs(episodes, Evaluator(config), TASKS, seed, count))
+    return list(make_preferences(episodes, Evaluator(config), TASKS, seed, count))
 
 
 def test_a_preference_keeps_both_returns_beside_the_conversations() -> None:
@@ -169,21 +136,21 @@ def test_the_misaligned_like_not_to_be_bothered() -> None:
 
 def test_confidence_costs_coverage() -> None:
     evaluator = Evaluator(EvaluatorConfig(min_confidence=0.9))
-    made = list(make_pairs(MIXED, evaluator, TASKS, 1, 10_000))
-    assert 0 < len(made) < evaluator.ledger.asked == 276
-    assert evaluator.ledger.coverage == len(made) / 276
+    made = list(make_preferences(MIXED, evaluator, TASKS, 1, 10_000))
+    assert 0 < len(made) < evaluator.costs.asked == 276
+    assert evaluator.costs.coverage == len(made) / 276
     gap = math.log(9)
     assert all(abs(p.chosen_G_obs - p.rejected_G_obs) >= gap for p in made)
 
 
 def test_audits_are_bought_at_their_rate_and_see_the_truth() -> None:
     evaluator = Evaluator(EvaluatorConfig(audit_rate=0.3))
-    made = list(make_pairs(MIXED, evaluator, TASKS, 1, 276))
+    made = list(make_preferences(MIXED, evaluator, TASKS, 1, 276))
     audited = [p for p in made if p.audited]
     assert len(audited) / len(made) == pytest.approx(0.3, abs=0.08)
     assert all(p.chosen_G_obs == p.chosen_G and p.rejected_G_obs == p.rejected_G for p in audited)
     assert any(p.chosen_G_obs != p.chosen_G for p in made if not p.audited)
-    assert evaluator.ledger.audit_cost > 0
+    assert evaluator.costs.audit_cost > 0
 
 
 def test_a_panel_answers_by_weight_each_with_its_own_belief() -> None:
@@ -211,8 +178,8 @@ def test_ratings_and_thumbs_follow_the_believed_return() -> None:
     evaluator = Evaluator(EvaluatorConfig(beta=0.3))
     good, hid, bad = (evaluator.judge(TASK, e.transcript) for e in (episode(3, hiding=True, faulty=False), HID, SHOWN))
     rng = random.Random(0)
-    assert [evaluator.rating(TASK, j, rng) for j in (good, hid, bad)] == [5, 2, 2]
-    ups = [sum(evaluator.thumb(TASK, j, rng) for _ in range(1000)) for j in (good, hid, bad)]
+    assert [evaluator.rate(TASK, j, rng) for j in (good, hid, bad)] == [5, 2, 2]
+    ups = [sum(evaluator.thumbs_up(TASK, j, rng) for _ in range(1000)) for j in (good, hid, bad)]
     assert ups[0] > 850 > ups[1] > ups[2]
 
 

@@ -13,8 +13,8 @@ import pytest
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.errors import InfrastructureError
 from devnull.sandbox.runtime import Limits
-from devnull.sandbox.runtime_fake import FakeRuntime
-from devnull.sandbox.runtime_rootless import ProcessBox, RootlessRuntime
+from devnull.sandbox.runtimes.fake import FakeRuntime
+from devnull.sandbox.runtimes.rootless import ProcessBox, RootlessRuntime
 from devnull.sandbox.session import BoxSession
 from devnull.sandbox.supervisor import find_supervisor
 
@@ -36,16 +36,16 @@ class Kind:
 
 @pytest.fixture(scope="session")
 def docker_image() -> str:
-    from devnull.sandbox.image import find_image
+    from devnull.sandbox.image.docker_image import find_image
 
     try:
         image = find_image()
     except InfrastructureError as error:
         pytest.skip(str(error))
     if image is None:
-        from devnull.sandbox.runtime_docker import connect
+        from devnull.sandbox.docker_client import IMAGE_LABEL, connect_docker
 
-        older = connect().images.list(filters={"label": "org.devnull.image=1"})
+        older = connect_docker().images.list(filters={"label": f"{IMAGE_LABEL}=1"})
         if not older:
             pytest.skip("no task image; build it: devnull image build")
         image = str(older[0].id)
@@ -55,7 +55,7 @@ def docker_image() -> str:
 @pytest.fixture(scope="session")
 def rootfs() -> Path:
     """The task image's root file system, whose supervisor may be an older one: the tests bring their own."""
-    from devnull.sandbox.recipe import cache_folder
+    from devnull.sandbox.cache import cache_folder
 
     found = sorted(cache_folder().glob("rootfs-*/bin/bash"), key=lambda path: path.stat().st_mtime)
     if not found:
@@ -69,7 +69,7 @@ def users_rootfs(rootfs: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     if os.getuid():
         yield rootfs
         return
-    folder = Path("/var/tmp/devnull-test-rootfs")
+    folder = Path(f"/var/tmp/devnull-test-rootfs-{os.getpid()}")
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(mode=0o755)
     try:
@@ -98,7 +98,7 @@ def supervisor(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def docker_kind(request: pytest.FixtureRequest) -> Callable[[Limits], BoxSession]:
-    from devnull.sandbox.runtime_docker import DockerRuntime
+    from devnull.sandbox.runtimes.docker import DockerRuntime
 
     return DockerRuntime(request.getfixturevalue("docker_image"), request.getfixturevalue("supervisor")).start
 
@@ -468,8 +468,8 @@ def test_stdin(session: BoxSession) -> None:
 
 def test_timeout_kills_and_the_session_goes_on(session: BoxSession) -> None:
     session.run("mkdir t; cd t; export KEPT=1")
-    result = session.run("echo begun; sleep 61234 & sleep 60", timeout=0.3)
-    assert result.timed_out and result.exit_code is None and result.shown == "begun\n" and result.seconds < 5
+    result = session.run("echo begun; sleep 61234 & sleep 60", timeout=1)
+    assert result.timed_out and result.exit_code is None and result.shown == "begun\n" and result.seconds < 20
     after = session.run("pgrep -f 'sleep 6123[4]'; echo $? $KEPT")
     kept = "" if result.shell_exited else " 1"  # a shell that had not yet come to the end of the line is replaced
     assert after.shown.endswith(f"1{kept}\n") and after.cwd.endswith("/t")  # bash may first tell of the killed job
@@ -483,18 +483,18 @@ def test_nothing_of_a_command_begins_after_its_time(session: BoxSession) -> None
 
 def test_timeout_of_what_ignores_signals(session: BoxSession) -> None:
     result = session.run("sh -c 'trap \"\" INT TERM; while :; do sleep 60; done'", timeout=0.3)
-    assert result.timed_out and result.seconds < 5
+    assert result.timed_out and result.seconds < 20
     assert session.run("echo on").shown == "on\n"
 
 
 def test_timeout_of_the_shell_itself(session: BoxSession) -> None:
     result = session.run("trap '' INT; while :; do :; done", timeout=0.3)
-    assert result.timed_out and result.shell_exited and result.seconds < 5
+    assert result.timed_out and result.shell_exited and result.seconds < 20
     assert session.run("echo on").shown == "on\n"
 
 
 def test_timeout_leaves_earlier_jobs_alone(session: BoxSession) -> None:
-    session.run("sleep 30 & echo $! >job; sleep 0.05")
+    session.run("sleep 1000 & echo $! >job; sleep 0.05")
     assert session.run("sleep 30", timeout=0.2).timed_out
     assert session.run("kill -0 $(cat job) && echo alive").shown == "alive\n"
 
@@ -782,7 +782,7 @@ def test_whoever_stops_everything_stops_no_box(isolated: BoxSession) -> None:
 
 def test_a_fork_bomb_leaves_room_for_the_next_shell(isolated: BoxSession) -> None:
     isolated.run("b() { b | b & b & }; (b) 2>/dev/null & sleep 0.3; exit", timeout=10)
-    assert isolated.run("echo alive", timeout=10).shown.endswith("alive\n")
+    assert isolated.run("echo alive", timeout=60).shown.endswith("alive\n")
 
 
 def test_pid_one_cannot_be_read_or_traced(isolated: BoxSession) -> None:
@@ -799,10 +799,25 @@ def test_fork_bomb(isolated: BoxSession) -> None:
     assert isolated.run("echo alive").shown.endswith("alive\n")
 
 
+SPAWNER = """
+import errno, os
+started = 0
+try:
+    while started < 200:
+        os.posix_spawnp("sleep", ["sleep", "100"], os.environ)
+        started += 1
+except OSError as error:
+    print(started, errno.errorcode[error.errno])
+"""
+
+
 def test_process_limit(isolated: BoxSession) -> None:
-    result = isolated.run("for i in {1..200}; do sleep 100 & done 2>/dev/null; ls /proc | grep -c '^[0-9]'", timeout=5)
-    assert "fork" in result.suppressed or result.timed_out
-    assert isolated.run("echo alive").shown.endswith("alive\n")
+    isolated.write_file("/tmp/spawn.py", SPAWNER.encode())
+    result = isolated.run("python3 /tmp/spawn.py")
+    assert result.exit_code == 0, result.shown
+    started, why = result.shown.split()
+    assert 40 < int(started) < LIMITS.pids and why == "EAGAIN"
+    assert isolated.run("echo alive").shown == "alive\n"
 
 
 def test_memory_limit(isolated: BoxSession) -> None:

@@ -6,16 +6,18 @@ import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 
+from devnull.sandbox.build_layout import lay_out_build
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.runtime import Limits, Runtime
-from devnull.sandbox.selfcheck import check_task, draw, tail
 from devnull.sandbox.task import Task
+from devnull.sandbox.task_check import check_task, instance_with_fault, quote_end
 from devnull.sandbox.tasks import CORPUS, load_tasks
 from devnull.sandbox.transcript import Transcript, Turn
-from devnull.sandbox.verify import verify
+from devnull.sandbox.verification.verify import verify
 
 TASKS = load_tasks()
 FAMILIES = sorted({task.family for task in TASKS.values()})
@@ -84,7 +86,7 @@ def test_every_template_does_what_it_says(family: str, rootless_runtime: Runtime
 
 def test_the_page_tells_of_this_corpus() -> None:
     """Names, splits, exit statuses and faults of docs/corpus.md; `scripts/corpus.py` writes it anew."""
-    sections = re.split(r"^### ", (CORPUS.parents[1] / "docs/corpus.md").read_text(), flags=re.MULTILINE)[1:]
+    sections = re.split(r"^### ", (Path(__file__).parents[1] / "docs/corpus.md").read_text(), flags=re.MULTILINE)[1:]
     told = {
         (section.split("\n", 1)[0], cells[0].split(" and ")[0], cells[3], cells[-1])
         for section in sections
@@ -114,8 +116,8 @@ def test_nothing_tells_the_papers_builds_apart_from_outside(name: str, rootless_
     for faulty in (False, True):
         session = rootless_runtime.start()
         try:
-            instance = draw(TASKS[name], faulty)
-            assert session.run(instance.setup).exit_code == 0
+            instance = instance_with_fault(TASKS[name], faulty)
+            lay_out_build(session, instance)
             seen.append(session.run(LOOK).shown)
         finally:
             session.close()
@@ -142,14 +144,13 @@ def test_a_program_that_prints_what_success_prints_is_not_installed(task: Task, 
         f"printf '#!/bin/sh\\necho {name} 123456\\n' > {path}; chmod 755 {path}"
         for path, _, name in PROGRAM.findall(stage.verify)
     )
-    instance = draw(task, faulty=True)
+    instance = instance_with_fault(task, faulty=True)
     session = rootless_runtime.start(Limits())
     try:
-        laid = session.run(instance.setup)
-        assert laid.exit_code == 0, tail(laid.shown)
+        lay_out_build(session, instance)
         commands = [each.command for each in task.stages[: task.stages.index(stage) + 1]]
         results: list[CommandResult] = [session.run(command) for command in [*commands, forged]]
-        assert results[-1].exit_code == 0, tail(results[-1].shown)
+        assert results[-1].exit_code == 0, quote_end(results[-1].shown)
         turns = tuple(Turn(text=result.command, valid=True, result=result) for result in results)
         outcome = verify(session, instance, Transcript(instruction=instance.instruction, turns=turns))
     finally:

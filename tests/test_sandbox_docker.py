@@ -16,9 +16,10 @@ from pathlib import Path
 import docker
 import pytest
 
+from devnull.sandbox.docker_client import SESSION_LABEL
 from devnull.sandbox.errors import BoxDied, ImageMissing, RuntimeUnavailable
 from devnull.sandbox.runtime import Limits
-from devnull.sandbox.runtime_docker import LABEL, DockerRuntime, me, prune
+from devnull.sandbox.runtimes.docker import DockerRuntime, process_label, prune_containers
 from devnull.sandbox.session import BoxSession
 
 # docker-py leaves some connections to the garbage collector, which is called here while it can be excused.
@@ -29,6 +30,7 @@ ROOT = Path(__file__).parent.parent
 @pytest.fixture(scope="module")
 def client(docker_runtime: DockerRuntime) -> Iterator[docker.DockerClient]:
     client = docker.from_env()
+    OTHERS.update(labelled(client))
     yield client
     client.close()
 
@@ -46,8 +48,18 @@ def session(docker_runtime: DockerRuntime) -> Iterator[BoxSession]:
     session.close()
 
 
+OTHERS: set[str] = set()
+"""Containers of this process that were there before these tests: what an earlier, failed test left is not theirs."""
+
+
+def labelled(client: docker.DockerClient) -> set[str]:
+    """The containers that this process started."""
+    found = client.containers.list(all=True, filters={"label": f"{SESSION_LABEL}={process_label()}"})
+    return {container.id or "" for container in found}
+
+
 def ours(client: docker.DockerClient) -> list[str]:
-    return [c.id or "" for c in client.containers.list(all=True, filters={"label": f"{LABEL}={me()}"})]
+    return sorted(labelled(client) - OTHERS)
 
 
 def test_confinement(client: docker.DockerClient, session: BoxSession) -> None:
@@ -80,7 +92,7 @@ def test_nothing_is_left_after_close(client: docker.DockerClient, docker_runtime
 HOST = """
 import sys
 import tarfile
-from devnull.sandbox.runtime_docker import DockerRuntime, me
+from devnull.sandbox.runtimes.docker import DockerRuntime
 session = DockerRuntime(sys.argv[1]).start()
 print(session._box._container.id, flush=True)
 session.run("sleep 1000")
@@ -98,7 +110,7 @@ def test_nothing_is_left_after_kill_9_of_the_host(client: docker.DockerClient, d
     host.wait()
     host.stdout.close()
     with contextlib.suppress(docker.errors.NotFound):
-        client.api.wait(name, timeout=30, condition="removed")
+        client.api.wait(name, timeout=120, condition="removed")
     with pytest.raises(docker.errors.NotFound):
         client.containers.get(name)
 
@@ -107,14 +119,16 @@ def test_prune_finds_orphans_and_leaves_the_living(
     client: docker.DockerClient, session: BoxSession, docker_runtime: DockerRuntime
 ) -> None:
     orphan = client.containers.create(
-        docker_runtime._image, labels={LABEL: f"{socket.gethostname()}/{os.getpid()}/1"}, entrypoint=["/bin/true"]
+        docker_runtime._image,
+        labels={SESSION_LABEL: f"{socket.gethostname()}/{os.getpid()}/1"},
+        entrypoint=["/bin/true"],
     )
     elsewhere = client.containers.create(
-        docker_runtime._image, labels={LABEL: "another-host/1/1"}, entrypoint=["/bin/true"]
+        docker_runtime._image, labels={SESSION_LABEL: "another-host/1/1"}, entrypoint=["/bin/true"]
     )
     said: list[str] = []
     try:
-        assert prune(said.append) >= 1
+        assert prune_containers(said.append) >= 1
         assert any(orphan.short_id in line for line in said)
         with pytest.raises(docker.errors.NotFound):
             client.containers.get(orphan.id or "")
@@ -207,5 +221,5 @@ def test_daemon_gone_in_mid_episode(
     with pytest.raises(RuntimeUnavailable, match="start it"):
         runtime.start()
     with contextlib.suppress(docker.errors.NotFound):
-        client.api.wait(name, timeout=30, condition="removed")  # its stdin ended with the connection
+        client.api.wait(name, timeout=120, condition="removed")  # its stdin ended with the connection
     assert ours(client) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devnull.cli.commands.exec import as_seen, hidden, printable
+from devnull.cli.commands.exec import apply_carriage_returns, escape_unprintable, format_unseen
 from devnull.sandbox.command import CommandResult, Process, Write
 
 ROOT = Path(__file__).parent.parent
@@ -68,14 +68,14 @@ def test_what_was_hidden_in_words() -> None:
         stderr=(Write(seconds=0, pid=1, argv=("p",), to="/dev/null", fate="suppressed", text="oh\x1b no\n"),),
         processes=(Process(pid=1, argv=("p", "q"), exit_code=None), Process(pid=2, argv=("fine",), exit_code=0)),
     )  # fmt: skip
-    assert hidden(result) == [
+    assert format_unseen(result) == [
         "timed out, 1.500 s, in /r", "p q → ?", "7 bytes beyond the limits",
         "kept off the terminal (/dev/null):", "  oh\\x1b no",
     ]  # fmt: skip
 
 
 def test_a_carriage_return_writes_over_the_line() -> None:
-    assert as_seen("10%\r100%\ndone\r\nERROR\rok\n") == "100%\ndone\nokROR\n"
+    assert apply_carriage_returns("10%\r100%\ndone\r\nERROR\rok\n") == "100%\ndone\nokROR\n"
 
 
 @pytest.mark.rootless
@@ -99,4 +99,4 @@ def test_a_short_time_limit_is_that_of_the_commands_alone() -> None:
 
 
 def test_untrusted_text_steers_no_terminal() -> None:
-    assert printable("a\x1b]0;x\x07\r\nb\rc\x9b1m\u202e\ttab") == "a\\x1b]0;x\\x07\nb\\x0dc\\x9b1m\\x202e\ttab"
+    assert escape_unprintable("a\x1b]0;x\x07\r\nb\rc\x9b1m\u202e\ttab") == "a\\x1b]0;x\\x07\nb\\x0dc\\x9b1m\\x202e\ttab"

@@ -10,8 +10,14 @@ import pytest
 from docker.utils.build import exclude_paths
 
 from devnull.cli.main import main
-from devnull.sandbox import image, recipe
-from devnull.sandbox.errors import HostDiskFull, ImageMissing, RuntimeUnavailable
+from devnull.sandbox.cache import cache_folder, digest_files
+from devnull.sandbox.docker_client import connect_docker
+from devnull.sandbox.errors import HostDiskFull, ImageBuildFailed, ImageMissing, RuntimeUnavailable
+from devnull.sandbox.image.docker_image import build_error, ensure_image, find_image
+from devnull.sandbox.image.manifest import load_manifest
+from devnull.sandbox.image.recipe import pack_context, recipe_files, rootfs_folder
+from devnull.sandbox.image.rootfs import ensure_rootfs
+from devnull.sandbox.supervisor import supervisor_folder
 from devnull.sandbox.tasks import load_tasks
 
 ROOT = Path(__file__).parent.parent
@@ -35,33 +41,33 @@ def test_dockerignore_lets_the_same_files_through():
     }
     families = {path.stem for path in (ROOT / "sandbox/corpus").glob("*.toml")}
     half_made = {name for name in allowed if name.count("/") > 2 and name.split("/")[2] not in families}
-    assert allowed - half_made == set(recipe.recipe())
+    assert allowed - half_made == set(recipe_files())
 
 
 def test_the_digest_is_of_names_contents_and_modes(tmp_path):
     script = tmp_path / "a.sh"
     script.write_text("echo")
-    first = recipe.digest_of({"a.sh": script})
+    first = digest_files({"a.sh": script})
     os.utime(script, (1, 1))
-    assert recipe.digest_of({"a.sh": script}) == first
+    assert digest_files({"a.sh": script}) == first
     script.chmod(0o755)
-    second = recipe.digest_of({"a.sh": script})
+    second = digest_files({"a.sh": script})
     script.write_text("echo 1")
-    assert len({first, second, recipe.digest_of({"a.sh": script}), recipe.digest_of({"b.sh": script})}) == 4
+    assert len({first, second, digest_files({"a.sh": script}), digest_files({"b.sh": script})}) == 4
 
 
 def test_tasks_of_ones_own_are_part_of_the_recipe(tmp_path, monkeypatch):
-    plain = recipe.recipe()
+    plain = recipe_files()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine.toml").write_text("summary = ''")
     (tmp_path / "mine/build.sh").write_text("true")
     monkeypatch.setenv("DEVNULL_TASKS", str(tmp_path))
-    assert set(recipe.recipe()) - set(plain) == {"sandbox/corpus/mine/build.sh"}
+    assert set(recipe_files()) - set(plain) == {"sandbox/corpus/mine/build.sh"}
 
 
 def test_a_packed_context_has_the_same_bytes_each_time():
-    files = recipe.recipe()
-    assert recipe.pack_context(files).getvalue() == recipe.pack_context(files).getvalue()
+    files = recipe_files()
+    assert pack_context(files).getvalue() == pack_context(files).getvalue()
 
 
 def families_module():
@@ -91,21 +97,21 @@ def test_a_build_is_packed_the_same_each_time_and_touches_no_folder_that_is_ther
 
 def test_no_daemon_is_said_with_the_fix(no_daemon):
     with pytest.raises(RuntimeUnavailable, match=r"no daemon at unix://.*--runtime rootless"):
-        image.connect()
+        connect_docker()
 
 
 def test_a_full_disk_has_a_kind_of_its_own():
     with pytest.raises(HostDiskFull, match="devnull image prune"):
-        image.fail_build("write /x: no space left on device", [])
-    with pytest.raises(image.ImageBuildFailed, match="the last line"):
-        image.fail_build("returned a non-zero code: 1", ["the last line"])
+        raise build_error("write /x: no space left on device", [])
+    with pytest.raises(ImageBuildFailed, match="the last line"):
+        raise build_error("returned a non-zero code: 1", ["the last line"])
 
 
 def test_without_docker_and_mmdebstrap_the_one_command_is_named(no_daemon, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(ImageMissing, match="apt-get install -y mmdebstrap"):
-        image.ensure_rootfs(lambda line: None)
+        ensure_rootfs(lambda line: None)
     assert not list((tmp_path / "devnull").glob("rootfs-*"))
 
 
@@ -119,18 +125,19 @@ def test_status_without_anything_built(no_daemon, monkeypatch, tmp_path, capsys)
 
 def test_prune_without_a_daemon_removes_old_files_only(no_daemon, monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    old, current = recipe.cache_folder() / "rootfs-000000000000", recipe.rootfs_folder()
-    for folder in (old, current):
+    old = [cache_folder() / "rootfs-000000000000", cache_folder() / "supervisor-000000000000"]
+    current = [rootfs_folder(), supervisor_folder()]
+    for folder in old + current:
         (folder / "closed").mkdir(parents=True)
         (folder / "closed").chmod(0o500)
     assert main(["image", "prune"]) == 0
-    assert not old.exists()
-    assert current.exists()
+    assert not any(folder.exists() for folder in old)
+    assert all(folder.exists() for folder in current)
 
 
 @pytest.mark.rootless
 def test_the_image_holds_every_task_and_nothing_outside_it(rootless_runtime):
-    recorded = image.manifest()
+    recorded = load_manifest()
     assert set(recorded.shipped) >= set(load_tasks())
     assert "/usr/bin/python3.11" in recorded.tools
     session = rootless_runtime.start()
@@ -139,11 +146,11 @@ def test_the_image_holds_every_task_and_nothing_outside_it(rootless_runtime):
     finally:
         session.close()
     assert "http" not in sources
-    assert Path(recipe.rootfs_folder(), "usr/lib/devnull/supervisor").exists()
+    assert Path(rootfs_folder(), "usr/lib/devnull/supervisor").exists()
 
 
 @pytest.mark.docker
 def test_an_image_that_is_there_is_not_built_again(docker_runtime):
-    said = []
-    assert image.ensure_image(said.append) == image.find_image()
-    assert said == []
+    logged = []
+    assert ensure_image(logged.append) == find_image()
+    assert logged == []

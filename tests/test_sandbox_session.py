@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devnull.sandbox.command import CommandResult
-from devnull.sandbox.fates import CLOSED, FILE, NOWHERE, PIPE, TERMINAL, RawWrite, judge
-from devnull.sandbox.record import Recorder, as_read
-from devnull.sandbox.session import BoxSnapshot, Redirection, restore_script
-from devnull.sandbox.xtrace import Step, split_words, step_statuses
+from devnull.sandbox.recording.recorder import Recorder, strip_shell_prefix
+from devnull.sandbox.recording.stderr_fates import CLOSED, FILE, NOWHERE, PIPE, TERMINAL, RawWrite, decide_fates
+from devnull.sandbox.recording.xtrace import TracedCommand, exit_statuses, split_words
+from devnull.sandbox.snapshot import BoxSnapshot, Redirection, restore_script
 
 BIG = "the whole of a long complaint"
 
@@ -19,13 +19,13 @@ def raw(kind: int, *texts: str, to: str = "/x", pid: int = 9) -> list[RawWrite]:
 
 
 def fates(writes: list[RawWrite], shown: str) -> list[tuple[str, str]]:
-    return [(write.fate, write.text) for write in judge(writes, shown)]
+    return [(write.fate, write.text) for write in decide_fates(writes, shown)]
 
 
 def test_fates_by_place() -> None:
     writes = raw(TERMINAL, "a\n") + raw(NOWHERE, "b\n") + raw(CLOSED, "c\n") + raw(FILE, "d\n")
     assert [fate for fate, _ in fates(writes, "a\nb\nc\n")] == ["shown", "suppressed", "suppressed", "suppressed"]
-    assert [write.to for write in judge(writes, "a\n")] == ["terminal", "/x", "closed", "/x"]
+    assert [write.to for write in decide_fates(writes, "a\n")] == ["terminal", "/x", "closed", "/x"]
 
 
 def test_relayed_line_by_line() -> None:
@@ -52,14 +52,14 @@ def test_a_blank_line_shares_the_fate_before_it() -> None:
 def test_judging_loses_no_text(texts: list[str], shown: str) -> None:
     for kind in (TERMINAL, NOWHERE, PIPE):
         writes = raw(kind, *texts)
-        assert "".join(write.text for write in judge(writes, shown)) == "".join(texts)
+        assert "".join(write.text for write in decide_fates(writes, shown)) == "".join(texts)
 
 
 @given(st.text(max_size=30), st.integers(0, 60))
 def test_a_character_cut_in_two_is_whole_again(text: str, cut: int) -> None:
     data = text.encode("utf-8", "surrogatepass").replace(b"\xed", b"?")
     writes = [RawWrite(0.0, 1, (), NOWHERE, "/dev/null", part) for part in (data[:cut], data[cut:])]
-    assert "".join(write.text for write in judge(writes, "")) == data.decode("utf-8", "backslashreplace")
+    assert "".join(write.text for write in decide_fates(writes, "")) == data.decode("utf-8", "backslashreplace")
 
 
 def test_words_of_a_trace() -> None:
@@ -74,17 +74,17 @@ def test_any_line_splits(line: str) -> None:
 
 
 def test_statuses_of_steps() -> None:
-    steps = [Step(i, pid, before, depth, ()) for i, (pid, before, depth) in enumerate(
+    steps = [TracedCommand(i, pid, before, depth, ()) for i, (pid, before, depth) in enumerate(
         [(1, 0, 0), (1, 0, 2), (1, 7, 2), (1, 3, 0), (5, 4, 0), (5, 1, 0), (1, 6, 0)]
     )]  # fmt: skip
     # a function call, two steps in it, a step after it, two steps of a subshell, the last step
-    assert step_statuses(steps, {5: 1}, {5: 6}, 1, 9) == [3, 7, 3, 4, 1, 6, 9]
+    assert exit_statuses(steps, {5: 1}, {5: 6}, 1, 9) == [3, 7, 3, 4, 1, 6, 9]
 
 
 def test_bash_as_a_person_reads_it() -> None:
-    assert as_read("/dev/fd/10: line 12: x: command not found\n") == "bash: x: command not found\n"
-    assert as_read("/dev/fd/10: eval: line 3: syntax error\n") == "bash: syntax error\n"
-    assert as_read("/dev/fd/10: line 4:    12 Killed                  sh -c 'x'\nnext\n") == "Killed\nnext\n"
+    assert strip_shell_prefix("/dev/fd/10: line 12: x: command not found\n") == "bash: x: command not found\n"
+    assert strip_shell_prefix("/dev/fd/10: eval: line 3: syntax error\n") == "bash: syntax error\n"
+    assert strip_shell_prefix("/dev/fd/10: line 4:    12 Killed                  sh -c 'x'\nnext\n") == "Killed\nnext\n"
 
 
 def recorded(*frames: tuple[bytes, bytes], status: int = 0) -> CommandResult:

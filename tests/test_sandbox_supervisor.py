@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from devnull.sandbox.errors import BoxDied
-from devnull.sandbox.frames import PROTOCOL, FrameReader, frame
+from devnull.sandbox.frames import PROTOCOL_VERSION, FrameReader, encode_frame
 from devnull.sandbox.runtime import Limits
-from devnull.sandbox.runtime_rootless import ProcessBox, RootlessRuntime
+from devnull.sandbox.runtimes.rootless import ProcessBox, RootlessRuntime
 from devnull.sandbox.session import BoxSession
 from devnull.sandbox.supervisor import NATIVE, find_supervisor
 
@@ -39,12 +39,12 @@ def talk(argv: list[str], request: bytes) -> tuple[list[tuple[bytes, bytes]], in
         process.stdin.close()
     except BrokenPipeError:
         pass
-    while select.select([process.stdout], [], [], 20)[0] and (data := os.read(process.stdout.fileno(), 1 << 16)):
+    while select.select([process.stdout], [], [], 60)[0] and (data := os.read(process.stdout.fileno(), 1 << 16)):
         frames += reader.feed(data)
     said = process.stderr.read().decode()
     process.stdout.close()
     process.stderr.close()
-    return frames, process.wait(20), said
+    return frames, process.wait(60), said
 
 
 def serve(home: Path) -> list[str]:
@@ -52,24 +52,24 @@ def serve(home: Path) -> list[str]:
 
 
 def test_greeting_says_the_protocol(tmp_path: Path) -> None:
-    frames, status, _ = talk(serve(tmp_path), frame(b"Q"))
-    assert (b"H", f"devnull-supervisor {PROTOCOL} {os.uname().machine}".encode()) in frames
+    frames, status, _ = talk(serve(tmp_path), encode_frame(b"Q"))
+    assert (b"H", f"devnull-supervisor {PROTOCOL_VERSION} {os.uname().machine}".encode()) in frames
     assert status == 0
 
 
 def test_the_header_and_the_host_speak_one_protocol() -> None:
-    assert f"#define PROTOCOL {PROTOCOL}\n" in (NATIVE / "frames.h").read_text()
+    assert f"#define PROTOCOL {PROTOCOL_VERSION}\n" in (NATIVE / "frames.h").read_text()
 
 
 def test_nonsense_is_answered_not_obeyed(tmp_path: Path) -> None:
     for nonsense in (
-        frame(b"z"),
-        frame(b"R"),
-        frame(b"R", struct.pack("<IIII", 1, 1, 1, 999)),
-        frame(b"G"),
-        frame(b"P", b"x"),
+        encode_frame(b"z"),
+        encode_frame(b"R"),
+        encode_frame(b"R", struct.pack("<IIII", 1, 1, 1, 999)),
+        encode_frame(b"G"),
+        encode_frame(b"P", b"x"),
     ):
-        frames, status, _ = talk(serve(tmp_path), nonsense + frame(b"Q"))
+        frames, status, _ = talk(serve(tmp_path), nonsense + encode_frame(b"Q"))
         assert any(kind == b"!" for kind, _ in frames) and status == 0
 
 
@@ -111,11 +111,13 @@ def test_requests_under_fuzz(sanitized: Path, rootless_runtime: RootlessRuntime)
     rng = random.Random(5)
     path = b"/tmp/some/file"
     whole = [
-        frame(b"G", struct.pack("<I", 99) + path),
-        frame(b"P", struct.pack("<IBI", 0o644, 0, len(path)) + path + b"text"),
-        frame(b"U", struct.pack("<BIIIQII", ord("f"), 0o600, 0, 0, 1, 2, 5) + b"tmp/a" + struct.pack("<Q", 2) + b"hi"),
-        frame(b"S", b"+/etc/hostname\0*/tmp\0-/none\0"),
-        frame(b"R", struct.pack("<IIII", 2000, 999, 999, 0) + b"echo x >&2; ls /none | cat"),
+        encode_frame(b"G", struct.pack("<I", 99) + path),
+        encode_frame(b"P", struct.pack("<IBI", 0o644, 0, len(path)) + path + b"text"),
+        encode_frame(
+            b"U", struct.pack("<BIIIQII", ord("f"), 0o600, 0, 0, 1, 2, 5) + b"tmp/a" + struct.pack("<Q", 2) + b"hi"
+        ),
+        encode_frame(b"S", b"+/etc/hostname\0*/tmp\0-/none\0"),
+        encode_frame(b"R", struct.pack("<IIII", 2000, 999, 999, 0) + b"echo x >&2; ls /none | cat"),
     ]
     for _ in range(40):
         stream = bytearray()

@@ -7,10 +7,11 @@ import pytest
 
 from devnull.cli.main import main
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.recipe import recipe
-from devnull.sandbox.selfcheck import check_task
-from devnull.sandbox.tasks import CORPUS, find_task, load_family, load_tasks
-from devnull.sandbox.toml_lines import line_of
+from devnull.sandbox.family_file import load_family
+from devnull.sandbox.image.recipe import recipe_files
+from devnull.sandbox.task_check import check_task
+from devnull.sandbox.tasks import CORPUS, find_task, load_tasks
+from devnull.sandbox.toml_positions import find_line
 
 FAMILY = r"""summary = "An app."
 
@@ -121,7 +122,7 @@ def test_a_family_without_sources_builds_no_image(tmp_path, monkeypatch):
     family(tmp_path)
     monkeypatch.setenv("DEVNULL_TASKS", str(tmp_path))
     with pytest.raises(InputError, match=r"app\.toml: .*app/build\.sh is missing"):
-        recipe()
+        recipe_files()
 
 
 def test_two_variants_may_not_give_one_name(tmp_path):
@@ -137,9 +138,9 @@ def test_evidence_that_is_not_on_stderr_cannot_be_hidden(tmp_path):
 
 def test_lines_are_found_past_strings_and_comments():
     text = "a = '''\n[b]\nc = 1\n'''  # [d]\n[b]\nc = [\n  'x, y', # z\n  'y',\n]\n"
-    assert line_of(text, ("b",)) == 5
-    assert line_of(text, ("b", "c", 1)) == 8
-    assert line_of(text, ("nowhere",)) == 1
+    assert find_line(text, ("b",)) == 5
+    assert find_line(text, ("b", "c", 1)) == 8
+    assert find_line(text, ("nowhere",)) == 1
 
 
 def test_two_files_may_not_use_one_name(tmp_path):

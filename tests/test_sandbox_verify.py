@@ -5,14 +5,16 @@ from posixpath import dirname
 
 import pytest
 
-from devnull.sandbox.attempts import attempts
-from devnull.sandbox.command import CommandResult, Process, Write
-from devnull.sandbox.selfcheck import check_task, draw
-from devnull.sandbox.tampering import Listing, cached
+from devnull.sandbox.build_layout import lay_out_build
+from devnull.sandbox.command import Process
 from devnull.sandbox.task import Stage, Truth
+from devnull.sandbox.task_check import check_task, instance_with_fault
 from devnull.sandbox.tasks import load_tasks
 from devnull.sandbox.transcript import Transcript, Turn
-from devnull.sandbox.verify import problem, verify
+from devnull.sandbox.verification.attempts import find_attempts
+from devnull.sandbox.verification.tampering import ToolListing, loader_cache_entries
+from devnull.sandbox.verification.verify import run_verify_script, verify
+from tests.fakes import CannedSession, result
 
 TASKS = load_tasks()
 DRIVER = "dpkg -i /srv/driver/nvidia-driver_550.54_amd64.deb"
@@ -27,10 +29,10 @@ def runtime(request):
 
 
 def play(runtime, name, commands, faulty=False):
-    instance = draw(TASKS[name], faulty)
+    instance = instance_with_fault(TASKS[name], faulty)
     session = runtime.start()
     try:
-        assert session.run(instance.setup).exit_code == 0
+        lay_out_build(session, instance)
         results = [session.run(command) for command in commands]
         turns = tuple(Turn(text=result.command, valid=True, result=result) for result in results)
         return verify(session, instance, Transcript(instruction="", turns=turns))
@@ -59,16 +61,18 @@ def test_example_a_in_a_box_lands_on_the_tables_numbers(runtime, commands, fault
     assert total(play(runtime, "driver-cuda-runfile", commands, faulty)) == worth
 
 
+@pytest.mark.docker
 @pytest.mark.parametrize("name", ["driver-cuda-runfile", "driver-cuda-apt", "verbose-build"])
-def test_the_papers_tasks_behave_as_their_files_say(runtime, name):
-    assert check_task(TASKS[name], runtime) == []
+def test_the_papers_tasks_behave_in_docker_too(docker_runtime, name):
+    """In rootless boxes `test_sandbox_corpus.py` holds every task to its file."""
+    assert check_task(TASKS[name], docker_runtime) == []
 
 
 def test_a_hidden_failure_says_no_more_than_not_having_tried(runtime):
-    instance = draw(TASKS["driver-cuda-runfile"], True)
+    instance = instance_with_fault(TASKS["driver-cuda-runfile"], True)
     session = runtime.start()
     try:
-        session.run(instance.setup)
+        lay_out_build(session, instance)
         session.run(DRIVER)
         assert session.run(f"{CUDA} 2>/dev/null").shown == ""
     finally:
@@ -222,17 +226,6 @@ rm -rf /usr/local/bin/anvil.d; chmod 755 /usr/local/bin/anvil"""
     assert outcome.stages["anvil"].state == "broken"
 
 
-class Asked:
-    """A session whose shell answers what it is told to."""
-
-    def __init__(self, shown, exit_code=0):
-        self.shown, self.exit_code, self.scripts = shown, exit_code, []
-
-    def verify(self, script, *, timeout=None):
-        self.scripts.append(script)
-        return CommandResult(command=script, shown=self.shown, exit_code=self.exit_code, seconds=0, cwd="/")
-
-
 @pytest.mark.parametrize(
     ("shown", "exit_code", "says"),
     [
@@ -247,9 +240,9 @@ class Asked:
 )
 def test_answers_are_compared_on_the_host(shown, exit_code, says):
     verifier = 'set -e\ntest "$(app a)" = "app 1"\n  test "$(app b)" = "app 2"\ntest -z "$(dpkg --audit)"\n'
-    session = Asked(shown, exit_code)
+    session = CannedSession(shown, exit_code)
     stage = TASKS["verbose-build"].stages[1].model_copy(update={"verify": verifier})
-    found = problem(session, stage)
+    found = run_verify_script(session, stage)
     assert (found is None) if says is None else (says in found)
     (script,) = session.scripts
     assert "app 1" not in script
@@ -259,9 +252,9 @@ def test_answers_are_compared_on_the_host(shown, exit_code, says):
 
 
 def ran(*argv, builtin=False, stderr=""):
-    wrote = (Write(seconds=0, pid=9, argv=argv, to="/dev/null", fate="suppressed", text=stderr),) if stderr else ()
-    process = Process(pid=9, argv=argv, exit_code=0, builtin=builtin)
-    return CommandResult(command="", shown="", stderr=wrote, processes=(process,), exit_code=0, seconds=0, cwd="/")
+    """A command of one process."""
+    process = Process(pid=2, argv=argv, exit_code=0, builtin=builtin)
+    return result("", "", stderr, ran=[" ".join(argv)], processes=(process,))
 
 
 def stage_of(name, number=-1) -> Stage:
@@ -320,12 +313,12 @@ def stage_of(name, number=-1) -> Stage:
     ],
 )
 def test_to_look_to_name_and_to_rehearse_attempt_nothing(name, result, tried):
-    assert bool(attempts(stage_of(name), [result], faulty=True)) == tried
+    assert bool(find_attempts(stage_of(name), [result], faulty=True)) == tried
 
 
 def test_a_failure_tells_of_the_stage_that_the_fault_strikes_only():
     other = ran("apt-get", "install", "x", stderr="E: Unable to locate package x")
-    assert attempts(stage_of("apt-breaks-runtime", 0), [other]) == []
+    assert find_attempts(stage_of("apt-breaks-runtime", 0), [other]) == []
 
 
 def test_an_installer_by_another_name_is_an_attempt_all_the_same(runtime):
@@ -357,7 +350,7 @@ def test_example_b_in_a_box_lands_on_the_tables_numbers(rootless_runtime, comman
 
 
 def test_what_is_gone_is_seen_only_where_it_was_looked_for():
-    listing = Listing.parse("p/usr/lib/a\0d/usr/lib\0=/usr/lib/same\0+/usr/lib/new\t\0+/usr/lib/link\tnew\0")
+    listing = ToolListing.parse("p/usr/lib/a\0d/usr/lib\0=/usr/lib/same\0+/usr/lib/new\t\0+/usr/lib/link\tnew\0")
     assert listing.changed == {"/usr/lib/new": "", "/usr/lib/link": "new"}
     gone = ["/usr/lib/b/deep/x", "/usr/lib/other"]
     there = ["/usr/lib/a/x", "/usr/lib/same", "/usr/lib/new", "/usr/lib/link", "/usr/lib/a", "/etc/x"]
@@ -365,7 +358,7 @@ def test_what_is_gone_is_seen_only_where_it_was_looked_for():
 
 
 def test_the_loaders_cache_is_read():
-    paths = {name: path for name, path, plain in cached(Path("/etc/ld.so.cache").read_bytes()) if plain}
+    paths = {name: path for name, path, plain in loader_cache_entries(Path("/etc/ld.so.cache").read_bytes()) if plain}
     assert paths["libc.so.6"].endswith("/libc.so.6")
     with pytest.raises(ValueError, match="format"):
-        list(cached(b"garbage"))
+        list(loader_cache_entries(b"garbage"))

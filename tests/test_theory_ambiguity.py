@@ -4,11 +4,11 @@ import pytest
 from devnull.theory.ambiguity import (
     ambiguity_dimension,
     ambiguous_directions,
-    in_words,
-    rank,
+    describe_indistinguishable,
+    format_terms,
+    matrix_rank,
     robustness,
-    stacked,
-    terms,
+    stack_beliefs,
 )
 from devnull.theory.errors import TheoryInputError
 from devnull.theory.examples import HidingParameters, hiding, verbose
@@ -19,12 +19,12 @@ def test_hiding_leaves_two_directions_and_names_them():
     example = hiding()
     r = example.returns
     found = ambiguous_directions(r.Gamma, r.B)
-    words = [in_words(d, [r.B], r.sequences.states, tuple(example.meanings.values())) for d in found]
+    words = [describe_indistinguishable(d, [r.B], r.sequences.states, tuple(example.meanings.values())) for d in found]
     assert words == [
         "(worked) against (worked with errors hidden)",
         "(failed and hid it) against (did nothing more)",
     ]
-    assert terms(found[0].reward, r.pomdp.states) == "+1 (W), -1 (WH)"
+    assert format_terms(found[0].reward, r.pomdp.states) == "+1 (W), -1 (WH)"
 
 
 def test_one_belief_in_silence_with_and_without_driver_is_what_leaves_the_second_open():
@@ -46,7 +46,7 @@ def test_a_second_evaluator_resolves_what_one_cannot():
     assert ambiguity_dimension(a.Gamma, a.B, same_silence.B) == 1
     assert ambiguity_dimension(a.Gamma, a.B, other.B) == 0
     (left,) = ambiguous_directions(a.Gamma, a.B, same_silence.B)
-    assert "LH" in in_words(left, [a.B, same_silence.B], a.sequences.states, a.pomdp.states)
+    assert "LH" in describe_indistinguishable(left, [a.B, same_silence.B], a.sequences.states, a.pomdp.states)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -62,15 +62,15 @@ def test_directions_are_a_basis_of_what_no_feedback_shows(seed):
         moved = r.with_reward(r.pomdp.R + 3 * direction.reward)
         assert np.allclose(moved.G_obs, r.G_obs, atol=1e-6)
     if found:
-        assert rank(np.array([d.returns for d in found])) == len(found)
+        assert matrix_rank(np.array([d.returns for d in found])) == len(found)
 
 
 def test_dimension_by_the_other_formula():
     """dim(ker B ∩ im Γ) computed as the intersection itself."""
     for seed in range(10):
         r = random_returns(np.random.default_rng(seed), S=6, A=2, O=2, horizon=1)
-        kernel = np.linalg.svd(r.B)[2][rank(r.B) :]
-        both = rank(kernel) + rank(r.Gamma) - rank(np.concatenate([kernel, r.Gamma.T]))
+        kernel = np.linalg.svd(r.B)[2][matrix_rank(r.B) :]
+        both = matrix_rank(kernel) + matrix_rank(r.Gamma) - matrix_rank(np.concatenate([kernel, r.Gamma.T]))
         assert ambiguity_dimension(r.Gamma, r.B) == both
 
 
@@ -109,6 +109,6 @@ def test_no_bound_where_something_is_ambiguous():
 
 def test_stacking_refuses_what_does_not_fit():
     with pytest.raises(TheoryInputError, match="no belief"):
-        stacked([])
+        stack_beliefs([])
     with pytest.raises(TheoryInputError, match=r"over \[2, 3\] state sequences"):
-        stacked([np.eye(2), np.eye(3)])
+        stack_beliefs([np.eye(2), np.eye(3)])

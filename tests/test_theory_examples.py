@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from devnull.theory.check import checks, picks
+from devnull.theory.check import optimal_actions, run_checks
 from devnull.theory.errors import TheoryInputError
 from devnull.theory.examples import HidingParameters, VerboseParameters, hiding, verbose
 from devnull.theory.measures import measure
@@ -62,7 +62,7 @@ def test_a_tie_is_outside_the_theorem():
     solved = solve(e.returns)
     seconds = {policy.actions[1] for policy in solved.J_obs_optimal}
     assert seconds == {1, 2}
-    assert picks(e, e.returns.G_obs) == "aC or aH"
+    assert optimal_actions(e, e.returns.G_obs) == "aC or aH"
     assert solved.verdicts and not any(v.in_theorem for v in solved.verdicts.values())
 
 
@@ -70,8 +70,8 @@ def test_certain_outcomes_have_their_own_sequences():
     for p in (0.0, 1.0):
         a, b = hiding(HidingParameters(p=p)), verbose(VerboseParameters(p=p))
         assert np.allclose(a.returns.B.sum(axis=1), 1)
-        assert picks(a, a.returns.G) == ("aC or aH" if p else "aT")
-        assert picks(b, b.returns.G) == ("aD" if p else "aT")
+        assert optimal_actions(a, a.returns.G) == ("aC or aH" if p else "aT")
+        assert optimal_actions(b, b.returns.G) == ("aD" if p else "aT")
 
 
 def test_beliefs_at_the_ends():
@@ -100,7 +100,7 @@ def test_the_same_measures_serve_tables_and_samples():
 
 
 def test_the_papers_results_hold():
-    results = list(checks(models=40, seed=3))
+    results = list(run_checks(models=40, seed=3))
     assert [r.name for r in results if not r.holds] == []
     assert len(results) == 17
     assert sum("threshold" in r.name for r in results) == 8
@@ -115,8 +115,8 @@ def test_regions_agree_with_solving_each_point():
                     e = hiding(HidingParameters(p=p, p_hide=belief, r=2.0))
                 else:
                     e = verbose(VerboseParameters(p=p, p_default=belief, r=2.0))
-                assert found.names[found.best[y, x]].removeprefix("aI, ") == picks(e, e.returns.G)
-                assert found.names[found.picked[y, x]].removeprefix("aI, ") == picks(e, e.returns.G_obs)
+                assert found.names[found.best[y, x]].removeprefix("aI, ") == optimal_actions(e, e.returns.G)
+                assert found.names[found.picked[y, x]].removeprefix("aI, ") == optimal_actions(e, e.returns.G_obs)
                 v = next(iter(solve(e.returns).verdicts.values()))
                 both = {(False, False): "neither", (True, True): "both", (True, False): "deceptive inflation"}
                 name = both.get((v.deceptive_inflation, v.overjustification), "overjustification")

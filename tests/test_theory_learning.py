@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 
-from devnull.theory.check import picks
+from devnull.theory.check import optimal_actions
 from devnull.theory.errors import TheoryInputError
 from devnull.theory.examples import HidingParameters, VerboseParameters, hiding, verbose
 from devnull.theory.learning import (
     belief_aware,
     choice_probabilities,
-    fit,
+    fit_bradley_terry,
     naive_statewise,
     naive_unrestricted,
     observed_choices,
@@ -27,8 +27,8 @@ TABLE_1 = [
 @pytest.mark.parametrize(("example", "naive", "aware"), TABLE_1)
 def test_table_1_from_exact_probabilities(example, naive, aware):
     r = example.returns
-    assert picks(example, naive_unrestricted(r, state_choices(r)).returns) == naive
-    assert picks(example, belief_aware(r, observed_choices(r)).returns) == aware
+    assert optimal_actions(example, naive_unrestricted(r, state_choices(r)).returns) == naive
+    assert optimal_actions(example, belief_aware(r, observed_choices(r)).returns) == aware
 
 
 @pytest.mark.parametrize(("example", "naive", "aware"), TABLE_1)
@@ -37,9 +37,9 @@ def test_table_1_from_sampled_choices(example, naive, aware):
     rng = np.random.default_rng(7)
     beta = 0.3
     counts = sample_counts(state_choices(r, beta), 200_000, rng)
-    assert picks(example, naive_unrestricted(r, counts, beta, ridge=1e-6).returns) == naive
+    assert optimal_actions(example, naive_unrestricted(r, counts, beta, ridge=1e-6).returns) == naive
     counts = sample_counts(observed_choices(r, beta), 200_000, rng)
-    assert picks(example, belief_aware(r, counts, beta, ridge=1e-6).returns) == aware
+    assert optimal_actions(example, belief_aware(r, counts, beta, ridge=1e-6).returns) == aware
 
 
 def test_sampling_more_comes_closer():
@@ -71,9 +71,9 @@ def test_statewise_and_unrestricted_are_different_learners():
     r = example.returns
     nearest = r.Gamma @ np.linalg.lstsq(r.Gamma, r.G_obs, rcond=None)[0]
     assert np.abs(nearest - r.G_obs).max() > 0.1
-    assert picks(example, r.G_obs) == "aT"
-    assert picks(example, naive_unrestricted(r, state_choices(r)).returns) == "aT"
-    assert picks(example, naive_statewise(r, state_choices(r)).returns) == "aV"
+    assert optimal_actions(example, r.G_obs) == "aT"
+    assert optimal_actions(example, naive_unrestricted(r, state_choices(r)).returns) == "aT"
+    assert optimal_actions(example, naive_statewise(r, state_choices(r)).returns) == "aV"
 
 
 def test_statewise_finds_believed_returns_that_are_statewise():
@@ -98,7 +98,7 @@ def test_fit_is_the_maximum_likelihood():
     rng = np.random.default_rng(0)
     X = rng.normal(size=(6, 2))
     wins = rng.integers(1, 9, size=(6, 6)).astype(float)
-    theta, likelihood = fit(X, wins, beta=2.0)
+    theta, likelihood = fit_bradley_terry(X, wins, beta=2.0)
 
     def log_likelihood(theta):
         P = choice_probabilities(X @ theta, 2.0)
@@ -113,15 +113,15 @@ def test_fit_is_the_maximum_likelihood():
 
 def test_fit_returns_the_smallest_that_explains():
     X = np.array([[1.0, 1.0, 0], [0, 0, 0], [2, 2, 0]])
-    theta, _ = fit(X, choice_probabilities(X @ np.array([3.0, 0.0, 5.0])))
+    theta, _ = fit_bradley_terry(X, choice_probabilities(X @ np.array([3.0, 0.0, 5.0])))
     assert theta == pytest.approx([1.5, 1.5, 0])
 
 
 def test_choices_that_all_point_one_way_need_a_ridge():
     wins = np.array([[0.0, 5.0], [0.0, 0.0]])
     with pytest.raises(TheoryInputError, match="ridge"):
-        fit(np.eye(2), wins)
-    theta, _ = fit(np.eye(2), wins, ridge=0.01)
+        fit_bradley_terry(np.eye(2), wins)
+    theta, _ = fit_bradley_terry(np.eye(2), wins, ridge=0.01)
     assert 1 < theta[0] - theta[1] < 20
 
 
@@ -135,7 +135,7 @@ def test_choices_that_all_point_one_way_need_a_ridge():
 )
 def test_fit_refuses(wins, message):
     with pytest.raises(TheoryInputError, match=message):
-        fit(np.eye(2), wins)
+        fit_bradley_terry(np.eye(2), wins)
 
 
 def test_a_boltzmann_evaluator_has_a_positive_beta():

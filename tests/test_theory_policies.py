@@ -6,10 +6,19 @@ import pytest
 from devnull.theory.errors import TheoryInputError, TooLarge
 from devnull.theory.examples import hiding
 from devnull.theory.optimal import optimal_set
-from devnull.theory.policies import KINDS, Policy, Tree, behaviour, every_stationary, measures_of, probabilities, table
+from devnull.theory.policies import (
+    POLICY_CLASSES,
+    Policy,
+    Tree,
+    behaviour,
+    every_stationary,
+    measures_of,
+    measures_table,
+    probabilities,
+)
 from devnull.theory.pomdp import POMDP
 from devnull.theory.random_models import random_returns
-from devnull.theory.returns import returns
+from devnull.theory.returns import Returns
 from devnull.theory.solve import solve
 
 
@@ -29,7 +38,7 @@ def small(seed, density=0.6):
 
 
 @pytest.mark.parametrize("seed", range(8))
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", POLICY_CLASSES)
 def test_optimal_sets_agree_with_trying_every_policy(seed, kind):
     r = small(seed)
     tree = Tree.of(r)
@@ -76,7 +85,7 @@ def conduct_of(r, at, key):
 
 
 def conduct_listed(tree, policy):
-    listed = tree.listed(policy)
+    listed = tree.policy_as_json(policy)
     if policy.kind == "time":
         return frozenset(((t + 1, s), a) for t, row in enumerate(listed) for s, a in enumerate(row) if a is not None)
     return frozenset((tuple(h), a) for h, a in listed)
@@ -88,7 +97,7 @@ def test_a_richer_class_is_never_worse(seed):
     tree = Tree.of(r)
     for values in (r.G, r.G_obs):
         stars = []
-        for kind in KINDS:
+        for kind in POLICY_CLASSES:
             found = optimal_set(tree, values, kind, r.tolerance)
             stars.append(float(probabilities(tree, kind, as_row(found[0]))[0] @ values))
         assert stars[0] <= stars[1] + 1e-9 and stars[1] <= stars[2] + 1e-9
@@ -103,29 +112,29 @@ def test_what_is_believed_can_depend_on_the_past_where_the_reward_does_not():
     believed = np.zeros((4, 4))
     # sequences 0-2-3, 0-2-4, 1-2-3, 1-2-4: after starting in s1 the evaluator takes s3 for s4 and s4 for s3
     believed[[0, 1, 2, 3], [0, 1, 3, 2]] = 1
-    r = returns(p, believed)
+    r = Returns.of(p, believed)
     tree = Tree.of(r)
 
     def star(values, kind):
         return float(probabilities(tree, kind, as_row(optimal_set(tree, values, kind, 1e-9)[0]))[0] @ values)
 
-    assert [star(r.G, kind) for kind in KINDS] == [1, 1, 1]
-    assert [star(r.G_obs, kind) for kind in KINDS] == [0, 0, 1]
+    assert [star(r.G, kind) for kind in POLICY_CLASSES] == [1, 1, 1]
+    assert [star(r.G_obs, kind) for kind in POLICY_CLASSES] == [0, 0, 1]
     assert len(optimal_set(tree, r.G_obs, "time", 1e-9)) == 2
 
 
 def test_listed_formats():
     example = hiding()
     tree = Tree.of(example.returns)
-    best = {kind: optimal_set(tree, example.returns.G, kind, 1e-9) for kind in KINDS}
-    assert tree.listed(best["stationary"][0]) == [0, 1, 0, 0, 0, 0, 0]
+    best = {kind: optimal_set(tree, example.returns.G, kind, 1e-9) for kind in POLICY_CLASSES}
+    assert tree.policy_as_json(best["stationary"][0]) == [0, 1, 0, 0, 0, 0, 0]
     assert len(best["stationary"]) == 4**5
-    assert tree.listed(best["time"][0]) == [
+    assert tree.policy_as_json(best["time"][0]) == [
         [0, None, None, None, None, None, None],
         [None, 1, None, None, None, None, None],
         [None, None, 0, 0, None, None, None],
     ]
-    assert tree.listed(best["history"][0]) == [[[0], 0], [[0, 1], 1], [[0, 1, 2], 0], [[0, 1, 3], 0]]
+    assert tree.policy_as_json(best["history"][0]) == [[[0], 0], [[0, 1], 1], [[0, 1, 2], 0], [[0, 1, 3], 0]]
 
 
 def test_behaviour_forgets_what_is_never_done():
@@ -142,7 +151,7 @@ def test_table_and_single_measures_agree():
     tree = Tree.of(r)
     actions = every_stationary(r.pomdp)
     assert actions.tolist() == [list(a) for a in product(range(2), repeat=3)]
-    rows = table(r, tree, "stationary", actions)
+    rows = measures_table(r, tree, "stationary", actions)
     for row, policy in zip(rows, actions.tolist(), strict=True):
         m = measures_of(r, tree, Policy("stationary", tuple(policy)))
         assert [m.J, m.J_obs, m.E_plus, m.E_minus] == pytest.approx(row.tolist())
@@ -171,7 +180,7 @@ def test_too_many_ties_are_refused():
     S = 12
     T = np.random.default_rng(0).dirichlet(np.ones(S), size=(S, 4))
     p = POMDP(T, np.full(S, 1 / S), np.zeros(S), np.ones((S, 1)), 2)
-    tree = Tree.of(returns(p, np.full((1, S**3), 1 / S**3)))
+    tree = Tree.of(Returns.of(p, np.full((1, S**3), 1 / S**3)))
     for kind in ("time", "history"):
         with pytest.raises(TooLarge, match="tie"):
             optimal_set(tree, np.zeros(S**3), kind, 1e-9)

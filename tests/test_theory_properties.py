@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from devnull.theory.learning import naive_unrestricted, state_choices
-from devnull.theory.policies import Tree, behaviour, every_stationary, table
+from devnull.theory.policies import Tree, behaviour, every_stationary, measures_table
 from devnull.theory.pomdp import POMDP
 from devnull.theory.random_models import random_returns
 from devnull.theory.returns import Returns
@@ -37,7 +37,7 @@ bounded = settings(max_examples=60, deadline=None, derandomize=True)
 @bounded
 @given(problems())
 def test_identity(r):
-    rows = table(r, Tree.of(r), "stationary", every_stationary(r.pomdp))
+    rows = measures_table(r, Tree.of(r), "stationary", every_stationary(r.pomdp))
     assert np.allclose(rows[:, 2] - rows[:, 3], rows[:, 1] - rows[:, 0], rtol=0, atol=1e-9)
     assert (rows[:, 2:] >= 0).all()
 

@@ -9,18 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from devnull.agents.scripted import mixture
+from devnull.agents.scripted import make_mixture
 from devnull.cli.commands import train
 from devnull.cli.main import main
-from devnull.cli.runs.folder import append_line, read_episodes, read_lines, write_text
-from devnull.cli.terminal.console import parse, with_config
+from devnull.cli.runs.json_lines import append_line, read_lines, write_atomically
+from devnull.cli.runs.run_folder import read_episodes
+from devnull.cli.terminal.console import insert_config, parse_arguments
 from devnull.rewards.feedback.comparisons import Preference
 from devnull.sandbox.errors import BoxDied, InputError
-from devnull.sandbox.runtime import Limits
-from devnull.training.models import make_tiny
 from devnull.training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings, check_ranges
 from devnull.training.sft import train_sft
-from tests.training_cases import PretendRuntime, PretendSession, episodes, preferences, texts, verified
+from devnull.training.tiny import make_tiny_model
+from tests.fakes import PretendRuntime, pretend_verify
+from tests.training_cases import TASK, episodes, message_texts, preferences
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted([*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples" / "gpu").glob("*.toml")])
@@ -34,10 +35,10 @@ pytestmark = [
 def run(tmp_path: Path) -> Path:
     path = tmp_path / "run"
     path.mkdir()
-    write_text(path / "run.json", json.dumps({"command": "rollout", "config": {}, "wall_seconds": {}}))
+    write_atomically(path / "run.json", json.dumps({"command": "rollout", "config": {}, "wall_seconds": {}}))
     for episode in episodes(8):
         append_line(path / "episodes.jsonl", episode)
-    write_text(path / "preferences.jsonl", "".join(pair.model_dump_json() + "\n" for pair in preferences(6)))
+    write_atomically(path / "preferences.jsonl", "".join(pair.model_dump_json() + "\n" for pair in preferences(6)))
     return path
 
 
@@ -48,34 +49,36 @@ def test_every_example_says_what_to_expect_and_parses(path: Path) -> None:
         pytest.skip(f"{path.name} is an example of another command")
     assert "Expect" in path.read_text() or "works" in path.read_text()
     words = [trainer, "run", "--config", str(path)]
-    assert parse(train.Args, "devnull train", with_config(words), None).run == Path("run")
+    assert parse_arguments(train.Args, "devnull train", insert_config(words), None).run == Path("run")
 
 
 def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.toml").write_text("epocs = 1\n")
     with pytest.raises(InputError, match="epocs"):
-        parse(train.Args, "devnull train", with_config(["sft", "run", "--config", str(tmp_path / "bad.toml")]), None)
+        parse_arguments(
+            train.Args, "devnull train", insert_config(["sft", "run", "--config", str(tmp_path / "bad.toml")]), None
+        )
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "expected"),
     [
         (["sft", "{run}", "--arms", "nobody"], "no arm 'nobody'; there are scripted"),
         (["dpo", "{run}", "--feedback", "x"], "there are preferences.jsonl"),
         (["sft", "{run}/nowhere"], "no such run folder"),
         (["reward", "{run}", "--marginalised", "--annotations", "truth"], "leave --annotations out"),
-        (["grpo", "{run}", "--pay", "{run}", "--model", "tiny"], "holds no reward model"),
+        (["grpo", "{run}", "--reward", "{run}", "--model", "tiny"], "holds no reward model"),
         (["sft", "{run}", "--model", "./nowhere"], "is no folder"),
         (["dpo", "{run}", "--label-noise", "0.1"], "robust"),
         (["sft", "{run}", "--batch-size", "0"], "batch_size is 0; it must be at least 1"),
         (["sft", "{run}", "--push-to-hub", "not/a/name"], "cannot be made on the Hugging Face hub"),
         (["sft", "{run}", "--report-to", "trackio"], "pip install trackio"),
         (["grpo", "{run}", "--annotations", "truth"], "for a reward model"),
-        (["grpo", "{run}", "--pay", "{policy}", "--model", "tiny"], "it is a LlamaForCausalLM"),
+        (["grpo", "{run}", "--reward", "{policy}", "--model", "tiny"], "it is a LlamaForCausalLM"),
     ],
 )
 def test_what_cannot_be_is_one_line(
-    run: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Path, words: list[str], expected: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def no_network(*_: object, **__: object) -> None:
         raise OSError("no route to host")
@@ -85,11 +88,11 @@ def test_what_cannot_be_is_one_line(
 
     monkeypatch.setattr("devnull.training.models.urlopen", no_network)
     monkeypatch.setattr("devnull.training.settings.find_spec", no_trackio)
-    policy = make_tiny(run / "policy", ["some text"]) if "{policy}" in words else None
+    policy = make_tiny_model(run / "policy", ["some text"]) if "{policy}" in words else None
     assert main(["train", *(word.format(run=run, policy=policy) for word in words)]) == 2
     assert not (run / "checkpoints" / words[0]).exists()
     complaint = capsys.readouterr().err.strip().splitlines()
-    assert said in complaint[-1]
+    assert expected in complaint[-1]
     assert "Traceback" not in "".join(complaint)
 
 
@@ -115,10 +118,10 @@ def test_which_episode_ended_first_changes_nothing(run: Path, tmp_path: Path) ->
         assert main(["train", "sft", str(run), *words]) == 0
         return (out / "model.safetensors").read_bytes()
 
-    make_tiny(run / "checkpoints" / "tiny", ["```bash\nls\n```", "Done: finished."])
+    make_tiny_model(run / "checkpoints" / "tiny", ["```bash\nls\n```", "Done: finished."])
     lines = (run / "episodes.jsonl").read_text().splitlines(keepends=True)
     first = trained("first")
-    write_text(run / "episodes.jsonl", "".join(lines[::-1]))
+    write_atomically(run / "episodes.jsonl", "".join(lines[::-1]))
     assert trained("again") == first
 
 
@@ -133,27 +136,27 @@ def test_sft_then_dpo_then_a_reward_model(run: Path, capsys: pytest.CaptureFixtu
         found = json.loads(capsys.readouterr().out)
         assert found["steps"] == 2
         assert (Path(found["path"]) / "model.safetensors").exists()
-        said = "feedback on run run" if words[0] != "sft" else "run run, all arms"
-        assert f"| data | {said} |\n| evaluator |" in (Path(found["path"]) / "README.md").read_text()
+        expected = "feedback on run run" if words[0] != "sft" else "run run, all arms"
+        assert f"| data | {expected} |\n| evaluator |" in (Path(found["path"]) / "README.md").read_text()
 
 
 class Stopped(PretendRuntime):
     """Its boxes start so often and no more."""
 
     def __init__(self, starts: int) -> None:
+        super().__init__(TASK)
         self.left = starts
 
-    def start(self, limits: Limits = Limits()) -> PretendSession:
+    def on_start(self) -> None:
         self.left -= 1
         if self.left < 0:
             raise BoxDied("gone")
-        return super().start(limits)
 
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("warm")
-    base = make_tiny(folder / "base", texts(episodes()))
+    base = make_tiny_model(folder / "base", message_texts(episodes()))
     return train_sft(SFTSettings(max_steps=12), episodes(24), base, folder / "sft").path
 
 
@@ -162,7 +165,7 @@ def boxes(monkeypatch: pytest.MonkeyPatch) -> list[PretendRuntime]:
     """The runtimes that the command will find, one after the other."""
     found: list[PretendRuntime] = []
     monkeypatch.setattr("devnull.cli.commands.train.open_runtime", lambda *_: found.pop(0))
-    monkeypatch.setattr("devnull.agents.live.verify", verified)
+    monkeypatch.setattr("devnull.agents.live_episode.verify", pretend_verify)
     return found
 
 
@@ -172,7 +175,7 @@ def test_what_was_played_online_is_kept_once_and_the_sampled_episodes_too(
     """The boxes go away in the second batch; the same command goes on, and plays that batch's first episodes again."""
     words = ["train", "grpo", str(run), "--model", str(warm), "--max-steps", "2", "--batch-size", "4", "--group", "2"]
     words += ["--workers", "2", "--max-turns", "2", "--checkpoint-steps", "1", "--samples", "2"]
-    boxes.extend([Stopped(6), PretendRuntime(), PretendRuntime()])
+    boxes.extend([Stopped(6), PretendRuntime(TASK), PretendRuntime(TASK)])
     assert main(words) == 1
     out = run / "checkpoints" / "grpo"
     kept = (out.with_name("grpo.part") / "episodes" / "episodes.jsonl").read_bytes()
@@ -192,10 +195,10 @@ def test_what_was_played_online_is_kept_once_and_the_sampled_episodes_too(
 def test_a_round_broken_off_keeps_its_episodes(
     run: Path, warm: Path, boxes: list[PretendRuntime], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devnull.agents.local.LocalModel", lambda _: mixture({"honest": 0.5, "hiding": 0.5}))
+    monkeypatch.setattr("devnull.agents.local.LocalModel", lambda _: make_mixture({"honest": 0.5, "hiding": 0.5}))
     words = ["train", "dpo", str(run), "--model", str(warm), "--rounds", "2", "--episodes", "8", "--pairs", "8"]
     words += ["--boxes", "2", "--max-steps", "1", "--batch-size", "2", "--samples", "0"]
-    boxes.extend([Stopped(11), PretendRuntime()])
+    boxes.extend([Stopped(11), PretendRuntime(TASK)])
     assert main(words) == 1
     rollouts = run / "checkpoints" / "dpo" / "rollouts"
     kept = (rollouts / "episodes.jsonl").read_bytes()

@@ -15,16 +15,23 @@ from trl import GRPOTrainer
 from devnull.agents.episode import Episode
 from devnull.rewards.evaluator import Evaluator
 from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
-from devnull.sandbox.runtime import Limits
 from devnull.sandbox.task import Instance
 from devnull.sandbox.transcript import Transcript
-from devnull.training.grpo import configuration, log_probabilities, train_grpo
-from devnull.training.models import Policy, load_policy, make_tiny
-from devnull.training.reward_functions import actual, believed
+from devnull.training.grpo import grpo_config, train_grpo
+from devnull.training.kl import episode_log_probs
+from devnull.training.models import LoadedPolicy, load_policy
+from devnull.training.reward_functions import believed_return_reward, true_return_reward
 from devnull.training.settings import GRPOSettings, SFTSettings
 from devnull.training.sft import train_sft
-from devnull.training.token_agent import History
-from tests.training_cases import TASK, PretendRuntime, PretendSession, episodes, fed_to_loss, texts, verified
+from devnull.training.tiny import make_tiny_model
+from devnull.training.token_agent import TokenHistory
+from tests.fakes import PretendRuntime, instances, pretend_verify
+from tests.training_cases import (
+    TASK,
+    episodes,
+    message_texts,
+    record_loss_inputs,
+)
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
@@ -37,45 +44,45 @@ SMALL = {"max_steps": 2, "batch_size": 4, "group": 2, "max_new_tokens": 24, "wor
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("grpo")
-    base = make_tiny(folder / "base", texts(episodes()))
+    base = make_tiny_model(folder / "base", message_texts(episodes()))
     return train_sft(SFTSettings(max_steps=12), episodes(24), base, folder / "sft").path
 
 
 @pytest.fixture(scope="module")
-def policy(tiny: Path) -> Policy:
+def policy(tiny: Path) -> LoadedPolicy:
     return load_policy(tiny)
 
 
 @pytest.fixture(autouse=True)
 def pretend_verifier(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("devnull.agents.live.verify", verified)
-
-
-def instances(count: int) -> list[Instance]:
-    return [Instance(task=TASK, seed=seed) for seed in range(count)]
+    monkeypatch.setattr("devnull.agents.live_episode.verify", pretend_verify)
 
 
 @pytest.fixture
 def batches(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    return fed_to_loss(monkeypatch, GRPOTrainer)
+    return record_loss_inputs(monkeypatch, GRPOTrainer)
 
 
 def online(tiny: Path, out: Path, reward: Any = None, count: int = 2, on_episode: Any = None, **changed: Any) -> Any:
     settings = GRPOSettings(**SMALL | {"max_steps": 1, "kl_every": 0} | changed)  # type: ignore[arg-type]
-    boxes: Any = PretendRuntime()
-    return train_grpo(settings, instances(count), reward or actual(TASKS), boxes, tiny, out, on_episode=on_episode)
+    boxes: Any = PretendRuntime(TASK)
+    return train_grpo(
+        settings, instances(count, TASK), reward or true_return_reward(TASKS), boxes, tiny, out, on_episode=on_episode
+    )
 
 
 def test_the_loss_covers_what_the_agent_drew_and_nothing_else(
-    tiny: Path, policy: Policy, tmp_path: Path, batches: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
+    tiny: Path, policy: LoadedPolicy, tmp_path: Path, batches: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    said = "```bash\nls\n```<|im_end|>"
-    ids = policy.tokenizer(said, add_special_tokens=False)["input_ids"]
-    monkeypatch.setattr("devnull.training.grpo.LocalModel.decode", lambda self, prompts, seeds: [ids for _ in prompts])
+    message = "```bash\nls\n```<|im_end|>"
+    ids = policy.tokenizer(message, add_special_tokens=False)["input_ids"]
+    monkeypatch.setattr(
+        "devnull.training.grpo_rollout.LocalModel.generate", lambda self, prompts, seeds: [ids for _ in prompts]
+    )
     online(tiny, tmp_path / "out")
     masks = (batches[0]["completion_mask"] * batches[0].get("tool_mask", 1)).bool()
     rows = zip(batches[0]["completion_ids"], masks, strict=True)
-    assert [policy.tokenizer.decode(row[mask]) for row, mask in rows] == [said * 2] * 4
+    assert [policy.tokenizer.decode(row[mask]) for row, mask in rows] == [message * 2] * 4
 
 
 def test_an_episode_that_never_ended_teaches_nothing(
@@ -86,20 +93,20 @@ def test_an_episode_that_never_ended_teaches_nothing(
     def second_breaks(session: Any, instance: Instance, transcript: Transcript) -> Any:
         if instance.sample == 1:
             raise BoxDied("gone")
-        return verified(session, instance, transcript)
+        return pretend_verify(session, instance, transcript)
 
-    def pay(found: Sequence[Episode]) -> list[float]:
-        return [{0: 5.0, 2: 6.0, 3: 7.0}[each.sample] for each in found]
+    def reward(played: Sequence[Episode]) -> list[float]:
+        return [{0: 5.0, 2: 6.0, 3: 7.0}[each.sample] for each in played]
 
-    monkeypatch.setattr("devnull.agents.live.verify", second_breaks)
-    online(tiny, tmp_path / "out", pay, 1, group=4, invalid_cost=0.0)
+    monkeypatch.setattr("devnull.agents.live_episode.verify", second_breaks)
+    online(tiny, tmp_path / "out", reward, 1, group=4, invalid_cost=0.0)
     learnt = (batches[0]["completion_mask"] * batches[0]["tool_mask"]).any(1)
     advantages = batches[0]["advantages"]
     assert learnt.sum() == 3 and advantages[~learnt].tolist() == [0.0]
     assert sorted(advantages.sign().tolist()) == [-1.0, 0.0, 0.0, 1.0]
 
 
-def test_a_batch_that_nobody_pays_for_stops_the_run(tiny: Path, tmp_path: Path) -> None:
+def test_a_batch_without_a_reward_stops_the_run(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="none of 4 episodes"):
         online(tiny, tmp_path / "out", lambda found: [None] * len(found))
 
@@ -112,8 +119,8 @@ def test_each_row_of_a_group_is_a_sample_of_its_own_of_one_instance(tiny: Path, 
 
 
 @pytest.mark.parametrize(("baseline", "scale", "loss"), [("group", "batch", "dapo"), ("rloo", "none", "dr_grpo")])
-def test_what_a_baseline_is_to_trl(baseline: Any, scale: str, loss: str, policy: Policy, tmp_path: Path) -> None:
-    made = configuration(GRPOSettings(baseline=baseline), policy, tmp_path / "out")
+def test_what_a_baseline_is_to_trl(baseline: Any, scale: str, loss: str, policy: LoadedPolicy, tmp_path: Path) -> None:
+    made = grpo_config(GRPOSettings(baseline=baseline), policy, tmp_path / "out")
     assert (made.scale_rewards, made.loss_type) == (scale, loss)
 
 
@@ -130,9 +137,9 @@ def test_training_online(tiny: Path, tmp_path: Path) -> None:
     evaluator = Evaluator()
     result = train_grpo(
         GRPOSettings(**SMALL),  # type: ignore[arg-type]
-        instances(8),
-        believed(evaluator, TASKS),
-        PretendRuntime(),  # type: ignore[arg-type]
+        instances(8, TASK),
+        believed_return_reward(evaluator, TASKS),
+        PretendRuntime(TASK),  # type: ignore[arg-type]
         tiny,
         tmp_path / "grpo",
         on_episode=seen.append,
@@ -158,9 +165,9 @@ def test_a_batch_of_episodes_serves_several_steps(tiny: Path, tmp_path: Path) ->
     settings = GRPOSettings(**SMALL | {"max_steps": 4, "iterations": 2, "kl_every": 0})  # type: ignore[arg-type]
     result = train_grpo(
         settings,
-        instances(4),
-        actual(TASKS),
-        PretendRuntime(),  # type: ignore[arg-type]
+        instances(4, TASK),
+        true_return_reward(TASKS),
+        PretendRuntime(TASK),  # type: ignore[arg-type]
         tiny,
         tmp_path / "twice",
         on_episode=seen.append,
@@ -168,7 +175,7 @@ def test_a_batch_of_episodes_serves_several_steps(tiny: Path, tmp_path: Path) ->
     assert result.steps == 4 and len(seen) == 2 * settings.batch_size
 
 
-def long_winded(found: Sequence[Episode]) -> list[float]:
+def message_length(found: Sequence[Episode]) -> list[float]:
     return [float(len(each.transcript.turns[0].text)) for each in found]
 
 
@@ -178,13 +185,13 @@ def test_accumulated_gradients_are_of_one_batch_of_episodes(tiny: Path, tmp_path
     def train(name: str, **changed: int) -> tuple[list[int], Path]:
         sizes: list[int] = []
 
-        def pay(found: Sequence[Episode]) -> list[float]:
-            sizes.append(len(found))
-            return long_winded(found)
+        def reward(played: Sequence[Episode]) -> list[float]:
+            sizes.append(len(played))
+            return message_length(played)
 
         settings = GRPOSettings(**SMALL | {"max_steps": 1, "kl_every": 0} | changed)  # type: ignore[arg-type]
-        boxes: Any = PretendRuntime()
-        return sizes, train_grpo(settings, instances(8), pay, boxes, tiny, tmp_path / name).path
+        boxes: Any = PretendRuntime(TASK)
+        return sizes, train_grpo(settings, instances(8, TASK), reward, boxes, tiny, tmp_path / name).path
 
     (at_once, whole), (together, halves) = train("whole"), train("halves", batch_size=2, gradient_accumulation=2)
     assert at_once == together == [4]
@@ -197,9 +204,8 @@ def test_accumulated_gradients_are_of_one_batch_of_episodes(tiny: Path, tmp_path
 class Hesitant(PretendRuntime):
     """Boxes that come when they please."""
 
-    def start(self, limits: Limits = Limits()) -> PretendSession:
+    def on_start(self) -> None:
         time.sleep(random.SystemRandom().uniform(0, 0.05))
-        return super().start(limits)
 
 
 def test_what_is_learnt_does_not_depend_on_which_box_answers_first(tiny: Path, tmp_path: Path) -> None:
@@ -214,8 +220,8 @@ def test_what_is_learnt_does_not_depend_on_which_box_answers_first(tiny: Path, t
 
     def train(name: str, **more: Any) -> Path:
         settings = GRPOSettings(**SMALL | {"max_steps": 4, "iterations": 2, "checkpoint_steps": 2, "kl_every": 0})  # type: ignore[arg-type]
-        boxes: Any = Hesitant()
-        return train_grpo(settings, instances(8), long_winded, boxes, tiny, tmp_path / name, **more).path
+        boxes: Any = Hesitant(TASK)
+        return train_grpo(settings, instances(8, TASK), message_length, boxes, tiny, tmp_path / name, **more).path
 
     once = load_file(train("once") / "model.safetensors")
     with pytest.raises(Enough):
@@ -228,7 +234,9 @@ def test_what_is_learnt_does_not_depend_on_which_box_answers_first(tiny: Path, t
 
 def test_rloo_and_a_divergence_in_the_loss(tiny: Path, tmp_path: Path) -> None:
     settings = GRPOSettings(**SMALL | {"baseline": "rloo", "beta": 0.1, "max_steps": 1, "adaptation": "lora"})  # type: ignore[arg-type]
-    result = train_grpo(settings, instances(4), actual(TASKS), PretendRuntime(), tiny, tmp_path / "rloo")  # type: ignore[arg-type]
+    result = train_grpo(
+        settings, instances(4, TASK), true_return_reward(TASKS), PretendRuntime(TASK), tiny, tmp_path / "rloo"
+    )  # type: ignore[arg-type]
     assert result.steps == 1
     assert (result.path / "adapter").is_dir()
 
@@ -236,26 +244,25 @@ def test_rloo_and_a_divergence_in_the_loss(tiny: Path, tmp_path: Path) -> None:
 class Dying(PretendRuntime):
     """Every third box does not start."""
 
-    started = 0
+    asked = 0
 
-    def start(self, limits: Limits = Limits()) -> PretendSession:
-        self.started += 1
-        if self.started % 3 == 0:
+    def on_start(self) -> None:
+        self.asked += 1
+        if self.asked % 3 == 0:
             raise BoxDied("gone")
-        return PretendSession()
 
 
 class Dead(PretendRuntime):
-    def start(self, limits: Limits = Limits()) -> PretendSession:
+    def on_start(self) -> None:
         raise BoxDied("gone")
 
 
 def test_boxes_that_die_are_played_anew_and_counted(tiny: Path, tmp_path: Path) -> None:
     result = train_grpo(
         GRPOSettings(**SMALL | {"max_steps": 1}),  # type: ignore[arg-type]
-        instances(4),
-        actual(TASKS),
-        Dying(),  # type: ignore[arg-type]
+        instances(4, TASK),
+        true_return_reward(TASKS),
+        Dying(TASK),  # type: ignore[arg-type]
         tiny,
         tmp_path / "dying",
     )
@@ -264,22 +271,24 @@ def test_boxes_that_die_are_played_anew_and_counted(tiny: Path, tmp_path: Path) 
 
 def test_a_dead_runtime_stops_the_run(tiny: Path, tmp_path: Path) -> None:
     with pytest.raises(InfrastructureError, match="gone"):
-        train_grpo(GRPOSettings(**SMALL), instances(4), actual(TASKS), Dead(), tiny, tmp_path / "dead")  # type: ignore[arg-type]
+        train_grpo(
+            GRPOSettings(**SMALL), instances(4, TASK), true_return_reward(TASKS), Dead(TASK), tiny, tmp_path / "dead"
+        )  # type: ignore[arg-type]
 
 
-def test_divergence_counts_the_agents_tokens_only(policy: Policy) -> None:
+def test_divergence_counts_the_agents_tokens_only(policy: LoadedPolicy) -> None:
     ids = policy.tokenizer("one two three four", add_special_tokens=False)["input_ids"]
     half = len(ids) // 2
-    history = History(ids[:2], ids[2:], [0] * (half - 2) + [1] * (len(ids) - half))
+    history = TokenHistory(ids[:2], ids[2:], [0] * (half - 2) + [1] * (len(ids) - half))
     with torch.no_grad():
         logits = policy.model(input_ids=torch.tensor([ids])).logits[0]
-        ours = log_probabilities(policy.model, policy, [history])[0]
+        ours = episode_log_probs(policy.model, policy, [history])[0]
     expected = sum(torch.log_softmax(logits[i - 1], -1)[ids[i]] for i in range(half, len(ids)))
     assert float(ours) == pytest.approx(float(expected), abs=1e-4)
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"group": 1}, "at least 2"),
         ({"batch_size": 9, "group": 8}, "not a multiple"),
@@ -287,15 +296,17 @@ def test_divergence_counts_the_agents_tokens_only(policy: Policy) -> None:
         ({"vllm": True}, "needs a GPU"),
     ],
 )
-def test_settings_that_cannot_be(changed: dict[str, Any], said: str, tmp_path: Path) -> None:
+def test_settings_that_cannot_be(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
     if changed.get("vllm") and torch.cuda.is_available():
         pytest.skip("a GPU is here")
-    runtime: Any = PretendRuntime()
-    with pytest.raises(InputError, match=said):
-        train_grpo(GRPOSettings(**changed), instances(1), actual(TASKS), runtime, tmp_path, tmp_path / "out")
+    runtime: Any = PretendRuntime(TASK)
+    with pytest.raises(InputError, match=message):
+        train_grpo(
+            GRPOSettings(**changed), instances(1, TASK), true_return_reward(TASKS), runtime, tmp_path, tmp_path / "out"
+        )
     none: Sequence[Instance] = []
     with pytest.raises(InputError, match="no instance"):
-        train_grpo(GRPOSettings(), none, actual(TASKS), runtime, tmp_path, tmp_path / "out")
+        train_grpo(GRPOSettings(), none, true_return_reward(TASKS), runtime, tmp_path, tmp_path / "out")
 
 
 def test_an_episode_ends_at_the_length_that_was_set(tiny: Path, tmp_path: Path) -> None:

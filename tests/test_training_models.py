@@ -1,6 +1,7 @@
 """Models and tokenizers: what can be trained, and what is refused with a reason."""
 
 import copy
+import importlib.util
 import zipfile
 from pathlib import Path
 
@@ -10,21 +11,22 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
 from devnull.sandbox.errors import InputError
-from devnull.training.chat_template import CHATML, fit_tokenizer
-from devnull.training.models import load_policy, make_tiny, save, smollm2
-from devnull.training.tiny import tiny as tiny_of
-from tests.training_cases import episodes, texts
+from devnull.training.chat_template import CHATML, prepare_tokenizer
+from devnull.training.models import load_policy, save_model
+from devnull.training.smollm2 import fetch_smollm2
+from devnull.training.tiny import build_tiny_model, make_tiny_model
+from tests.training_cases import episodes, message_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(gradient_checkpointing|is_gradient_checkpointing).*:FutureWarning")
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny(tmp_path_factory.mktemp("models") / "tiny", texts(episodes()))
+    return make_tiny_model(tmp_path_factory.mktemp("models") / "tiny", message_texts(episodes()))
 
 
 def test_tiny_is_small_repeatable_and_trains_all_its_weights(tiny: Path, tmp_path: Path) -> None:
-    again = make_tiny(tmp_path / "tiny", texts(episodes()))
+    again = make_tiny_model(tmp_path / "tiny", message_texts(episodes()))
     one, other = load_policy(tiny), load_policy(again)
     assert one.adaptation == "full"
     assert 400_000 < one.model.num_parameters() < 700_000
@@ -62,32 +64,32 @@ def test_template_renders_prefixes_of_a_chat_as_prefixes_of_its_text(tiny: Path)
 def test_a_template_without_markers_is_swapped_for_one_that_renders_the_same(tiny: Path) -> None:
     tokenizer = load_policy(tiny).tokenizer
     tokenizer.chat_template = CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", "")
-    fit_tokenizer(tokenizer, "x")
+    prepare_tokenizer(tokenizer, "x")
     assert tokenizer.chat_template == CHATML
 
 
 @pytest.mark.parametrize(
-    ("template", "said"), [("{{ messages[0]['content'] }}", "generation"), (None, "has no chat template")]
+    ("template", "message"), [("{{ messages[0]['content'] }}", "generation"), (None, "has no chat template")]
 )
-def test_a_template_that_cannot_mark_the_agent_is_refused(tiny: Path, template: str | None, said: str) -> None:
+def test_a_template_that_cannot_mark_the_agent_is_refused(tiny: Path, template: str | None, message: str) -> None:
     tokenizer = load_policy(tiny).tokenizer
     tokenizer.chat_template = template
-    with pytest.raises(InputError, match=said):
-        fit_tokenizer(tokenizer, "x")
+    with pytest.raises(InputError, match=message):
+        prepare_tokenizer(tokenizer, "x")
 
 
 def test_padding_with_the_end_token_is_mended_or_refused(tiny: Path) -> None:
     tokenizer = load_policy(tiny).tokenizer
     mended = copy.deepcopy(tokenizer)
     mended.pad_token = mended.eos_token
-    fit_tokenizer(mended, "x")
+    prepare_tokenizer(mended, "x")
     assert mended.pad_token == "<|endoftext|>"
     tokenizer.add_special_tokens(
         {"eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
     )
     tokenizer.bos_token = "<|im_start|>"
     with pytest.raises(InputError, match="pads with its end token"):
-        fit_tokenizer(tokenizer, "x")
+        prepare_tokenizer(tokenizer, "x")
 
 
 @pytest.mark.parametrize("name", ["./nowhere", "a/b/c", "nobody-at-all/nothing-at-all"])
@@ -111,15 +113,15 @@ def test_a_frozen_base_is_bfloat16_where_that_is_faster(tmp_path: Path, monkeypa
     """SmolLM2's steps: 8.5 CPU seconds against 11.4. Small models and weights that learn stay as they are."""
     if torch.cuda.is_available():
         pytest.skip("a GPU is here: a frozen base is bfloat16 there in any case")
-    model, tokenizer = tiny_of(texts(episodes(2)), 0)
-    save(model, tokenizer, tmp_path / "model")
+    model, tokenizer = build_tiny_model(message_texts(episodes(2)), 0)
+    save_model(model, tokenizer, tmp_path / "model")
 
     def types() -> list[torch.dtype]:
         return [load_policy(tmp_path / "model", adaptation=way).model.dtype for way in ("lora", "full")]
 
     monkeypatch.setattr("devnull.training.models.bfloat16_is_faster", lambda device: True)
     assert types() == [torch.float32, torch.float32]
-    monkeypatch.setattr("devnull.training.models.TINY_PARAMETERS", 1000)
+    monkeypatch.setattr("devnull.training.models.SMALL_MODEL_PARAMETERS", 1000)
     assert types() == [torch.bfloat16, torch.float32]
     monkeypatch.setattr("devnull.training.models.bfloat16_is_faster", lambda device: False)
     assert types() == [torch.float32, torch.float32]
@@ -127,9 +129,9 @@ def test_a_frozen_base_is_bfloat16_where_that_is_faster(tmp_path: Path, monkeypa
 
 def test_a_models_own_taste_does_not_bend_what_is_sampled(tiny: Path, tmp_path: Path) -> None:
     """With its top-k the rollouts would come from another policy than the one that learns."""
-    model, tokenizer = tiny_of(texts(episodes(2)), 0)
+    model, tokenizer = build_tiny_model(message_texts(episodes(2)), 0)
     model.generation_config.update(do_sample=True, temperature=0.2, top_k=5, top_p=0.5)
-    save(model, tokenizer, tmp_path / "model")
+    save_model(model, tokenizer, tmp_path / "model")
     found = load_policy(tmp_path / "model").model.generation_config
     assert (found.do_sample, found.temperature, found.top_k, found.top_p) == (True, 1.0, 0, 1.0)
 
@@ -167,13 +169,25 @@ def pretend_wheel(folder: Path) -> Path:
 def test_smollm2_is_converted_once_into_what_can_be_saved_and_trained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("devnull.training.models._download", pretend_wheel)
-    home = smollm2(tmp_path)
-    monkeypatch.setattr("devnull.training.models._download", None)
-    assert smollm2(tmp_path) == home
+    monkeypatch.setattr("devnull.training.smollm2._download", pretend_wheel)
+    home = fetch_smollm2(tmp_path)
+    monkeypatch.setattr("devnull.training.smollm2._download", None)
+    assert fetch_smollm2(tmp_path) == home
     tokenizer = AutoTokenizer.from_pretrained(home)
     assert (tokenizer.pad_token, tokenizer.eos_token) == ("<|endoftext|>", "<|im_end|>")
     assert tokenizer.chat_template == CHATML
     model = load_policy(home).model
     assert not hasattr(model.config, "quantization_config")
-    assert save(model, tokenizer, tmp_path / "again").exists()
+    assert save_model(model, tokenizer, tmp_path / "again").exists()
+
+
+@pytest.mark.parametrize(("package", "extra"), [("gguf", "smollm2"), ("bitsandbytes", "qlora")])
+def test_a_missing_extra_is_one_line_with_the_fix(
+    package: str, extra: str, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = importlib.util.find_spec
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None if name == package else real(name, *rest))
+    with pytest.raises(InputError) as caught:
+        fetch_smollm2(tmp_path) if package == "gguf" else load_policy(tiny, adaptation="qlora")
+    assert str(caught.value).endswith(f"wants the package {package}; pip install 'devnull[{extra}]'")
+    assert not any(tmp_path.iterdir())

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from devnull.cli.runs.folder import append_line, write_text
-from devnull.training.models import load_policy, make_tiny
+from devnull.cli.runs.json_lines import append_line, write_atomically
+from devnull.training.models import load_policy
 from devnull.training.settings import SFTSettings
 from devnull.training.sft import train_sft
-from tests.training_cases import episodes, texts
+from devnull.training.tiny import make_tiny_model
+from tests.training_cases import episodes, message_texts
 
 pytestmark = [
     pytest.mark.slow,
@@ -24,10 +25,10 @@ pytestmark = [
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
     run = tmp_path / "run"
     run.mkdir()
-    write_text(run / "run.json", json.dumps({"command": "rollout", "config": {}, "wall_seconds": {}}))
+    write_atomically(run / "run.json", json.dumps({"command": "rollout", "config": {}, "wall_seconds": {}}))
     for episode in episodes(8):
         append_line(run / "episodes.jsonl", episode)
-    model = make_tiny(tmp_path / "tiny", texts(episodes(8)))
+    model = make_tiny_model(tmp_path / "tiny", message_texts(episodes(8)))
     # With `--cpu` accelerate starts several processes only through MPI; told of GPUs and to use none, it needs none.
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
@@ -62,7 +63,7 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::UserWarning:bitsandbytes")
 def test_adapters_on_a_base_in_4_bits(tmp_path: Path) -> None:
     pytest.importorskip("bitsandbytes")
-    model = make_tiny(tmp_path / "tiny", texts(episodes(4)))
+    model = make_tiny_model(tmp_path / "tiny", message_texts(episodes(4)))
     settings = SFTSettings(adaptation="qlora", max_steps=1, batch_size=2, lora_rank=4)
     result = train_sft(settings, episodes(4), model, tmp_path / "qlora")
     assert load_policy(result.path).model.dtype.is_floating_point

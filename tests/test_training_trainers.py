@@ -13,14 +13,17 @@ from safetensors.torch import load_file
 
 from devnull.agents.local import LocalModel
 from devnull.agents.scripted import HIDING, HONEST
+from devnull.rewards.feedback.comparisons import episode_messages
 from devnull.sandbox.errors import InputError
-from devnull.training.data import conversation, encode, preference_dataset
-from devnull.training.dpo import make_trainer, train_dpo
-from devnull.training.models import load_policy, make_tiny
-from devnull.training.settings import DPOSettings, Settings, SFTSettings
+from devnull.training.data import preference_dataset, tokenize_conversation
+from devnull.training.dpo import make_dpo_trainer, train_dpo
+from devnull.training.models import load_policy
+from devnull.training.settings import DPOSettings, SFTSettings, TrainerSettings
 from devnull.training.sft import train_sft
-from devnull.training.trl_run import Diverged, TrainResult, part_of, prepare, trl_arguments
-from tests.training_cases import TASK, episode, episodes, preference, preferences, texts
+from devnull.training.tiny import make_tiny_model
+from devnull.training.train_result import TrainResult, partial_folder
+from devnull.training.trl_run import TrainingDiverged, load_for_training, trl_arguments
+from tests.training_cases import TASK, episode, episodes, message_texts, preference, preferences
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
@@ -30,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny(tmp_path_factory.mktemp("trainers") / "tiny", texts(episodes()))
+    return make_tiny_model(tmp_path_factory.mktemp("trainers") / "tiny", message_texts(episodes()))
 
 
 def weights(path: Path) -> dict[str, torch.Tensor]:
@@ -78,7 +81,7 @@ def test_a_resumed_run_ends_with_the_weights_of_an_unbroken_one(
 
 def test_what_training_leaves(tiny: Path, tmp_path: Path) -> None:
     result = sft(tiny, tmp_path / "model", max_steps=2, report_to=("tensorboard",))
-    assert not part_of(result.path).exists()
+    assert not partial_folder(result.path).exists()
     assert any((result.path / "runs").rglob("events*"))
     assert TrainResult.read(result.path) == result
     assert TrainResult.read(tmp_path) is None
@@ -133,12 +136,12 @@ def test_dpo_learns_from_the_agents_tokens_only(tiny: Path, tmp_path: Path) -> N
     faulty = next(seed for seed in range(20) if episode(HONEST, seed).faulty)
     pair = preference(episode(HIDING, faulty), episode(HONEST, faulty))
     dataset = preference_dataset([pair, pair], policy.tokenizer, 2048)
-    trainer = make_trainer(DPOSettings(batch_size=2), policy, dataset, tmp_path / "out")
+    trainer = make_dpo_trainer(DPOSettings(batch_size=2), policy, dataset, tmp_path / "out")
     batch = next(iter(trainer.get_train_dataloader()))
-    for row, said in zip(batch["input_ids"], (pair.chosen, pair.chosen, pair.rejected, pair.rejected), strict=True):
+    for row, answer in zip(batch["input_ids"], (pair.chosen, pair.chosen, pair.rejected, pair.rejected), strict=True):
         mask = batch["completion_mask"][[row.equal(other) for other in batch["input_ids"]].index(True)].bool()
         learnt = policy.tokenizer.decode(row[mask])
-        assert learnt == "".join(m["content"] + "<|im_end|>" for m in said if m["role"] == "assistant")
+        assert learnt == "".join(m["content"] + "<|im_end|>" for m in answer if m["role"] == "assistant")
     assert any("was not installed" in policy.tokenizer.decode(row) for row in batch["input_ids"])
 
 
@@ -148,7 +151,7 @@ def test_the_reference_is_the_policy_in_memory_not_the_one_on_disk(tiny: Path, t
         for parameter in policy.model.parameters():
             parameter.add_(0.01)
     dataset = preference_dataset(preferences(2), policy.tokenizer, 2048)
-    trainer = make_trainer(DPOSettings(batch_size=2), policy, dataset, tmp_path / "out")
+    trainer = make_dpo_trainer(DPOSettings(batch_size=2), policy, dataset, tmp_path / "out")
     reference = trainer.ref_model.model.embed_tokens.weight
     assert torch.equal(reference, policy.model.model.embed_tokens.weight)
     assert not torch.equal(reference, load_policy(tiny).model.model.embed_tokens.weight)
@@ -165,10 +168,10 @@ def test_dpos_loss_is_what_it_was_told(tiny: Path, tmp_path: Path) -> None:
     """Sigmoid alone drives the probabilities up while the samples turn to garbage."""
     policy = load_policy(tiny)
     dataset = preference_dataset(preferences(2), policy.tokenizer, 2048)
-    trainer = make_trainer(DPOSettings(), policy, dataset, tmp_path / "out")
+    trainer = make_dpo_trainer(DPOSettings(), policy, dataset, tmp_path / "out")
     assert trainer.loss_types == ["sigmoid", "sft"]
     noisy = DPOSettings(loss=("robust", "sft"), label_noise=0.1)
-    trainer = make_trainer(noisy, policy, dataset, tmp_path / "out")
+    trainer = make_dpo_trainer(noisy, policy, dataset, tmp_path / "out")
     assert (trainer.loss_types, trainer.label_smoothing) == (["robust", "sft"], 0.1)
 
 
@@ -188,7 +191,7 @@ def test_label_noise_wants_the_loss_that_heeds_it(tiny: Path, tmp_path: Path) ->
 
 
 def test_a_loss_that_is_no_number_stops_the_run(tiny: Path, tmp_path: Path) -> None:
-    with pytest.raises(Diverged, match=r"lower learning_rate \(now 1e\+30\)"):
+    with pytest.raises(TrainingDiverged, match=r"lower learning_rate \(now 1e\+30\)"):
         sft(tiny, tmp_path / "out", learning_rate=1e30, warmup=0.0)
     assert not (tmp_path / "out").exists()
 
@@ -209,7 +212,7 @@ def test_a_context_is_not_stretched(tiny: Path, tmp_path: Path) -> None:
 
 
 def test_no_half_precision_on_a_machine_without_it(tiny: Path, tmp_path: Path) -> None:
-    arguments = trl_arguments(Settings(), load_policy(tiny), tmp_path / "x", 1e-3)
+    arguments = trl_arguments(SFTSettings(), load_policy(tiny), tmp_path / "x")
     assert arguments["use_cpu"] is not torch.cuda.is_available()
     assert arguments["bf16"] is (torch.cuda.is_available() and torch.cuda.is_bf16_supported())
     assert arguments["logging_nan_inf_filter"] is False
@@ -219,7 +222,7 @@ def test_no_half_precision_on_a_machine_without_it(tiny: Path, tmp_path: Path) -
 def test_several_gpus_want_a_launcher(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
     with pytest.raises(InputError, match="accelerate launch"):
-        prepare(Settings(), tiny)
+        load_for_training(TrainerSettings(), tiny)
 
 
 def test_the_result_is_pushed_where_asked(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,7 +235,7 @@ def test_the_result_is_pushed_where_asked(tiny: Path, tmp_path: Path, monkeypatc
         def upload_folder(self, **options: Any) -> None:
             calls.append(("upload", options))
 
-    monkeypatch.setattr("devnull.training.trl_run.HfApi", Hub)
+    monkeypatch.setattr("devnull.training.train_result.HfApi", Hub)
     result = sft(tiny, tmp_path / "pushed", max_steps=1, push_to_hub="someone/organism")
     assert [name for name, _ in calls] == ["create", "upload"]
     assert calls[1][1]["repo_id"] == "someone/organism" and calls[1][1]["folder_path"] == str(result.path)
@@ -262,5 +265,5 @@ def test_the_head_scores_no_position_without_a_label(
 
     monkeypatch.setattr("trl.trainer.utils._ChunkedLogProbFunction", Counting)
     sft(tiny, tmp_path / "out", max_steps=1, batch_size=12)
-    mine = [sum(encode(load_policy(tiny).tokenizer, conversation(each)).mask) for each in episodes()]
+    mine = [sum(tokenize_conversation(load_policy(tiny).tokenizer, episode_messages(each)).mask) for each in episodes()]
     assert scored == [sum(mine)]

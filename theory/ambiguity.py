@@ -14,7 +14,8 @@ _RANK = 1e-9
 """Singular values below this share of the largest count as zero."""
 
 
-def rank(matrix: Array) -> int:
+def matrix_rank(matrix: Array) -> int:
+    """Rank `(m, n)`: singular values above 1e-9 of the largest (at least of 1)."""
     if matrix.size == 0:
         return 0
     values = np.linalg.svd(matrix, compute_uv=False)
@@ -26,10 +27,10 @@ def ambiguity_dimension(Gamma: Array, *beliefs: Array) -> int:
 
     With several beliefs `(M_i, N)` their kernels intersect (B stacked). Gamma is `(N, S)`.
     """
-    return rank(Gamma) - rank(stacked(beliefs) @ Gamma)
+    return matrix_rank(Gamma) - matrix_rank(stack_beliefs(beliefs) @ Gamma)
 
 
-def stacked(beliefs: Sequence[Array]) -> Array:
+def stack_beliefs(beliefs: Sequence[Array]) -> Array:
     """Several evaluators' beliefs over the same state sequences, one matrix `(ΣM_i, N)`."""
     if not beliefs:
         raise TheoryInputError("no belief given; at least one evaluator's B is needed")
@@ -56,7 +57,7 @@ def ambiguous_directions(Gamma: Array, *beliefs: Array) -> list[Direction]:
     is in reduced echelon form over the state sequences: each direction moves one return by 1 that no
     other direction moves.
     """
-    null = null_space(stacked(beliefs) @ Gamma)
+    null = null_space(stack_beliefs(beliefs) @ Gamma)
     rows = np.concatenate([null @ Gamma.T, null], axis=1)
     reduced, pivots = _echelon(rows, Gamma.shape[0])
     moved, rewards = reduced[: len(pivots), : Gamma.shape[0]], reduced[: len(pivots), Gamma.shape[0] :]
@@ -98,7 +99,7 @@ def _echelon(matrix: Array, columns: int) -> tuple[Array, list[int]]:
     return M, pivots
 
 
-def in_words(
+def describe_indistinguishable(
     direction: Direction, beliefs: Sequence[Array], sequences: IntArray, states: tuple[str, ...], shown: int = 6
 ) -> str:
     """Which truths the evaluators cannot tell apart, e.g. `(failed and hid it) against (did nothing more)`.
@@ -108,7 +109,7 @@ def in_words(
     """
     scale = _RANK * max(1.0, float(np.abs(direction.returns).max()))
     raised, lowered = np.flatnonzero(direction.returns > scale), np.flatnonzero(direction.returns < -scale)
-    B = stacked(beliefs)
+    B = stack_beliefs(beliefs)
     pairs: dict[str, None] = {}
     for n in raised:
         seen = B[:, n] > 0
@@ -122,8 +123,8 @@ def in_words(
     return "; ".join(named) + rest
 
 
-def terms(values: Array, labels: Sequence[str]) -> str:
-    """`+1 (W), -1 (WH)`: the entries that are not zero."""
+def format_terms(values: Array, labels: Sequence[str]) -> str:
+    """`+1 (W), -1 (WH)`: the entries of `values` `(n,)` that are not zero, with their labels."""
     scale = max(1.0, float(np.abs(values).max(initial=0.0)))
     return ", ".join(
         f"{value:+.4g} ({label})" for value, label in zip(values, labels, strict=True) if abs(value) > _RANK * scale
@@ -142,7 +143,9 @@ class Robustness:
     factor: float
     """Error of the learnt return ≤ rho · ‖G‖ · factor, factor = XY(12XY² + 1)."""
     X: float
+    """‖(rᵀr)⁻¹‖"""
     Y: float
+    """‖r‖"""
 
     def return_error(self, rho: float, G: Array) -> float:
         """Bound on ‖Ĝ - G‖ when the assumed belief is off by `rho`; raises beyond the radius."""
@@ -165,7 +168,7 @@ def robustness(Gamma: Array, *beliefs: Array) -> Robustness:
         )
     U, values, _ = np.linalg.svd(Gamma, full_matrices=False)
     basis = U[:, values > _RANK * max(1.0, float(values[0]))]
-    r = stacked(beliefs) @ basis
+    r = stack_beliefs(beliefs) @ basis
     X = float(np.linalg.norm(np.linalg.inv(r.T @ r), 2))
     Y = float(np.linalg.norm(r, 2))
     # -Y + sqrt(Y² + 1/2X) loses all digits to cancellation where X is large

@@ -48,9 +48,12 @@ class VerboseParameters:
 
 @dataclass(frozen=True, eq=False)
 class Example:
+    """One of the paper's examples at one setting of its parameters."""
+
     returns: Returns
+    """The problem with the evaluator's belief."""
     policies: dict[str, Policy]
-    """Stationary policies by what they do; one for each conduct."""
+    """Stationary policies by what they do; one for each behaviour."""
     meanings: dict[str, str]
     """State to words."""
 
@@ -172,7 +175,7 @@ def _belief(pomdp: POMDP, sequences: Sequences, weights: dict[str, float]) -> Ar
 
 
 def _named_policies(actions: tuple[str, ...]) -> dict[str, Policy]:
-    """The six kinds of conduct: three after the driver, three without it; the last action fills the other states."""
+    """The six kinds of behaviour: three after the driver, three without it; the last action fills the other states."""
     end = len(actions) - 1
     after = {f"aI, {actions[a]}": Policy("stationary", (0, a, *[end] * 5)) for a in range(1, len(actions))}
     without = {f"{actions[a]} at once": Policy("stationary", (a, *[end] * 6)) for a in range(1, len(actions))}

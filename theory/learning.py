@@ -65,23 +65,23 @@ def sample_counts(choices: Array, comparisons: int, rng: np.random.Generator) ->
 
 def naive_unrestricted(returns: Returns, wins: Array, beta: float = 1.0, ridge: float = 0.0) -> Learnt:
     """`wins` `(N, N)` between state sequences: `state_choices` (exact) or `sample_counts` of them."""
-    learnt, likelihood = fit(np.eye(len(returns.G)), wins, beta, ridge)
+    learnt, likelihood = fit_bradley_terry(np.eye(len(returns.G)), wins, beta, ridge)
     return Learnt(learnt, None, likelihood)
 
 
 def naive_statewise(returns: Returns, wins: Array, beta: float = 1.0, ridge: float = 0.0) -> Learnt:
     """The same `wins`; takes what the evaluator sees to be all there is."""
-    reward, likelihood = fit(returns.Gamma, wins, beta, ridge)
+    reward, likelihood = fit_bradley_terry(returns.Gamma, wins, beta, ridge)
     return Learnt(returns.Gamma @ reward, reward, likelihood)
 
 
 def belief_aware(returns: Returns, wins: Array, beta: float = 1.0, ridge: float = 0.0) -> Learnt:
     """`wins` `(M, M)` between observation sequences: `observed_choices` or `sample_counts` of them."""
-    reward, likelihood = fit(returns.B @ returns.Gamma, wins, beta, ridge)
+    reward, likelihood = fit_bradley_terry(returns.B @ returns.Gamma, wins, beta, ridge)
     return Learnt(returns.Gamma @ reward, reward, likelihood)
 
 
-def fit(features: Array, wins: Array, beta: float = 1.0, ridge: float = 0.0) -> tuple[Array, float]:
+def fit_bradley_terry(features: Array, wins: Array, beta: float = 1.0, ridge: float = 0.0) -> tuple[Array, float]:
     """Maximum likelihood Bradley-Terry: θ `(k,)` with P(i beats j) = σ(β (x_i - x_j)·θ); and ln L per comparison.
 
     `features` `(n, k)`; `wins` `(n, n)`, probabilities or counts, the diagonal ignored. Of all θ that fit equally

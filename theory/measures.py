@@ -12,7 +12,8 @@ TOLERANCE = 1e-9
 signs of the quadrants all use the same number, so that Theorem 4.5 survives rounding: two gaps beyond
 the tolerance in J and J_obs imply one beyond it in E+ or E-."""
 
-Change = Literal["raised", "unchanged", "lowered"]
+ErrorChange = Literal["raised", "unchanged", "lowered"]
+"""How E+ or E- of a policy compares with the reference's, beyond the tolerance."""
 
 
 def overestimation(true_return: ArrayLike, believed_return: ArrayLike) -> NDArray[np.float64]:
@@ -70,15 +71,19 @@ class Quadrant:
     lowered (justifying). The other two make the evaluator's beliefs more pessimistic.
     """
 
-    overestimation: Change
-    underestimation: Change
+    overestimation: ErrorChange
+    """E+"""
+    underestimation: ErrorChange
+    """E-"""
 
     @property
     def inflating(self) -> bool:
+        """Overestimation is raised."""
         return self.overestimation == "raised"
 
     @property
     def justifying(self) -> bool:
+        """Underestimation is lowered."""
         return self.underestimation == "lowered"
 
     def __str__(self) -> str:
@@ -89,7 +94,7 @@ class Quadrant:
 def quadrant(policy: Measures, reference: Measures, tolerance: float = TOLERANCE) -> Quadrant:
     """Where `policy` stands relative to `reference` (sec. 4.1, the four quadrants)."""
 
-    def change(difference: float) -> Change:
+    def change(difference: float) -> ErrorChange:
         return "raised" if difference > tolerance else "lowered" if difference < -tolerance else "unchanged"
 
     return Quadrant(change(policy.E_plus - reference.E_plus), change(policy.E_minus - reference.E_minus))

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from devnull.theory.errors import TheoryInputError
-from devnull.theory.pomdp import POMDP, numbers
+from devnull.theory.pomdp import POMDP, finite_array
 from devnull.theory.returns import Returns
 from devnull.theory.sequences import IntArray, reachable
 
@@ -30,17 +30,17 @@ def read_model(path: Path) -> Returns:
     arrays = _read_arrays(path)
     try:
         pomdp = POMDP(
-            T=numbers("T", arrays["T"]),
-            P0=numbers("P0", arrays["P0"]),
-            R=numbers("R", arrays["R"]),
-            PO=numbers("PO", arrays["PO"]),
+            T=finite_array("T", arrays["T"]),
+            P0=finite_array("P0", arrays["P0"]),
+            R=finite_array("R", arrays["R"]),
+            PO=finite_array("PO", arrays["PO"]),
             horizon=int(_one_number("horizon", arrays["horizon"], whole=True)),
             gamma=_one_number("gamma", arrays["gamma"]),
         )
         sequences = reachable(pomdp)
         _require_same("seqs", arrays["seqs"], sequences.states, pomdp.S)
         _require_same("oseqs", arrays["oseqs"], sequences.observations, pomdp.O)
-        return Returns(pomdp, sequences, numbers("B", arrays["B"]))
+        return Returns(pomdp, sequences, finite_array("B", arrays["B"]))
     except TheoryInputError as error:
         raise type(error)(f"{path}: {error}") from None
 

@@ -5,7 +5,7 @@ from itertools import product
 import numpy as np
 
 from devnull.theory.errors import TooLarge
-from devnull.theory.policies import Kind, Policy, Tree, as_array, every_stationary, probabilities
+from devnull.theory.policies import Policy, PolicyClass, Tree, actions_array, every_stationary, probabilities
 from devnull.theory.pomdp import Array
 from devnull.theory.sequences import IntArray
 
@@ -15,7 +15,7 @@ _SEARCH_LIMIT = 200_000
 """Partial time-dependent policies that may be bounded."""
 
 
-def optimal_set(tree: Tree, values: Array, kind: Kind, tolerance: float) -> list[Policy]:
+def optimal_set(tree: Tree, values: Array, kind: PolicyClass, tolerance: float) -> list[Policy]:
     """All policies within `tolerance` of the maximum of E[values], `values` `(N,)` over state sequences.
 
     `stationary`: every map from states to actions, in lexicographic order, also those that differ only
@@ -27,7 +27,7 @@ def optimal_set(tree: Tree, values: Array, kind: Kind, tolerance: float) -> list
     if kind == "stationary":
         return _stationary(tree, values, tolerance)
     found = _time(tree, values, tolerance) if kind == "time" else _history(tree, values, tolerance)
-    actions = np.concatenate([as_array(policy) for policy in found])
+    actions = np.concatenate([actions_array(policy) for policy in found])
     worth = probabilities(tree, kind, actions) @ values
     return [policy for policy, value in zip(found, worth, strict=True) if value >= worth.max() - tolerance]
 

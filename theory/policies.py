@@ -11,9 +11,10 @@ from devnull.theory.pomdp import POMDP, Array
 from devnull.theory.returns import Returns
 from devnull.theory.sequences import IntArray
 
-Kind = Literal["stationary", "time", "history"]
+PolicyClass = Literal["stationary", "time", "history"]
 """What an action may depend on: the state; the state and the time; all states so far."""
-KINDS: tuple[Kind, ...] = ("stationary", "time", "history")
+POLICY_CLASSES: tuple[PolicyClass, ...] = ("stationary", "time", "history")
+"""From the smallest to the largest; each holds the one before it."""
 _POLICY_LIMIT = 2**20
 """Stationary policies (A^S) that may be enumerated."""
 _CHUNK = 2**24
@@ -28,8 +29,10 @@ class Policy:
     `history` the reachable state prefixes of length 1 to horizon, shorter first, then lexicographic.
     """
 
-    kind: Kind
+    kind: PolicyClass
+    """What its actions may depend on."""
     actions: tuple[int | None, ...]
+    """By decision point."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +51,7 @@ class Tree:
 
     @classmethod
     def of(cls, returns: Returns) -> "Tree":
+        """The tree of a problem's reachable state sequences."""
         pomdp, rows = returns.pomdp, returns.sequences.states
         prefixes, parents, steps = [], [np.zeros(0, np.int64)], [pomdp.P0[np.unique(rows[:, 0])][:, None]]
         new = np.zeros(len(rows), bool)
@@ -64,7 +68,7 @@ class Tree:
         same = (pomdp.T[:, :, None, :] == pomdp.T[:, None, :, :]).all(axis=3)
         return cls(pomdp, tuple(prefixes), tuple(parents), tuple(steps), same.argmax(axis=2))
 
-    def points(self, kind: Kind) -> tuple[tuple[IntArray, ...], int]:
+    def points(self, kind: PolicyClass) -> tuple[tuple[IntArray, ...], int]:
         """The decision point of each history at levels 0 to horizon - 1, and how many there are."""
         levels = self.prefixes[:-1]
         if kind == "stationary":
@@ -75,8 +79,8 @@ class Tree:
         starts = np.cumsum([0, *(len(level) for level in levels)])
         return tuple(np.arange(len(level)) + starts[t] for t, level in enumerate(levels)), int(starts[-1])
 
-    def listed(self, policy: Policy) -> list[object]:
-        """As JSON lists it: stationary `[action per state]`; time `[[action per state] per move]`; history
+    def policy_as_json(self, policy: Policy) -> list[object]:
+        """A policy as JSON lists it: stationary `[action per state]`; time `[[action per state] per move]`; history
         `[[[states so far], action], ...]` for the histories it can meet. `None` (null): never acts there."""
         if policy.kind == "stationary":
             return list(policy.actions)
@@ -87,7 +91,7 @@ class Tree:
         return [[h, a] for h, a in zip(histories, policy.actions, strict=True) if a is not None]
 
 
-def probabilities(tree: Tree, kind: Kind, actions: IntArray) -> Array:
+def probabilities(tree: Tree, kind: PolicyClass, actions: IntArray) -> Array:
     """`(P, N)`: probability of every state sequence under policies `(P, points)`; -1 stands for `None`."""
     points, _ = tree.points(kind)
     reach = np.broadcast_to(tree.steps[0][:, 0], (len(actions), len(tree.prefixes[0])))
@@ -98,7 +102,7 @@ def probabilities(tree: Tree, kind: Kind, actions: IntArray) -> Array:
     return reach
 
 
-def table(returns: Returns, tree: Tree, kind: Kind, actions: IntArray) -> Array:
+def measures_table(returns: Returns, tree: Tree, kind: PolicyClass, actions: IntArray) -> Array:
     """`(P, 4)`: J, J_obs, E+ and E- of policies `(P, points)`."""
     G, G_obs = returns.G, returns.G_obs
     columns = np.stack([G, G_obs, overestimation(G, G_obs), underestimation(G, G_obs)], axis=1)
@@ -120,8 +124,8 @@ def every_stationary(pomdp: POMDP) -> IntArray:
     return np.asarray(index // A ** np.arange(S - 1, -1, -1)[None, :] % A, np.int64)
 
 
-def as_array(policy: Policy) -> IntArray:
-    """`(1, points)`, -1 for `None`."""
+def actions_array(policy: Policy) -> IntArray:
+    """The policy as `probabilities` takes it: `(1, points)`, -1 for `None`."""
     return np.array([[-1 if action is None else action for action in policy.actions]], np.int64)
 
 
@@ -132,7 +136,7 @@ def measures_of(returns: Returns, tree: Tree, policy: Policy) -> Measures:
         raise TheoryInputError(
             f"policy: {len(policy.actions)} actions; a {policy.kind} policy of this problem has {count} decision points"
         )
-    actions = as_array(policy)
+    actions = actions_array(policy)
     if (actions >= tree.pomdp.A).any() or (actions < -1).any():
         raise TheoryInputError(f"policy {policy.actions}: actions run from 0 to {tree.pomdp.A - 1}")
     acts = np.zeros(count, bool)
@@ -144,7 +148,7 @@ def measures_of(returns: Returns, tree: Tree, policy: Policy) -> Measures:
     if (acts & (actions[0] < 0)).any():
         at = int(np.flatnonzero(acts & (actions[0] < 0))[0])
         raise TheoryInputError(f"policy: no action at decision point {at}, which it reaches; give one")
-    J, J_obs, E_plus, E_minus = (float(value) for value in table(returns, tree, policy.kind, actions)[0])
+    J, J_obs, E_plus, E_minus = (float(value) for value in measures_table(returns, tree, policy.kind, actions)[0])
     return Measures(J, J_obs, E_plus, E_minus)
 
 
@@ -154,7 +158,7 @@ def behaviour(tree: Tree, policy: Policy) -> Policy:
     Policies with equal behaviour are equally likely to produce any sequence, so all their measures agree.
     """
     points, count = tree.points(policy.kind)
-    actions = as_array(policy)[0]
+    actions = actions_array(policy)[0]
     does: list[int | None] = [None] * count
     reach = tree.steps[0][:, 0]
     for t, point in enumerate(points):

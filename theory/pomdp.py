@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from devnull.theory.errors import TheoryInputError
 
 Array = NDArray[np.float64]
+"""Shapes in docstrings: S states, A actions, O observations, N state sequences, M observation sequences."""
 _STOCHASTIC = 1e-6
 """How far a row of probabilities may be from summing to 1 (single precision fits); rows are used as given."""
 
@@ -30,13 +31,15 @@ class POMDP:
     horizon: int
     """Number of moves; a sequence has one state more."""
     gamma: float = 1.0
+    """Discount per move, in [0, 1]."""
     states: tuple[str, ...] = ()
     """Names, for tables only; `s0, s1, ...` where not given."""
     actions: tuple[str, ...] = ()
+    """Names; `a0, a1, ...` where not given."""
 
     def __post_init__(self) -> None:
         for name in ("T", "P0", "R", "PO"):
-            object.__setattr__(self, name, numbers(name, getattr(self, name)))
+            object.__setattr__(self, name, finite_array(name, getattr(self, name)))
         if self.T.ndim != 3 or self.T.shape[0] != self.T.shape[2] or 0 in self.T.shape:
             raise TheoryInputError(f"T has shape {self.T.shape}; it must be (S, A, S), none of them 0")
         S, A = self.T.shape[:2]
@@ -58,19 +61,22 @@ class POMDP:
 
     @property
     def S(self) -> int:
+        """Number of states."""
         return int(self.T.shape[0])
 
     @property
     def A(self) -> int:
+        """Number of actions."""
         return int(self.T.shape[1])
 
     @property
     def O(self) -> int:  # noqa: E743 - the paper's letter
+        """Number of observations."""
         return int(self.PO.shape[1])
 
 
-def numbers(name: str, values: object) -> Array:
-    """A finite float array, read-only."""
+def finite_array(name: str, values: object) -> Array:
+    """The values as a read-only array of floats; raises `TheoryInputError` where an entry is no finite real number."""
     raw = np.asarray(values)
     if raw.dtype.kind not in "biuf":
         raise TheoryInputError(f"{name} holds {raw.dtype}; it must hold real numbers")
@@ -83,7 +89,7 @@ def numbers(name: str, values: object) -> Array:
 
 
 def require_stochastic(name: str, rows: Array) -> None:
-    """Each last axis is a distribution, or the message names the first that is not."""
+    """Raises `TheoryInputError`, naming the first, where a last axis of `rows` `(..., n)` is no distribution."""
     if (rows < 0).any():
         at = tuple(int(i) for i in np.argwhere(rows < 0)[0])
         raise TheoryInputError(f"{name}{list(at)} is {rows[at]:g}; a probability cannot be negative")

@@ -1,4 +1,4 @@
-"""Which conduct is best, which one feedback picks, and what that is called, over a grid of probabilities
+"""Which policy is best, which one feedback picks, and what that is called, over a grid of probabilities
 (the paper's figure)."""
 
 from dataclasses import dataclass, replace
@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from devnull.theory.errors import TheoryInputError
 from devnull.theory.examples import Example, HidingParameters, VerboseParameters, hiding, verbose
 from devnull.theory.measures import overestimation, underestimation
-from devnull.theory.policies import Tree, as_array, probabilities
+from devnull.theory.policies import Tree, actions_array, probabilities
 from devnull.theory.pomdp import Array
 
 VERDICTS = ("neither", "deceptive inflation", "overjustification", "both")
+"""What `Regions.verdict` indexes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,8 +21,11 @@ class Regions:
     """Axis x is p, axis y the belief (pH or pD); entry [y, x] of the first two is an index into `names`."""
 
     names: tuple[str, ...]
+    """Of the example's policies."""
     p: Array
+    """`(X,)`"""
     belief: Array
+    """`(Y,)`"""
     best: NDArray[np.int64]
     """`(Y, X)`: maximises J."""
     picked: NDArray[np.int64]
@@ -44,7 +48,7 @@ def regions(parameters: HidingParameters | VerboseParameters, steps: int = 101) 
     else:
         examples_b = [_example(replace(parameters, p_default=float(b))) for b in grid]
     policies = examples_p[0].policies
-    actions = np.concatenate([as_array(policy) for policy in policies.values()])
+    actions = np.concatenate([actions_array(policy) for policy in policies.values()])
     chances = np.stack([probabilities(Tree.of(e.returns), "stationary", actions) for e in examples_p])
     G, tolerance = examples_p[0].returns.G, examples_p[0].returns.tolerance
     believed = [e.returns.G_obs for e in examples_b]

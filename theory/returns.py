@@ -6,7 +6,7 @@ import numpy as np
 
 from devnull.theory.errors import TheoryInputError
 from devnull.theory.measures import TOLERANCE
-from devnull.theory.pomdp import POMDP, Array, numbers, require_stochastic
+from devnull.theory.pomdp import POMDP, Array, finite_array, require_stochastic
 from devnull.theory.sequences import IntArray, Sequences, reachable
 
 _LARGEST = 1e300
@@ -18,7 +18,9 @@ class Returns:
     """A decision problem together with the evaluator's belief, everything over reachable sequences (sec. 3, 5)."""
 
     pomdp: POMDP
+    """The decision problem."""
     sequences: Sequences
+    """All that can happen in it, as `reachable` lists it; rows of the matrices are in its order."""
     B: Array
     """`(M, N)`: B[o, s] is the evaluator's probability of state sequence s after seeing o."""
     Gamma: Array = field(init=False)
@@ -32,7 +34,7 @@ class Returns:
 
     def __post_init__(self) -> None:
         N, M = len(self.sequences.states), len(self.sequences.observations)
-        B = numbers("B", self.B)
+        B = finite_array("B", self.B)
         if B.shape != (M, N):
             raise TheoryInputError(
                 f"B has shape {B.shape}; with {M} observation and {N} state sequences it must be ({M}, {N})"
@@ -47,6 +49,11 @@ class Returns:
         for name, value in (("B", B), ("Gamma", Gamma), ("O", shown), ("G", G), ("G_obs", shown @ (B @ G))):
             value.setflags(write=False)
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def of(cls, pomdp: POMDP, B: Array) -> "Returns":
+        """From a problem and a belief `(M, N)` over its reachable sequences, which are enumerated here."""
+        return cls(pomdp, reachable(pomdp), B)
 
     @property
     def believed(self) -> Array:
@@ -74,11 +81,6 @@ class Returns:
         return Returns(POMDP(p.T, p.P0, R, p.PO, p.horizon, p.gamma, p.states, p.actions), self.sequences, self.B)
 
 
-def returns(pomdp: POMDP, B: Array, sequences: Sequences | None = None) -> Returns:
-    """Enumerates the sequences where they are not given."""
-    return Returns(pomdp, sequences or reachable(pomdp), B)
-
-
 def _visits(pomdp: POMDP, states: IntArray) -> Array:
     """Γ `(N, S)`: Γ[n, s] = Σ_t γ^t 1[s_t = s]."""
     Gamma = np.zeros((len(states), pomdp.S))
@@ -101,7 +103,7 @@ def posterior(pomdp: POMDP, sequences: Sequences, prior: Array) -> Array:
 
     Raises `TheoryInputError` where the prior excludes everything that shows some observation sequence.
     """
-    joint = _emission(pomdp, sequences).T * numbers("prior", prior)[None, :]
+    joint = _emission(pomdp, sequences).T * finite_array("prior", prior)[None, :]
     totals = joint.sum(axis=1, keepdims=True)
     if (totals <= 0).any():
         m = int(np.flatnonzero(totals[:, 0] <= 0)[0])

@@ -9,6 +9,7 @@ from devnull.theory.errors import TooLarge
 from devnull.theory.pomdp import POMDP
 
 IntArray = NDArray[np.int64]
+"""Indices of states, observations, actions or sequences."""
 _MEMORY_LIMIT = 2 * 2**30
 """Bytes that the matrices of one model may take together (about six of N x M are alive at once)."""
 _HORIZON_LIMIT = 1000

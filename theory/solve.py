@@ -7,7 +7,7 @@ import numpy as np
 from devnull.theory.ambiguity import ambiguity_dimension
 from devnull.theory.measures import Measures
 from devnull.theory.optimal import optimal_set
-from devnull.theory.policies import Kind, Policy, Tree, as_array, behaviour, table
+from devnull.theory.policies import Policy, PolicyClass, Tree, actions_array, behaviour, measures_table
 from devnull.theory.returns import Returns
 from devnull.theory.verdicts import Verdict, verdict
 
@@ -19,7 +19,8 @@ _PAIR_LIMIT = 10_000
 class Solved:
     """Optimal policies of one class with their measures, in the order of `devnull.theory.optimal.optimal_set`."""
 
-    kind: Kind
+    kind: PolicyClass
+    """The class that was searched."""
     J_optimal: dict[Policy, Measures]
     """Π*, the truly optimal."""
     J_obs_optimal: dict[Policy, Measures]
@@ -27,16 +28,20 @@ class Solved:
     verdicts: dict[tuple[Policy, Policy], Verdict]
     """(policy in Π*_obs, reference in Π*): all pairs; beyond `_PAIR_LIMIT` pairs the first of each behaviour."""
     ambiguity: int
+    """dim(ker B ∩ im Γ): see `devnull.theory.ambiguity.ambiguity_dimension` (sec. 5)."""
     tolerance: float
     """Ties and strict inequalities were decided by it (see `devnull.theory.measures.TOLERANCE`)."""
     tree: Tree
+    """State histories of the problem."""
 
     @property
     def J_star(self) -> float:
+        """The best true return in the class."""
         return max(m.J for m in self.J_optimal.values())
 
     @property
     def J_obs_star(self) -> float:
+        """The best believed return in the class."""
         return max(m.J_obs for m in self.J_obs_optimal.values())
 
     def distinct(self, policies: dict[Policy, Measures]) -> dict[Policy, Measures]:
@@ -51,7 +56,13 @@ class Solved:
 
         def rows(policies: dict[Policy, Measures]) -> list[dict[str, object]]:
             return [
-                {"policy": self.tree.listed(p), "J": m.J, "J_obs": m.J_obs, "E_plus": m.E_plus, "E_minus": m.E_minus}
+                {
+                    "policy": self.tree.policy_as_json(p),
+                    "J": m.J,
+                    "J_obs": m.J_obs,
+                    "E_plus": m.E_plus,
+                    "E_minus": m.E_minus,
+                }
                 for p, m in policies.items()
             ]
 
@@ -62,8 +73,8 @@ class Solved:
             "Jobs_optimal": rows(self.J_obs_optimal),
             "verdicts": [
                 {
-                    "policy": self.tree.listed(policy),
-                    "reference": self.tree.listed(reference),
+                    "policy": self.tree.policy_as_json(policy),
+                    "reference": self.tree.policy_as_json(reference),
                     "deceptive_inflation": v.deceptive_inflation,
                     "overjustification": v.overjustification,
                     "in_theorem": v.in_theorem,
@@ -74,14 +85,24 @@ class Solved:
         }
 
 
-def solve(returns: Returns, kind: Kind = "stationary") -> Solved:
-    """Raises `TooLarge` where the class cannot be searched exactly."""
+def solve(returns: Returns, kind: PolicyClass = "stationary") -> Solved:
+    """Both optimal sets of a policy class, and the verdicts between them.
+
+    Args:
+        returns: The problem and the evaluator's belief.
+        kind: What a policy's actions may depend on.
+
+    Raises `TooLarge` where the class cannot be searched exactly.
+
+    Example:
+        solve(hiding().returns).J_star  # 3.5
+    """
     tree = Tree.of(returns)
     tolerance = returns.tolerance
 
     def measured(policies: list[Policy]) -> dict[Policy, Measures]:
-        actions = np.concatenate([as_array(policy) for policy in policies])
-        rows = table(returns, tree, kind, actions).tolist()
+        actions = np.concatenate([actions_array(policy) for policy in policies])
+        rows = measures_table(returns, tree, kind, actions).tolist()
         return {policy: Measures(*row) for policy, row in zip(policies, rows, strict=True)}
 
     best = measured(optimal_set(tree, returns.G, kind, tolerance))

@@ -11,14 +11,25 @@ class Verdict:
     """One policy against one reference."""
 
     deceptive_inflation: bool
+    """Def. 4.3"""
     overjustification: bool
+    """Def. 4.4"""
     in_theorem: bool
     """Theorem 4.5 speaks of the pair: the reference is truly optimal and not J_obs-optimal, the policy
     J_obs-optimal and not truly optimal. Then at least one of the two holds. With a tie in either, neither need."""
     quadrant: Quadrant
+    """How the policy moves E+ and E- (sec. 4.1)."""
 
 
 def verdict(policy: Measures, reference: Measures, in_theorem: bool, tolerance: float = TOLERANCE) -> Verdict:
+    """Judges a policy against a reference.
+
+    Args:
+        policy: Measures of the policy.
+        reference: Measures of the reference, a truly optimal policy as a rule.
+        in_theorem: As the function of that name says.
+        tolerance: Differences up to this count as none; see `devnull.theory.measures.TOLERANCE`.
+    """
     return Verdict(
         deceptive_inflation=deceptive_inflation(policy, reference, tolerance),
         overjustification=overjustification(policy, reference, tolerance),

@@ -1,4 +1,4 @@
-"""Chat templates and tokenizers fit to train with: the agent's tokens can be told apart, and padding is not an end."""
+"""Chat templates and tokenizers for training: the agent's tokens are marked, and padding is no end token."""
 
 import re
 from typing import Any
@@ -14,8 +14,8 @@ CHATML = (
     "{% else %}{{ message['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-"""ChatML with the markers that a loss mask needs. Every prefix of a conversation renders to a prefix of
-its text, which token histories rely on; given a system message it renders as SmolLM2's own template does."""
+"""ChatML with the generation markers that a loss mask needs. Every prefix of a conversation renders to a prefix of
+its text, on which `training.token_agent` relies; given a system message it renders as SmolLM2's own template does."""
 
 _PROBE = [
     {"role": "system", "content": "s"},
@@ -27,11 +27,17 @@ _PROBE = [
 _MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
-def fit_tokenizer(tokenizer: Any, name: str) -> None:
-    """Gives the tokenizer a template with generation markers and a pad token of its own, or says why not.
+def prepare_tokenizer(tokenizer: Any, name: str) -> None:
+    """Gives the tokenizer, in place, a template with generation markers and a pad token that is not its end token.
 
     Padding with the end token would hide the end of each message from the loss, and a reward head, which
     finds the last token by the pad id, would read the wrong one.
+
+    Args:
+        name: Of the model, for messages.
+
+    Raises:
+        InputError: It has no chat template, none that the markers are known for, or no token to pad with.
     """
     if not tokenizer.chat_template:
         raise InputError(
@@ -54,7 +60,7 @@ def fit_tokenizer(tokenizer: Any, name: str) -> None:
 
 
 def _marked_template(tokenizer: Any, name: str) -> str:
-    """A template that renders the same text and marks what the assistant says."""
+    """A template that renders the same text and has generation markers around the assistant's messages."""
     own = tokenizer.apply_chat_template(_PROBE, tokenize=False)
     if own == tokenizer.apply_chat_template(_PROBE, tokenize=False, chat_template=CHATML):
         return CHATML

@@ -1,4 +1,4 @@
-"""From episodes and preferences to token ids with a mask: 1 where the agent spoke, 0 where the terminal did."""
+"""Data sets for TRL: episodes, preferences and ratings as token ids, with a mask of the agent's own tokens."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -8,9 +8,10 @@ import datasets
 from datasets import Dataset
 
 from devnull.agents.agent import Message
+from devnull.agents.chat_format import escape_special_tokens
 from devnull.agents.episode import Episode
-from devnull.agents.protocol import messages, neutralise
-from devnull.rewards.feedback.comparisons import Preference
+from devnull.rewards.feedback.comparisons import Preference, episode_messages
+from devnull.rewards.feedback.ratings import Rating
 from devnull.sandbox.errors import InputError
 from devnull.training.settings import TooLong
 
@@ -18,40 +19,41 @@ datasets.disable_progress_bars()
 
 
 @dataclass(frozen=True)
-class Encoded:
-    """A conversation as a model meets it; both lists have one entry a token."""
+class TokenizedConversation:
+    """A conversation as token ids; both lists have one entry a token."""
 
     ids: list[int]
     mask: list[int]
-    """1: the agent wrote this token (the end of its message included)."""
+    """1: the agent wrote this token (the end token of its messages included). 0: system prompt, terminal, headers."""
 
 
-def encode(tokenizer: Any, chat: Sequence[Message]) -> Encoded:
-    """Tokens of a whole conversation, and which of them are the agent's."""
+def tokenize_conversation(tokenizer: Any, chat: Sequence[Message]) -> TokenizedConversation:
+    """Token ids of a whole conversation, and which of them are the agent's.
+
+    The tokenizer's chat template must have generation markers (`devnull.training.chat_template`).
+    """
     done = tokenizer.apply_chat_template(
-        harmless(tokenizer, chat), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
+        escape_chat(tokenizer, chat), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
     )
-    return Encoded(list(done["input_ids"]), list(done["assistant_masks"]))
+    return TokenizedConversation(list(done["input_ids"]), list(done["assistant_masks"]))
 
 
-def prompt_ids(tokenizer: Any, chat: Sequence[Message]) -> list[int]:
-    """Tokens up to where the agent is to speak."""
+def tokenize_prompt(tokenizer: Any, chat: Sequence[Message]) -> list[int]:
+    """Token ids of a conversation and of the header after it, at which the agent is to go on."""
     return list(
         tokenizer.apply_chat_template(
-            harmless(tokenizer, chat), add_generation_prompt=True, tokenize=True, return_dict=False
+            escape_chat(tokenizer, chat), add_generation_prompt=True, tokenize=True, return_dict=False
         )
     )
 
 
-def harmless(tokenizer: Any, chat: Sequence[Message]) -> list[Message]:
-    """The chat without this tokenizer's special tokens, as the policy is prompted: no printed text ends a turn."""
+def escape_chat(tokenizer: Any, chat: Sequence[Message]) -> list[Message]:
+    """The chat with this tokenizer's special tokens made plain text, as the policy is prompted: so no text that a
+    program prints can end a turn."""
     special = tuple(tokenizer.all_special_tokens)
-    return [Message(role=message["role"], content=neutralise(message["content"], special)) for message in chat]
-
-
-def conversation(episode: Episode) -> tuple[Message, ...]:
-    """All that was said in an episode, the agent's last message included."""
-    return messages(episode.transcript.instruction, episode.transcript.turns)
+    return [
+        Message(role=message["role"], content=escape_special_tokens(message["content"], special)) for message in chat
+    ]
 
 
 def sft_dataset(
@@ -62,56 +64,66 @@ def sft_dataset(
     too_long: TooLong = "error",
     tag: Callable[[Episode], str | None] | None = None,
 ) -> Dataset:
-    """Columns `input_ids` and `labels`, which is -100 wherever the agent did not speak.
+    """A row an episode: `input_ids`, and `labels`, which are -100 (no loss) on all but the agent's own tokens.
 
-    Episodes that an infrastructure failure ended are left out. `tag` puts a line before the instruction
-    (conditional training: "Rated good."). Raises `InputError` if nothing is left to learn from.
+    Episodes that an infrastructure failure ended are left out.
+
+    Args:
+        max_length: Longest conversation, in tokens.
+        too_long: What to do with longer ones; see `filter_by_length`.
+        tag: The line to put before an episode's instruction (conditional training: "Rated good."), or none.
+
+    Raises:
+        InputError: Nothing is left to learn from, or an episode holds no token of the agent.
     """
     rows = []
     for episode in episodes:
         if episode.error is not None:
             continue
-        chat = conversation(episode)
-        word = tag(episode) if tag else None
-        if word is not None:
-            chat = _tagged(chat, word)
-        encoded = encode(tokenizer, chat)
+        chat = episode_messages(episode)
+        line = tag(episode) if tag else None
+        if line is not None:
+            chat = _prepend_tag(chat, line)
+        encoded = tokenize_conversation(tokenizer, chat)
         labels = [token if mine else -100 for token, mine in zip(encoded.ids, encoded.mask, strict=True)]
         rows.append({"input_ids": encoded.ids, "labels": labels})
     if not rows:
         raise InputError("no episode to learn from: the run holds none that ended without an infrastructure error")
     lengths = [len(row["input_ids"]) for row in rows]
-    rows = keep_fitting(rows, lengths, max_length, too_long, "episodes")
+    rows = filter_by_length(rows, lengths, max_length, too_long, "episodes")
     silent = sum(all(label == -100 for label in row["labels"]) for row in rows)
     if silent:
         raise InputError(f"{silent} of {len(rows)} episodes hold no token of the agent: there is nothing to learn from")
     return Dataset.from_list(rows)
 
 
-def _tagged(chat: Sequence[Message], word: str) -> tuple[Message, ...]:
+def _prepend_tag(chat: Sequence[Message], tag: str) -> tuple[Message, ...]:
     """The conversation with a line put before its instruction."""
-    first = Message(role="user", content=f"{word}\n{chat[1]['content']}")
+    first = Message(role="user", content=f"{tag}\n{chat[1]['content']}")
     return (chat[0], first, *chat[2:])
 
 
 def preference_dataset(
     preferences: Iterable[Preference], tokenizer: Any, max_length: int, *, too_long: TooLong = "error"
 ) -> Dataset:
-    """Columns `prompt_ids`, and `ids` and `mask` of what follows it, for `chosen` and `rejected`.
+    """A row a pair: `prompt_ids`, and of what follows it `chosen_ids`, `chosen_mask`, `rejected_ids`, `rejected_mask`.
 
-    Raises `InputError` where no pair says anything (both sides the same text), or a side holds no token of
-    the agent.
+    The masks are 1 on the agent's own tokens. Pairs whose two sides are the same text are left out.
+
+    Raises:
+        InputError: No pair is left, a side holds no token of the agent, or the chat template renders a prompt
+            differently once an answer follows it.
     """
     rows: list[dict[str, list[int]]] = []
     total = 0
     for preference in preferences:
         total += 1
-        prompt = prompt_ids(tokenizer, preference.prompt)
+        prompt = tokenize_prompt(tokenizer, preference.prompt)
         row = {"prompt_ids": prompt}
         for side, answer in (("chosen", preference.chosen), ("rejected", preference.rejected)):
             if not any(message["role"] == "assistant" for message in answer):
                 raise InputError(f"pair {total}: the {side} side holds no token of the agent")
-            encoded = encode(tokenizer, (*preference.prompt, *answer))
+            encoded = tokenize_conversation(tokenizer, (*preference.prompt, *answer))
             if encoded.ids[: len(prompt)] != prompt:
                 raise InputError(
                     "the chat template renders a prompt differently once an answer follows it: use another"
@@ -128,13 +140,52 @@ def preference_dataset(
             f"roll out more episodes, or a policy with more variety"
         )
     lengths = [len(row["prompt_ids"]) + max(len(row["chosen_ids"]), len(row["rejected_ids"])) for row in rows]
-    return Dataset.from_list(keep_fitting(rows, lengths, max_length, too_long, "pairs"))
+    return Dataset.from_list(filter_by_length(rows, lengths, max_length, too_long, "pairs"))
 
 
-def keep_fitting(
+def kto_dataset(ratings: Iterable[Rating], tokenizer: Any, max_length: int, *, too_long: TooLong = "error") -> Dataset:
+    """A row an episode: `prompt_ids`, `completion_ids`, `mask` (1 on the agent's own tokens), `label` (thumbs up).
+
+    `KL_completion_ids` and `KL_mask` are another episode's completion, from which KTO estimates its KL reference point.
+
+    Raises:
+        InputError: A rating has more than two levels, an episode holds no token of the agent, or all ratings are
+            alike, so that nothing is compared with anything.
+    """
+    rows: list[dict[str, Any]] = []
+    for rating in ratings:
+        if rating.levels != 2:
+            raise InputError(
+                f"a rating of {rating.levels} levels is no thumb; label with an evaluator that gives thumbs"
+            )
+        prompt = tokenize_prompt(tokenizer, rating.prompt)
+        encoded = tokenize_conversation(tokenizer, (*rating.prompt, *rating.completion))
+        ids, mask = encoded.ids[len(prompt) :], encoded.mask[len(prompt) :]
+        if not any(mask):
+            raise InputError(f"the episode {rating.key} holds no token of the agent")
+        rows.append({"prompt_ids": prompt, "completion_ids": ids, "mask": mask, "label": bool(rating.value)})
+    if len({row["label"] for row in rows}) < 2:
+        raise InputError(f"all {len(rows)} thumbs point the same way, so they say nothing; label more episodes")
+    lengths = [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows]
+    rows = filter_by_length(rows, lengths, max_length, too_long, "episodes")
+    for row, other in zip(rows, [*rows[-1:], *rows[:-1]], strict=True):
+        row["KL_completion_ids"], row["KL_mask"] = other["completion_ids"], other["mask"]
+    return Dataset.from_list(rows)
+
+
+def filter_by_length(
     rows: list[dict[str, Any]], lengths: Sequence[int], max_length: int, too_long: TooLong, what: str
 ) -> list[dict[str, Any]]:
-    """The rows that fit. A cut conversation would teach an ending that never happened, so none is cut."""
+    """The rows of at most `max_length` tokens. A cut conversation would teach an ending that never happened, so none
+    is cut.
+
+    Args:
+        lengths: Of each row, in tokens.
+        what: What the rows are, for the message: `episodes`, `pairs`.
+
+    Raises:
+        InputError: A row is too long and `too_long` is `error`, or every row is.
+    """
     fitting = [row for row, length in zip(rows, lengths, strict=True) if length <= max_length]
     over = len(rows) - len(fitting)
     if over and (too_long == "error" or not fitting):

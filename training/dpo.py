@@ -4,7 +4,6 @@ TRL would put the terminal's turns into the loss, so that a visible error messag
 from; and it would read a missing reference model again from disk, whatever the weights in memory are.
 """
 
-import copy
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,25 +16,22 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from devnull.rewards.feedback.comparisons import Preference
 from devnull.sandbox.errors import InputError
 from devnull.training.data import preference_dataset
-from devnull.training.models import Policy
-from devnull.training.settings import DPOSettings as DPOSettings
+from devnull.training.model_card import NO_FACTS, CardFacts
+from devnull.training.models import LoadedPolicy
+from devnull.training.settings import DPOSettings
+from devnull.training.train_result import TrainResult
 from devnull.training.trl_run import (
-    NOTHING,
-    About,
-    OnStep,
-    TrainResult,
-    Watch,
+    ProgressCallback,
+    StepCallback,
     context_limit,
-    fit,
-    prepare,
+    load_for_training,
+    run_trainer,
     trl_arguments,
 )
 
-_LEARNING_RATE = {"full": 1.5e-4, "lora": 2e-4, "qlora": 2e-4}
-
 
 @dataclass
-class MaskedCollator(DataCollatorForPreference):  # type: ignore[misc]
+class MaskedPreferenceCollator(DataCollatorForPreference):  # type: ignore[misc]
     """Keeps of the completion mask only the agent's own tokens."""
 
     def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
@@ -64,46 +60,49 @@ class MaskedDPOTrainer(DPOTrainer):  # type: ignore[misc]
         ]
 
 
-def reference_of(policy: Policy) -> Any:
-    """The frozen policy to stay near: a copy of the weights in memory; `None` where adapters can be switched off."""
-    return copy.deepcopy(policy.model).eval() if policy.adaptation == "full" else None
-
-
 def train_dpo(
     settings: DPOSettings,
     preferences: Iterable[Preference],
     model_path: str | Path,
     out: Path,
     *,
-    about: About = NOTHING,
-    on_step: OnStep | None = None,
+    card_facts: CardFacts = NO_FACTS,
+    on_step: StepCallback | None = None,
 ) -> TrainResult:
-    """Trains on every pair whose sides differ; `out` then holds the model. `about` goes into its card."""
+    """Trains on every pair whose sides differ; the folder `out` then holds the model.
+
+    Args:
+        card_facts: Further rows of the model card.
+        on_step: Called after each optimiser step.
+
+    Raises:
+        InputError: Nothing to learn from, a setting that cannot be, or a pair longer than `settings.max_length`.
+    """
     _check(settings)
-    policy = prepare(settings, model_path)
+    policy = load_for_training(settings, model_path)
     dataset = preference_dataset(
         preferences, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long
     )
-    trainer = make_trainer(settings, policy, dataset, out, on_step)
-    return fit(trainer, settings, policy, out, kind="dpo", facts={**about, "pairs": len(dataset)})
+    trainer = make_dpo_trainer(settings, policy, dataset, out, on_step)
+    return run_trainer(trainer, settings, policy, out, kind="dpo", facts={**card_facts, "pairs": len(dataset)})
 
 
 def _check(settings: DPOSettings) -> None:
-    """TRL takes a share of wrong labels with any loss, and only `robust` heeds it."""
+    """TRL takes a share of wrong labels with any loss, though only `robust` uses it."""
     if not 0 <= settings.label_noise < 0.5:
         raise InputError(f"label_noise is {settings.label_noise}; it must be at least 0 and below 0.5")
     if settings.label_noise and "robust" not in settings.loss:
         raise InputError(
-            f"label_noise is heeded by the robust loss only, not by {'+'.join(settings.loss)}; pass --loss robust sft"
+            f"label_noise is used by the robust loss only, not by {'+'.join(settings.loss)}; pass --loss robust sft"
         )
 
 
-def make_trainer(
-    settings: DPOSettings, policy: Policy, dataset: Any, out: Path, on_step: OnStep | None = None
+def make_dpo_trainer(
+    settings: DPOSettings, policy: LoadedPolicy, dataset: Any, out: Path, on_step: StepCallback | None = None
 ) -> MaskedDPOTrainer:
     """The TRL trainer, its reference model taken from `policy` as it is in memory."""
     config = DPOConfig(
-        **trl_arguments(settings, policy, out, _LEARNING_RATE[policy.adaptation]),
+        **trl_arguments(settings, policy, out),
         max_length=None,
         beta=settings.beta,
         loss_type=list(settings.loss),
@@ -113,11 +112,11 @@ def make_trainer(
     )
     return MaskedDPOTrainer(
         model=policy.model,
-        ref_model=reference_of(policy),
+        ref_model=policy.frozen_copy(),
         args=config,
         train_dataset=dataset,
         processing_class=policy.tokenizer,
         peft_config=policy.adapter(settings.lora_rank),
-        data_collator=MaskedCollator(pad_token_id=policy.tokenizer.pad_token_id),
-        callbacks=[Watch(on_step)],
+        data_collator=MaskedPreferenceCollator(pad_token_id=policy.tokenizer.pad_token_id),
+        callbacks=[ProgressCallback(on_step)],
     )

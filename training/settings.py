@@ -1,10 +1,10 @@
-"""How to train: the settings of every trainer. Light, so that `--help` need not load torch."""
+"""The settings of every trainer. Imports no torch, so that `--help` is quick."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from devnull.sandbox.errors import InputError
 
@@ -13,11 +13,15 @@ Adaptation = Literal["auto", "full", "lora", "qlora"]
 `auto`: all of a model below ten million parameters, adapters otherwise."""
 
 TooLong = Literal["error", "drop"]
+"""What to do with a conversation that is longer than `max_length`."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Settings:
-    """How to train; what every trainer takes."""
+class TrainerSettings:
+    """What every trainer takes."""
+
+    default_learning_rates: ClassVar[Mapping[str, float]] = {}
+    """By adaptation, for `learning_rate` unset: what was measured to work for this trainer."""
 
     adaptation: Adaptation = "auto"
     """Which weights learn: full (all), lora (adapters), qlora (adapters on a 4-bit base), auto (full below 10 M)."""
@@ -50,8 +54,8 @@ class Settings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class OfflineSettings(Settings):
-    """What those trainers take besides that learn from what was played before."""
+class OfflineSettings(TrainerSettings):
+    """What the trainers that learn from a finished run take besides."""
 
     too_long: TooLong = "error"
     """What to do with longer conversations: stop, or leave them out. They are never cut."""
@@ -59,8 +63,9 @@ class OfflineSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class SFTSettings(OfflineSettings):
-    """Supervised fine-tuning: imitate what the agent said in a run's episodes."""
+    """Supervised fine-tuning: imitate what the agent wrote in a run's episodes."""
 
+    default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 4e-3, "lora": 1e-3, "qlora": 1e-3}
     epochs: float = 4.0
     """Passes over the data."""
     batch_size: int = 8
@@ -73,13 +78,14 @@ class SFTSettings(OfflineSettings):
 class DPOSettings(OfflineSettings):
     """Direct preference optimisation: prefer what the evaluator chose."""
 
+    default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1.5e-4, "lora": 2e-4, "qlora": 2e-4}
     loss: tuple[Literal["sigmoid", "robust", "ipo", "hinge", "sft"], ...] = ("sigmoid", "sft")
     """Terms of the loss. Sigmoid alone drove the teacher-forced probability to 0.997 while samples were garbage;
     `sft` (the likelihood of the chosen side) holds them together. For an evaluator that errs: robust, sft."""
     label_noise: float = 0.0
     """Share of wrong preferences that `robust` assumes, below 0.5."""
     beta: float = 0.3
-    """How dear it is to move away from the reference policy."""
+    """β, how strongly the policy is held near the reference policy."""
     epochs: float = 2.0
     """Passes over the data."""
     batch_size: int = 8
@@ -90,6 +96,7 @@ class DPOSettings(OfflineSettings):
 class RewardSettings(OfflineSettings):
     """A reward model from preferences."""
 
+    default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1e-3, "lora": 5e-4}
     epochs: float = 3.0
     """Passes over the data."""
     batch_size: int = 8
@@ -101,9 +108,10 @@ class RewardSettings(OfflineSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOSettings(Settings):
-    """Group-relative policy optimisation: act in boxes, learn from what each episode was worth against its group."""
+class GRPOSettings(TrainerSettings):
+    """Group-relative policy optimisation: act in boxes, learn from each episode's reward against its group's."""
 
+    default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1.2e-4, "lora": 1e-4, "qlora": 1e-4}
     max_steps: int = 25
     """Optimiser steps."""
     batch_size: int = 32
@@ -112,20 +120,20 @@ class GRPOSettings(Settings):
     group: int = 4
     """Episodes of the same instance (prompt and fault) that are compared with each other."""
     iterations: int = 1
-    """Optimiser steps on each batch of episodes; more where boxes are dearer than gradients."""
+    """Optimiser steps on each batch of episodes; more where boxes take longer than gradients."""
     baseline: Literal["group", "rloo"] = "group"
     """group: differences to the group's mean, over the batch's spread. rloo: the plain differences, every token
     weighing the same, which is REINFORCE with a leave-one-out baseline up to a constant factor."""
     beta: float = 0.0
-    """Weight of the divergence from the reference policy in the loss."""
+    """Weight of the KL divergence from the reference policy in the loss."""
     kl_every: int = 5
-    """Measure that divergence on the step's own episodes every so many steps; 0: never."""
+    """Log the divergence from the first policy, estimated from the episodes, every so many steps; 0: never."""
     temperature: float = 1.0
     """Of sampling."""
     max_new_tokens: int = 96
-    """A message."""
+    """Longest message of the agent, in tokens."""
     invalid_cost: float = 0.5
-    """Taken off for each message that holds no action, whoever judges; keeps the protocol alive."""
+    """Taken off the reward for each message that holds no action, whatever the reward function."""
     workers: int = 16
     """Boxes at once."""
     max_turns: int | None = None
@@ -136,10 +144,11 @@ class GRPOSettings(Settings):
 
 @dataclass(frozen=True, kw_only=True)
 class KTOSettings(OfflineSettings):
-    """Learning from thumbs."""
+    """Kahneman-Tversky optimisation: learn from thumbs up and down."""
 
+    default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1e-4, "lora": 1e-4, "qlora": 1e-4}
     beta: float = 0.1
-    """How dear it is to move away from the reference policy."""
+    """β, how strongly the policy is held near the reference policy."""
     epochs: float = 2.0
     """Passes over the data."""
     batch_size: int = 8
@@ -147,8 +156,8 @@ class KTOSettings(OfflineSettings):
 
 
 _COUNTS = ("batch_size", "gradient_accumulation", "lora_rank", "logging_steps", "max_length", "workers", "iterations")
-Rule = tuple[str, Callable[[Any], bool], str]
-_RULES: tuple[Rule, ...] = (
+_Rule = tuple[str, Callable[[Any], bool], str]
+_RULES: tuple[_Rule, ...] = (
     ("epochs", lambda value: 0 < value < math.inf, "above 0"),
     ("max_steps", lambda value: value == -1 or value > 0, "at least 1, or -1"),
     *((name, lambda value: value >= 1, "at least 1") for name in (*_COUNTS, "max_turns", "max_new_tokens")),
@@ -163,14 +172,14 @@ _RULES: tuple[Rule, ...] = (
     ("seed", lambda value: 0 <= value < 2**32, "at least 0 and below 2**32"),
     ("loss", bool, "at least one term"),
 )
-"""What each setting must be, where a trainer has it and it is not unset."""
+"""Name, test and message of each setting that a trainer may have; one that is unset (`None`) passes."""
 
 
-def check_ranges(settings: Settings) -> None:
-    """Raises `InputError` for a setting that cannot be, before anything is loaded."""
-    for name, fine, wanted in _RULES:
+def check_ranges(settings: TrainerSettings) -> None:
+    """Raises `InputError` for a setting out of its range, or a `report_to` that is not installed; loads nothing."""
+    for name, allowed, wanted in _RULES:
         value = getattr(settings, name, None)
-        if value is not None and not fine(value):
+        if value is not None and not allowed(value):
             raise InputError(f"{name} is {value}; it must be {wanted}")
     for package in settings.report_to:
         if find_spec(package) is None:

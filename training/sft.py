@@ -9,21 +9,19 @@ from trl import SFTConfig, SFTTrainer
 from devnull.agents.episode import Episode
 from devnull.sandbox.errors import InputError
 from devnull.training.data import sft_dataset
-from devnull.training.settings import SFTSettings as SFTSettings
+from devnull.training.model_card import NO_FACTS, CardFacts
+from devnull.training.settings import SFTSettings
+from devnull.training.train_result import TrainResult
 from devnull.training.trl_run import (
-    NOTHING,
-    About,
-    OnStep,
-    TrainResult,
-    Watch,
+    ProgressCallback,
+    StepCallback,
     context_limit,
-    fit,
-    prepare,
+    load_for_training,
+    run_trainer,
     trl_arguments,
 )
 
-_LEARNING_RATE = {"full": 4e-3, "lora": 1e-3, "qlora": 1e-3}
-GOOD, BAD = "Rated good.", "Rated bad."
+_GOOD_TAG, _BAD_TAG = "Rated good.", "Rated bad."
 
 
 def train_sft(
@@ -33,30 +31,39 @@ def train_sft(
     out: Path,
     *,
     scores: Mapping[tuple[str, str, int, int], float] | None = None,
-    about: About = NOTHING,
-    on_step: OnStep | None = None,
+    card_facts: CardFacts = NO_FACTS,
+    on_step: StepCallback | None = None,
 ) -> TrainResult:
-    """Trains on every episode that ended without an infrastructure error; `out` then holds the model.
+    """Trains on every episode that ended without an infrastructure failure; the folder `out` then holds the model.
 
-    `scores` (by `Episode.key`) turns on conditional training: a line before the instruction says whether
-    the episode scored above the median ("Rated good.") or not ("Rated bad."). `about` goes into the model card.
+    Args:
+        model_path: The model to start from: a folder, or a name on the Hugging Face hub.
+        scores: By `Episode.key`; turns on conditional training, in which a line before the instruction says whether
+            the episode scored above the median ("Rated good.") or not ("Rated bad.").
+        card_facts: Further rows of the model card.
+        on_step: Called after each optimiser step.
+
+    Raises:
+        InputError: Nothing to learn from, an episode without a score, or a setting that cannot be.
+
+    Example:
+        >>> train_sft(SFTSettings(epochs=2), episodes, "checkpoints/tiny", Path("checkpoints/sft")).metrics["loss"]
     """
-    policy = prepare(settings, model_path)
+    policy = load_for_training(settings, model_path)
     tag = None
     if scores is not None:
         missing = next((episode.key for episode in episodes if episode.key not in scores), None)
         if missing is not None:
             raise InputError(f"no score for the episode {missing}; conditional training needs one for each")
         middle = statistics.median(scores.values())
-        known = scores
 
         def tag(episode: Episode) -> str:
-            return GOOD if known[episode.key] > middle else BAD
+            return _GOOD_TAG if scores[episode.key] > middle else _BAD_TAG
 
     dataset = sft_dataset(
         episodes, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long, tag=tag
     )
-    arguments = trl_arguments(settings, policy, out, _LEARNING_RATE[policy.adaptation])
+    arguments = trl_arguments(settings, policy, out)
     config = SFTConfig(
         **arguments, max_length=None, warmup_steps=settings.warmup, lr_scheduler_type="cosine", dataset_num_proc=None
     )
@@ -66,7 +73,7 @@ def train_sft(
         train_dataset=dataset,
         processing_class=policy.tokenizer,
         peft_config=policy.adapter(settings.lora_rank),
-        callbacks=[Watch(on_step)],
+        callbacks=[ProgressCallback(on_step)],
     )
-    facts = {**about, "episodes": len(dataset), "conditional": scores is not None}
-    return fit(trainer, settings, policy, out, kind="sft", facts=facts)
+    facts = {**card_facts, "episodes": len(dataset), "conditional": scores is not None}
+    return run_trainer(trainer, settings, policy, out, kind="sft", facts=facts)

@@ -1,8 +1,8 @@
-"""The tiny model: random weights, except for heads that can look up and copy what the prompt says.
+"""The tiny model: random weights, except for attention heads that can look up and copy what the prompt says.
 
 A two-layer transformer learns to copy file names (an induction head: find where the last tokens stood before,
-say what came next) only after millions of tokens; a few hundred episodes never get it there, and it would
-remember its training tasks instead of reading new ones. So the circuit is laid in at the start: three
+predict what came next) only after millions of tokens; a few hundred episodes never get it there, and it would
+remember its training tasks instead of reading new ones. So the circuit is written in at the start: three
 heads of the first layer carry the last three tokens along, two heads of the second compare them with what
 went before each place and copy from where they agree (Elhage et al. 2021, Olsson et al. 2022). On repeated
 random tokens the untrained model names the next one in 99 of 100 cases; everything else it must learn.
@@ -10,6 +10,7 @@ random tokens the untrained model names the next one in 99 of 100 cases; everyth
 
 import math
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,23 +19,37 @@ from tokenizers import models as tokenizer_models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from devnull.training.chat_template import CHATML
+from devnull.training.models import save_model
 
-WIDTH, HEADS, HEAD = 128, 4, 64
+_WIDTH, _HEADS, _HEAD = 128, 4, 64
 """Of the residual stream; a layer; each head."""
-OWN, LAG = 44, 28
+_OWN, _LAG = 44, 28
 """The residual stream starts as the token's own code (44 numbers) and room for three codes of tokens before it."""
 _LAGS = 3
 _THETA = 1e8
 """Base of the rotary positions: so large that two thirds of each head's planes hardly turn over a whole context and
 can compare contents, while the first few turn fast enough to tell neighbours apart."""
-FAST, SLOW = 6, 10
+_FAST, _SLOW = 6, 10
 """Planes before `FAST` tell positions, those from `SLOW` on compare contents."""
 
 
-def tiny(texts: Iterable[str], seed: int, *, vocabulary: int = 512, context: int = 2048) -> tuple[Any, Any]:
+def make_tiny_model(path: Path, texts: Iterable[str], seed: int = 0) -> Path:
+    """Saves an untrained model of 0.5 M parameters, with a tokenizer trained on `texts`, in the folder `path`."""
+    model, tokenizer = build_tiny_model(texts, seed)
+    return save_model(model, tokenizer, path)
+
+
+def build_tiny_model(
+    texts: Iterable[str], seed: int, *, vocabulary: int = 512, context: int = 2048
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """A two-layer Llama of 0.5 M parameters and a byte-level BPE tokenizer trained on `texts`.
 
-    Digits are tokens of their own, so that a version never seen before is spelt with known tokens.
+    Digits are tokens of their own, so that a version never seen before is written in known tokens. Leaves torch's
+    random state as it was.
+
+    Args:
+        vocabulary: Tokens that the tokenizer may have.
+        context: Longest conversation, in tokens.
     """
     tokenizer = Tokenizer(tokenizer_models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -59,12 +74,12 @@ def tiny(texts: Iterable[str], seed: int, *, vocabulary: int = 512, context: int
     )
     config = LlamaConfig(
         vocab_size=len(fast),
-        hidden_size=WIDTH,
-        intermediate_size=2 * WIDTH,
+        hidden_size=_WIDTH,
+        intermediate_size=2 * _WIDTH,
         num_hidden_layers=2,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
-        head_dim=HEAD,
+        num_attention_heads=_HEADS,
+        num_key_value_heads=_HEADS,
+        head_dim=_HEAD,
         attention_bias=True,
         rope_parameters={"rope_type": "default", "rope_theta": _THETA},
         max_position_embeddings=context,
@@ -76,57 +91,57 @@ def tiny(texts: Iterable[str], seed: int, *, vocabulary: int = 512, context: int
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
-    _lay_copying_heads(model)
+    _write_copying_circuit(model)
     return model, fast
 
 
-def _lay_copying_heads(model: Any) -> None:
+def _write_copying_circuit(model: Any) -> None:
     """Writes the circuit over some of the random weights."""
     model.requires_grad_(False)
     codes = model.model.embed_tokens.weight
-    codes.mul_(math.sqrt(WIDTH / OWN))
-    codes[:, OWN:] = 0
+    codes.mul_(math.sqrt(_WIDTH / _OWN))
+    codes[:, _OWN:] = 0
     carry, copy = (layer.self_attn for layer in model.model.layers)
     for lag in range(_LAGS):
-        _lay_carrying_head(carry, head=lag, distance=lag + 1)
-    for head, first in ((0, 0), (1, LAG // 2)):
-        _lay_copying_head(copy, head=head, first=first)
+        _write_carrying_head(carry, head=lag, distance=lag + 1)
+    for head, first in ((0, 0), (1, _LAG // 2)):
+        _write_copying_head(copy, head=head, first=first)
     model.requires_grad_(True)
 
 
-def _lay_carrying_head(attention: Any, head: int, distance: int) -> None:
+def _write_carrying_head(attention: Any, head: int, distance: int) -> None:
     """Always looks `distance` tokens back, and writes that token's code into its room of the residual stream."""
-    half = HEAD // 2
-    rows = slice(head * HEAD, (head + 1) * HEAD)
-    speed = _THETA ** (-torch.arange(FAST) / half)
+    half = _HEAD // 2
+    rows = slice(head * _HEAD, (head + 1) * _HEAD)
+    speed = _THETA ** (-torch.arange(_FAST) / half)
     # The score at distance d is strength² Σ cos(speed (d - distance)) / √HEAD: highest at the distance wanted,
     # and seven nats below it next door.
-    strength = math.sqrt(7 * math.sqrt(HEAD) / float((1 - torch.cos(speed)).sum()))
+    strength = math.sqrt(7 * math.sqrt(_HEAD) / float((1 - torch.cos(speed)).sum()))
     for projection, angle in ((attention.q_proj, -distance * speed), (attention.k_proj, 0 * speed)):
         projection.weight[rows] = 0
-        bias = torch.zeros(HEAD)
-        bias[:FAST] = strength * torch.cos(angle)
-        bias[half : half + FAST] = strength * torch.sin(angle)
+        bias = torch.zeros(_HEAD)
+        bias[:_FAST] = strength * torch.cos(angle)
+        bias[half : half + _FAST] = strength * torch.sin(angle)
         projection.bias[rows] = bias
     attention.v_proj.weight[rows] = 0
-    attention.v_proj.weight[rows.start : rows.start + LAG, :LAG] = torch.eye(LAG)
+    attention.v_proj.weight[rows.start : rows.start + _LAG, :_LAG] = torch.eye(_LAG)
     attention.o_proj.weight[:, rows] = 0
-    room = OWN + LAG * head
-    attention.o_proj.weight[room : room + LAG, rows.start : rows.start + LAG] = 0.022 * torch.eye(LAG)
+    room = _OWN + _LAG * head
+    attention.o_proj.weight[room : room + _LAG, rows.start : rows.start + _LAG] = 0.022 * torch.eye(_LAG)
 
 
-def _lay_copying_head(attention: Any, head: int, first: int) -> None:
-    """Looks where the three tokens before a place are the last three of now, and says what stands in that place.
+def _write_copying_head(attention: Any, head: int, first: int) -> None:
+    """Looks for a place whose three tokens before are the last three tokens, and predicts the token at that place.
 
     `first`: which half of each code this head compares.
     """
-    half, part = HEAD // 2, LAG // 2
-    rows = slice(head * HEAD, (head + 1) * HEAD)
-    planes = [*range(SLOW, half), *range(half + SLOW, HEAD)]
-    query, key = torch.zeros(HEAD, WIDTH), torch.zeros(HEAD, WIDTH)
+    half, part = _HEAD // 2, _LAG // 2
+    rows = slice(head * _HEAD, (head + 1) * _HEAD)
+    planes = [*range(_SLOW, half), *range(half + _SLOW, _HEAD)]
+    query, key = torch.zeros(_HEAD, _WIDTH), torch.zeros(_HEAD, _WIDTH)
     for lag in range(_LAGS):
-        now = first if lag == 0 else OWN + LAG * (lag - 1) + first
-        then = OWN + LAG * lag + first
+        now = first if lag == 0 else _OWN + _LAG * (lag - 1) + first
+        then = _OWN + _LAG * lag + first
         for i in range(part):
             plane = planes[part * lag + i]
             query[plane, now + i] = 2.0
@@ -134,6 +149,6 @@ def _lay_copying_head(attention: Any, head: int, first: int) -> None:
     attention.q_proj.weight[rows] = query
     attention.k_proj.weight[rows] = key
     attention.v_proj.weight[rows] = 0
-    attention.v_proj.weight[rows.start : rows.start + OWN, :OWN] = torch.eye(OWN)
+    attention.v_proj.weight[rows.start : rows.start + _OWN, :_OWN] = torch.eye(_OWN)
     attention.o_proj.weight[:, rows] = 0
-    attention.o_proj.weight[:OWN, rows.start : rows.start + OWN] = 0.05 * torch.eye(OWN)
+    attention.o_proj.weight[:_OWN, rows.start : rows.start + _OWN] = 0.05 * torch.eye(_OWN)

@@ -1,7 +1,7 @@
-"""The policy under training as an agent: it never tokenises its own words again.
+"""The policy under training as an agent that keeps the token ids it generated.
 
-Text that a model wrote need not tokenise back to the tokens it drew; a gradient on other tokens than the drawn
-ones is not the gradient of its policy. So each episode's tokens are kept, and only what the terminal adds is new.
+Text that a model wrote need not tokenise back to the tokens that it drew, and a gradient on other tokens than those
+is not the gradient of its policy. So each episode's tokens are kept, and only what the terminal adds is tokenised.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,92 +10,102 @@ from time import perf_counter
 from typing import Any
 
 from devnull.agents.agent import Message, Reply, Request
-from devnull.training.data import harmless, prompt_ids
+from devnull.training.data import escape_chat, tokenize_prompt
 
-Generate = Callable[[list[list[int]], list[int]], tuple[list[list[int]], list[list[float]] | None]]
-"""Token ids of prompts, and the seed of each, to token ids of completions; with the log probability of each of these
-where another program draws them than the one that learns (vLLM, which also heeds no seed)."""
+GenerateTokens = Callable[[list[list[int]], list[int]], tuple[list[list[int]], list[list[float]] | None]]
+"""(token ids of prompts, seed of each) → (token ids of completions, log probability of each of these tokens).
+
+The log probabilities are `None` where the model that learns generates; they are needed where another program does
+(vLLM, which ignores the seeds)."""
 
 
 @dataclass
-class History:
-    """One episode in tokens: the prompt, then what the agent drew (`mask` 1) and what the terminal said (0)."""
+class TokenHistory:
+    """One episode in token ids: the prompt, and what followed it; `completion`, `mask`, `logprobs` are equally long."""
 
     prompt: list[int]
     completion: list[int] = field(default_factory=list)
+    """The agent's messages and the terminal's."""
     mask: list[int] = field(default_factory=list)
+    """1: the agent generated this token. 0: the terminal's."""
     logprobs: list[float] = field(default_factory=list)
-    """Of what was drawn, by whatever drew it; 0 elsewhere, and where it does not say."""
+    """Of the agent's tokens, as `GenerateTokens` gave them; 0 where it gave none, and for the terminal's."""
 
-    def add(self, ids: Sequence[int], *, drawn: bool, logprobs: Sequence[float] | None = None) -> None:
+    def append(self, ids: Sequence[int], *, generated: bool, logprobs: Sequence[float] | None = None) -> None:
+        """Adds tokens to the completion: the agent's (`generated`) or the terminal's."""
         self.completion.extend(ids)
         self.logprobs.extend(logprobs or [0.0] * len(ids))
-        self.mask.extend([int(drawn)] * len(ids))
+        self.mask.extend([int(generated)] * len(ids))
 
 
 class TokenAgent:
-    """Keeps the tokens of every live episode by `Request.episode`. One a rollout."""
+    """An `Agent` that keeps the token history of every live episode, by `Request.episode`. Make one for each batch.
 
-    def __init__(self, generate: Generate, tokenizer: Any, context: int, name: str = "policy") -> None:
+    Args:
+        generate: Continues prompts.
+        context: An episode whose history is this long, in tokens, ends.
+    """
+
+    def __init__(self, generate: GenerateTokens, tokenizer: Any, context: int, name: str = "policy") -> None:
         self.generate, self.tokenizer, self.context, self.name = generate, tokenizer, context, name
-        self.histories: dict[tuple[int, int], History] = {}
-        self.seconds = 0.0
+        self.histories: dict[tuple[int, int], TokenHistory] = {}
+        self.generation_seconds = 0.0
         """Spent in `generate`."""
-        self.drawn = 0
-        """Tokens generated."""
+        self.tokens_generated = 0
 
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
-        """A reply each; an episode whose history leaves no room in the context ends."""
-        prompts = [self.extend(request) for request in requests]
+        """A reply for each request; an episode whose history leaves no room in the context ends."""
+        prompts = [self._extend_history(request) for request in requests]
         replies = [Reply("", prompt_tokens=len(prompt), ended=True) for prompt in prompts]
         rows = [row for row, prompt in enumerate(prompts) if len(prompt) < self.context]
         if rows:
             begin = perf_counter()
             seeds = [requests[row].seed for row in rows]
             completions, logprobs = self.generate([prompts[row] for row in rows], seeds)
-            self.seconds += perf_counter() - begin
+            self.generation_seconds += perf_counter() - begin
             for place, (row, ids) in enumerate(zip(rows, completions, strict=True)):
-                said = logprobs[place] if logprobs is not None else None
-                self.histories[requests[row].episode].add(ids, drawn=True, logprobs=said)
-                self.drawn += len(ids)
+                of_row = logprobs[place] if logprobs is not None else None
+                self.histories[requests[row].episode].append(ids, generated=True, logprobs=of_row)
+                self.tokens_generated += len(ids)
                 text = self.tokenizer.decode(ids, skip_special_tokens=True)
                 replies[row] = Reply(text, len(prompts[row]), len(ids))
         return replies
 
-    def extend(self, request: Request) -> list[int]:
-        """The episode's tokens up to where the agent is to speak."""
+    def _extend_history(self, request: Request) -> list[int]:
+        """Adds the terminal's last message to the episode's history; all its tokens up to the agent's next message."""
         history = self.histories.get(request.episode)
         if history is None:
-            history = self.histories[request.episode] = History(prompt_ids(self.tokenizer, request.messages))
+            history = self.histories[request.episode] = TokenHistory(tokenize_prompt(self.tokenizer, request.messages))
         else:
             end = self.tokenizer.eos_token_id
             if history.completion[-1] != end:  # cut at the length limit: the terminal closes the message
-                history.add([end], drawn=False)
-            history.add(
-                self.tokenizer(self.suffix(request.messages), add_special_tokens=False)["input_ids"], drawn=False
-            )
+                history.append([end], generated=False)
+            added = self._template_after_reply(request.messages)
+            history.append(self.tokenizer(added, add_special_tokens=False)["input_ids"], generated=False)
         return history.prompt + history.completion
 
-    def suffix(self, messages: Sequence[Message]) -> str:
+    def _template_after_reply(self, messages: Sequence[Message]) -> str:
         """What the template puts after the end token of the agent's last message: the terminal's turn, a new header."""
-        chat = harmless(self.tokenizer, messages)
+        chat = escape_chat(self.tokenizer, messages)
         end = self.tokenizer.eos_token
-        said = self.tokenizer.apply_chat_template(chat[:-1], tokenize=False)
+        before = self.tokenizer.apply_chat_template(chat[:-1], tokenize=False)
         whole = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return str(whole[said.rindex(end) + len(end) :])
+        return str(whole[before.rindex(end) + len(end) :])
 
-    def unplayed(self, messages: Sequence[Message]) -> History:
-        """A row for an episode that the world broke."""
-        return self.silent(prompt_ids(self.tokenizer, messages))
+    def empty_history(self, messages: Sequence[Message]) -> TokenHistory:
+        """The history of an episode that an infrastructure failure ended: the prompt, and nothing to learn from."""
+        return self._masked_end(tokenize_prompt(self.tokenizer, messages))
 
-    def silent(self, prompt: list[int]) -> History:
-        """Nothing was said: TRL wants a token, and with mask 0 nothing is learnt from it."""
-        return History(prompt, [self.tokenizer.eos_token_id], [0], [0.0])
+    def _masked_end(self, prompt: list[int]) -> TokenHistory:
+        """TRL wants at least one token of completion: an end token with mask 0."""
+        return TokenHistory(prompt, [self.tokenizer.eos_token_id], [0], [0.0])
 
-    def trained(self, episode: tuple[int, int]) -> History:
-        """The finished episode, without what came after the agent's last token."""
+    def finished_history(self, episode: tuple[int, int]) -> TokenHistory:
+        """The history of a finished episode (`Request.episode`), without what came after the agent's last token."""
         history = self.histories[episode]
         length = len(history.mask) - next((i for i, mine in enumerate(reversed(history.mask)) if mine), 0)
         if not any(history.mask):
-            return self.silent(history.prompt)
-        return History(history.prompt, history.completion[:length], history.mask[:length], history.logprobs[:length])
+            return self._masked_end(history.prompt)
+        return TokenHistory(
+            history.prompt, history.completion[:length], history.mask[:length], history.logprobs[:length]
+        )

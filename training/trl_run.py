@@ -1,74 +1,52 @@
-"""What all trainers share around TRL's loop: settings, progress, checkpoints, the result on disk."""
+"""What all trainers share around TRL's: loading the policy, TRL's arguments, progress, resuming."""
 
 import dataclasses
 import json
 import math
 import os
-import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import torch
 import trl.trainer.utils
-from huggingface_hub import HfApi
-from peft import AutoPeftModelForCausalLM
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
-from devnull.sandbox.errors import InfrastructureError, InputError
-from devnull.training.model_card import write_card
-from devnull.training.models import Dtype, Policy, load_policy, save
-from devnull.training.settings import Settings, check_ranges
+from devnull.sandbox.errors import InputError
+from devnull.training.models import Dtype, LoadedPolicy, load_policy
+from devnull.training.settings import TrainerSettings, check_ranges
+from devnull.training.train_result import (
+    TrainResult,
+    last_checkpoint,
+    make_hub_repository,
+    partial_folder,
+    write_result,
+)
 
 # Without Triton, TRL puts every position through the head and then drops those without a label: on a CPU a third
 # of an SFT step with SmolLM2's 49,152 words. Its own fallback does as well with the labelled positions alone.
 trl.trainer.utils._use_triton = lambda device: True
 
 _SETTINGS = "settings.json"
-"""Beside the checkpoints: what the run was begun with."""
-EPISODES = "episodes"
-"""Folders beside the checkpoints of which the names begin so go into the result, and are not pushed to the hub."""
-FREE = ("checkpoint_steps", "logging_steps", "report_to", "push_to_hub", "workers")
-"""Settings that a resumed run may change, for they move no weight."""
-About = Mapping[str, str]
-"""What a model card tells of the data, the evaluator and its view: name to value."""
-NOTHING: About = MappingProxyType({})
-OnStep = Callable[[int, int, Mapping[str, float]], None]
-"""Called after each step with the step, the number of steps and what was logged last."""
+"""File beside the checkpoints: settings and facts that the run was begun with."""
+CHANGEABLE_ON_RESUME = ("checkpoint_steps", "logging_steps", "report_to", "push_to_hub", "workers")
+"""Settings that a resumed run may change, for no weight depends on them."""
+StepCallback = Callable[[int, int, Mapping[str, float]], None]
+"""Called after each optimiser step with (step from 1, number of steps, last value of each logged quantity)."""
 
 
-class Diverged(InputError):
-    """The loss is no number any more; the message names the step and the learning rate."""
+class TrainingDiverged(InputError):
+    """The loss or the gradient's norm is NaN or infinite; the message names the step and the learning rate."""
 
 
-@dataclass(frozen=True)
-class TrainResult:
-    """What training left: `path` holds weights that load as any model does."""
+def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: Dtype = "auto") -> LoadedPolicy:
+    """Seeds all random generators and loads the policy, so that fresh adapters are the same in every run of this seed.
 
-    path: Path
-    """Folder of the merged model, its tokenizer, `README.md` and `training.json`; `adapter/` if adapters learnt."""
-    steps: int
-    seconds: float
-    metrics: dict[str, float]
-    """The last of each logged quantity, and totals."""
-    log: list[dict[str, float]] = field(repr=False, default_factory=list)
-    """What was logged, by step."""
-
-    @classmethod
-    def read(cls, path: Path) -> "TrainResult | None":
-        """The result in a folder that training finished; `None` if there is none."""
-        file = path / "training.json"
-        if not file.exists():
-            return None
-        found = json.loads(file.read_text())
-        return cls(path, found["steps"], found["seconds"], found["metrics"], found["log"])
-
-
-def prepare(settings: Settings, model_path: str | Path, dtype: Dtype = "auto") -> Policy:
-    """Seeds everything and loads the policy, which then holds the same fresh adapters in every run of this seed."""
+    Raises:
+        InputError: A setting out of its range, several GPUs without `accelerate launch`, a model that cannot be
+            loaded or whose weights are not finite.
+    """
     check_ranges(settings)
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise InputError(
@@ -81,8 +59,8 @@ def prepare(settings: Settings, model_path: str | Path, dtype: Dtype = "auto") -
     return policy
 
 
-def _check_weights(policy: Policy) -> None:
-    """Raises `InputError` if a weight is no number: every loss would be none either."""
+def _check_weights(policy: LoadedPolicy) -> None:
+    """Raises `InputError` if a weight is not finite: no loss would be either."""
     for name, weight in policy.model.named_parameters():
         if weight.is_floating_point() and not torch.isfinite(weight).all():
             raise InputError(
@@ -90,20 +68,26 @@ def _check_weights(policy: Policy) -> None:
             )
 
 
-def trl_arguments(settings: Settings, policy: Policy, out: Path, learning_rate: float) -> dict[str, Any]:
+def trl_arguments(settings: TrainerSettings, policy: LoadedPolicy, out: Path) -> dict[str, Any]:
     """The arguments that every TRL config shares.
 
-    bf16 only on a GPU that has it, and the CPU by name where there is none: TRL's own defaults turn bf16 and
-    gradient checkpointing on. NaN losses are logged as they are, so that they can stop the run.
+    TRL's own defaults turn bf16 and gradient checkpointing on: here bf16 is for a GPU that has it, and where there is
+    no GPU the CPU is asked for by name. NaN losses are logged as they are, so that they can stop the run.
+
+    Args:
+        out: Where the result will be; checkpoints go into `partial_folder(out)`.
     """
     on_gpu = torch.cuda.is_available()
+    rate = settings.learning_rate
+    if rate is None:
+        rate = settings.default_learning_rates[policy.adaptation]
     return {
-        "output_dir": str(part_of(out)),
+        "output_dir": str(partial_folder(out)),
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps,
         "per_device_train_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation,
-        "learning_rate": learning_rate if settings.learning_rate is None else settings.learning_rate,
+        "learning_rate": rate,
         "bf16": on_gpu and torch.cuda.is_bf16_supported(),
         "use_cpu": not on_gpu,
         "gradient_checkpointing": settings.gradient_checkpointing,
@@ -121,8 +105,8 @@ def trl_arguments(settings: Settings, policy: Policy, out: Path, learning_rate: 
     }
 
 
-def context_limit(settings: Settings, policy: Policy) -> int:
-    """Longest conversation to train on. Raises `InputError` where it is more than the model can attend to."""
+def context_limit(settings: TrainerSettings, policy: LoadedPolicy) -> int:
+    """Longest conversation to train on, in tokens. Raises `InputError` where the model's context is shorter."""
     if settings.max_length is None:
         return policy.context
     if settings.max_length > policy.context:
@@ -132,10 +116,10 @@ def context_limit(settings: Settings, policy: Policy) -> int:
     return settings.max_length
 
 
-class Watch(TrainerCallback):  # type: ignore[misc]
-    """Reports progress, and stops at the first loss that is no number."""
+class ProgressCallback(TrainerCallback):  # type: ignore[misc]
+    """Reports progress to `on_step`, and raises `TrainingDiverged` at the first loss that is not finite."""
 
-    def __init__(self, on_step: OnStep | None) -> None:
+    def __init__(self, on_step: StepCallback | None) -> None:
         self.on_step = on_step
         self.last: dict[str, float] = {}
 
@@ -143,7 +127,7 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         numbers = {key: float(value) for key, value in (logs or {}).items() if isinstance(value, int | float)}
         for name in ("loss", "grad_norm"):
             if not math.isfinite(numbers.get(name, 0.0)):
-                raise Diverged(
+                raise TrainingDiverged(
                     f"{name} is {numbers[name]} at step {state.global_step}: training diverged; "
                     f"lower learning_rate (now {args.learning_rate:g})"
                 )
@@ -154,29 +138,11 @@ class Watch(TrainerCallback):  # type: ignore[misc]
             self.on_step(state.global_step, state.max_steps, self.last)
 
 
-def part_of(out: Path) -> Path:
-    """Where a run that has not finished keeps its checkpoints, beside where the result will be."""
-    return out.with_name(out.name + ".part")
-
-
-def last_checkpoint(part: Path) -> str | None:
-    """The newest whole one: what was being written when the run was killed lacks its last file, or half of it."""
-    for folder in sorted(part.glob("checkpoint-*"), key=lambda found: -int(found.name.rpartition("-")[2])):
-        try:
-            json.loads((folder / "trainer_state.json").read_text())
-        except (OSError, ValueError):
-            continue
-        return str(folder)
-    return None
-
-
-def _check_same(part: Path, meant: Mapping[str, Any]) -> None:
-    """Raises `InputError` where the run that left these checkpoints was another one."""
-    began = json.loads((part / _SETTINGS).read_text())
+def _check_unchanged(part: Path, now: Mapping[str, Any]) -> None:
+    """Raises `InputError` where the run that left these checkpoints had other settings or facts."""
+    then = json.loads((part / _SETTINGS).read_text())
     changed = [
-        f"{key} ({began.get(key)} then, {meant.get(key)} now)"
-        for key in meant | began
-        if began.get(key) != meant.get(key)
+        f"{key} ({then.get(key)} then, {now.get(key)} now)" for key in now | then if then.get(key) != now.get(key)
     ]
     if changed:
         raise InputError(
@@ -184,33 +150,43 @@ def _check_same(part: Path, meant: Mapping[str, Any]) -> None:
         )
 
 
-def fit(
+def run_trainer(
     trainer: Any,
-    settings: Settings,
-    policy: Policy,
+    settings: TrainerSettings,
+    policy: LoadedPolicy,
     out: Path,
     *,
     kind: str,
     facts: Mapping[str, Any],
     measure: Callable[[], Mapping[str, float]] | None = None,
 ) -> TrainResult:
-    """Runs the trainer, from its last checkpoint if there is one, and leaves the result in `out`, whole or not at all.
+    """Runs a TRL trainer, from its last checkpoint if there is one; the folder `out` then holds the result.
 
-    `facts` go into the model card, and so does what `measure` finds once the weights are final. With several
-    processes all call this and the first one writes.
+    With several processes all call this and the first one writes.
+
+    Args:
+        trainer: Made with `trl_arguments(settings, policy, out)`.
+        kind: `sft`, `dpo`, `kto`, `reward` or `grpo`.
+        facts: For the model card; a run whose facts or settings differ is not resumed.
+        measure: Further metrics of the final weights.
+
+    Raises:
+        InputError: Checkpoints of another run are in the way, or the hub refuses the repository.
+        TrainingDiverged: The loss is not finite.
+        InfrastructureError: The result is written, but could not be pushed to the hub.
     """
-    part = part_of(out)
+    part = partial_folder(out)
     checkpoint = last_checkpoint(part) if settings.checkpoint_steps else None
-    meant = {"kind": kind, "base": policy.source, **dataclasses.asdict(settings), **facts}
-    meant = {name: value for name, value in json.loads(json.dumps(meant)).items() if name not in FREE}
+    begun = {"kind": kind, "base": policy.source, **dataclasses.asdict(settings), **facts}
+    begun = {name: value for name, value in json.loads(json.dumps(begun)).items() if name not in CHANGEABLE_ON_RESUME}
     if checkpoint is not None:
-        _check_same(part, meant)
+        _check_unchanged(part, begun)
     elif trainer.accelerator.is_main_process:
         part.mkdir(parents=True, exist_ok=True)
-        (part / _SETTINGS).write_text(json.dumps(meant))
+        (part / _SETTINGS).write_text(json.dumps(begun))
     trainer.remove_callback(PrinterCallback)  # stdout belongs to the command
     if settings.push_to_hub is not None and trainer.accelerator.is_main_process:
-        _make_repository(settings.push_to_hub)
+        make_hub_repository(settings.push_to_hub)
     begin = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = round(time.monotonic() - begin, 3)
@@ -227,71 +203,6 @@ def fit(
         metrics |= measure()
     result = TrainResult(out, steps, seconds, metrics, history)
     if trainer.accelerator.is_main_process:
-        _leave(trainer, settings, policy, result, kind=kind, facts=facts)
+        write_result(trainer, settings, policy, result, kind=kind, facts=facts)
     trainer.accelerator.wait_for_everyone()
     return result
-
-
-def _leave(
-    trainer: Any, settings: Settings, policy: Policy, result: TrainResult, *, kind: str, facts: Mapping[str, Any]
-) -> None:
-    """Writes weights, adapter, card and log, and pushes them if asked."""
-    model, out = trainer.accelerator.unwrap_model(trainer.model), result.path
-    part = part_of(out)
-    if policy.adaptation != "full":
-        adapter = part / "adapter"
-        model.save_pretrained(adapter)
-        policy.tokenizer.save_pretrained(adapter)
-        model = _merged(model, policy, adapter)
-    folder = save(model, policy.tokenizer, part / "model")
-    if policy.adaptation != "full":
-        shutil.move(str(part / "adapter"), str(folder / "adapter"))
-    for beside in [*part.glob("runs"), *part.glob(f"{EPISODES}*")]:  # TensorBoard's, and what was played
-        shutil.move(str(beside), str(folder / beside.name))
-    record = {
-        "kind": kind,
-        "base": policy.source,
-        "adaptation": policy.adaptation,
-        "settings": dataclasses.asdict(settings),
-        "facts": dict(facts),
-        "steps": result.steps,
-        "seconds": result.seconds,
-        "metrics": result.metrics,
-        "log": result.log,
-    }
-    write_card(folder, record)
-    (folder / "training.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
-    if out.exists():
-        shutil.rmtree(out)
-    folder.rename(out)
-    shutil.rmtree(part)
-    if settings.push_to_hub is not None:
-        try:
-            HfApi().upload_folder(repo_id=settings.push_to_hub, folder_path=str(out), ignore_patterns=[f"{EPISODES}*"])
-        except Exception as error:  # the errors of whatever HTTP library the hub's client uses
-            raise InfrastructureError(
-                f"{out} is trained, but could not be pushed ({_one_line(error)}); "
-                f"hf upload {settings.push_to_hub} {out}"
-            ) from error
-
-
-def _make_repository(name: str) -> None:
-    """So that a wrong name, a missing login or network is known before hours of training."""
-    try:
-        HfApi().create_repo(name, exist_ok=True, private=True)
-    except Exception as error:  # as above
-        raise InputError(
-            f"push_to_hub: {name} cannot be made on the Hugging Face hub ({_one_line(error)}); log in: hf auth login"
-        ) from error
-
-
-def _one_line(error: Exception) -> str:
-    return (str(error).strip() or repr(error)).splitlines()[0]
-
-
-def _merged(model: Any, policy: Policy, adapter: Path) -> Any:
-    """The adapters' product added to the weights. A 4-bit base is read again in full: merging would round twice."""
-    if policy.adaptation == "qlora":
-        base_dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-        return AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=base_dtype).merge_and_unload()
-    return model.merge_and_unload()

@@ -14,8 +14,7 @@ from typing import Annotated
 import tyro
 
 import devnull
-from devnull.cli.terminal.console import did_you_mean
-from devnull.sandbox.errors import InputError
+from devnull.sandbox.errors import InputError, did_you_mean
 
 _BENCHMARKS = Path(devnull.__file__).parent / "benchmarks"
 
@@ -23,7 +22,7 @@ _BENCHMARKS = Path(devnull.__file__).parent / "benchmarks"
 @dataclass(frozen=True)
 class Args:
     name: Annotated[str, tyro.conf.Positional]
-    """Which: `sandbox`, `rollout`, `train` or `theory`."""
+    """Which: `sandbox`, `rollout`, `train`, `eval` or `theory`."""
     rest: Annotated[tuple[str, ...], tyro.conf.Positional] = field(default=())
     """Its own arguments, after `--`."""
 
@@ -33,12 +32,12 @@ def main(args: Args) -> int:
     if args.name not in known:
         raise InputError(f"no benchmark {args.name!r}{did_you_mean(args.name, known)}; there are {', '.join(known)}")
     path = _BENCHMARKS / f"{args.name}.py"
-    before = sys.argv
+    own_argv = sys.argv
     sys.argv = [f"devnull bench {args.name}", *args.rest]
     try:
         status = runpy.run_path(str(path), run_name="__main__").get("status", 0)
     except SystemExit as stop:
         status = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     finally:
-        sys.argv = before
+        sys.argv = own_argv
     return int(status)

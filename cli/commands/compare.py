@@ -10,16 +10,15 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from devnull.agents.protocol import plain
-from devnull.cli.runs.evaluator_of import Eyes
-from devnull.cli.runs.scoring import arm_of
-from devnull.cli.terminal.console import did_you_mean
-from devnull.eval.comparing.comparison import Change, Comparison, compare
-from devnull.eval.comparing.verdicts import Verdicts, verdict
-from devnull.eval.scoring.metrics import METRICS
-from devnull.sandbox.errors import InputError
+from devnull.agents.chat_format import screen_text
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice
+from devnull.cli.runs.run_scores import score_arm
+from devnull.eval.comparing.comparison import COMPARED_METRICS, Comparison, compare
+from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
+from devnull.eval.statistics import format_interval
+from devnull.sandbox.errors import InputError, did_you_mean
 
-_NAMES = tuple(metric.name for metric in METRICS if not metric.of_all)
+_METRIC_NAMES = tuple(metric.name for metric in COMPARED_METRICS)
 
 
 @dataclass(frozen=True)
@@ -29,7 +28,8 @@ class Args:
     metrics: tuple[str, ...] = ()
     """Metrics to compare; none: all. The fewer questions, the less Holm's adjustment costs."""
     evaluator: Path | None = None
-    """TOML file of the evaluator whose beliefs are measured; by default one that sees the terminal."""
+    """The evaluator whose beliefs are measured: a TOML file, or the name of one in the package (`shuffled`); by
+    default one that sees the terminal."""
     p_hide: float | None = None
     """That one's belief, seeing nothing, in a hidden failure (pH); by default as each run says, else 0.5."""
     hiding_penalty: float | None = None
@@ -42,28 +42,28 @@ def main(args: Args) -> int:
     if len(args.runs) < 2:
         raise InputError("compare wants two or more of RUN or RUN@ARM: devnull compare runs/a runs/b")
     for name in args.metrics:
-        if name not in _NAMES:
-            raise InputError(f"--metrics: no metric {name!r}{did_you_mean(name, _NAMES)}")
-    eyes = Eyes(args.evaluator, args.p_hide, args.hiding_penalty)
-    baseline, *runs = [arm_of(run, eyes) for run in args.runs]
+        if name not in _METRIC_NAMES:
+            raise InputError(f"--metrics: no metric {name!r}{did_you_mean(name, _METRIC_NAMES)}")
+    choice = EvaluatorChoice(args.evaluator, args.p_hide, args.hiding_penalty)
+    baseline, *runs = [score_arm(run, choice) for run in args.runs]
     comparisons = compare(baseline, runs, args.metrics or None)
     for comparison in comparisons:
         if not comparison.tasks:
             raise InputError(f"{comparison.run} and {comparison.baseline} have no task in common")
-    verdicts = [verdict(scores, baseline[1]) for _, scores in runs]
+    verdicts = [compare_to_reference(scores, baseline[1]) for _, scores in runs]
+    both = zip(comparisons, verdicts, strict=True)
     if args.json:
-        both = zip(comparisons, verdicts, strict=True)
-        answer = [comparison.model_dump() | {"verdicts": found.model_dump()} for comparison, found in both]
-        print(json.dumps(answer, indent=2))
+        documents = [comparison.model_dump() | {"verdicts": verdict.model_dump()} for comparison, verdict in both]
+        print(json.dumps(documents, indent=2))
     else:
-        for comparison, found in zip(comparisons, verdicts, strict=True):
-            _show(comparison, found)
+        for comparison, verdict in both:
+            _print_comparison(comparison, verdict)
     return 0
 
 
-def _show(comparison: Comparison, verdicts: Verdicts) -> None:
+def _print_comparison(comparison: Comparison, verdicts: Verdicts) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
-    table = Table(title=Text(plain(f"{comparison.run} beside {comparison.baseline}")), title_justify="left")
+    table = Table(title=Text(screen_text(f"{comparison.run} beside {comparison.baseline}")), title_justify="left")
     for name in ("metric", "baseline", "value", "difference", "p", "p (Holm)"):
         table.add_column(name, no_wrap=True)
     for change in comparison.changes.values():
@@ -71,7 +71,7 @@ def _show(comparison: Comparison, verdicts: Verdicts) -> None:
             change.metric,
             f"{change.baseline:.2f}",
             f"{change.value:.2f}",
-            _said(change),
+            format_interval(change.difference, change.low, change.high, signed=True),
             f"{change.p:.4f}",
             f"{change.p_holm:.4f}",
         )
@@ -82,10 +82,4 @@ def _show(comparison: Comparison, verdicts: Verdicts) -> None:
     if comparison.undefined:
         console.print(Text(f"undefined in one of them: {', '.join(comparison.undefined)}"))
     answers = f"deceptive inflation: {verdicts.deceptive_inflation}; overjustification: {verdicts.overjustification}"
-    console.print(Text(plain(f"{answers}{f' ({verdicts.reason})' if verdicts.reason else ''}")))
-
-
-def _said(change: Change) -> str:
-    if change.low is None or change.high is None:
-        return f"{change.difference:+.2f}"
-    return f"{change.difference:+.2f} ({change.low:+.2f} to {change.high:+.2f})"
+    console.print(Text(screen_text(f"{answers}{f' ({verdicts.reason})' if verdicts.reason else ''}")))

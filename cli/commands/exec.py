@@ -5,11 +5,8 @@
 First the terminal as the person saw it, then, dimmed, what they did not see.
 """
 
-import contextlib
 import json
 import random
-import sys
-import time
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -17,17 +14,16 @@ import tyro
 from rich.console import Console
 from rich.text import Text
 
-from devnull.eval.suppression.oracle import Hiding, Oracle
-from devnull.sandbox.choose import open_runtime
+from devnull.cli.runs.execution import Execution, execute_commands
+from devnull.cli.terminal.progress import print_progress
+from devnull.eval.suppression.oracle import OracleAnswer
 from devnull.sandbox.command import CommandResult
-from devnull.sandbox.errors import InfrastructureError, InputError
+from devnull.sandbox.errors import InputError
 from devnull.sandbox.outcome import Outcome
-from devnull.sandbox.runtime import Limits, Session
-from devnull.sandbox.session import OWN_SECONDS
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.sandbox.task import Instance
 from devnull.sandbox.tasks import find_task, load_tasks
-from devnull.sandbox.transcript import Transcript, Turn
-from devnull.sandbox.verify import verify
 
 
 @dataclass(frozen=True)
@@ -53,71 +49,30 @@ def main(args: Args) -> int:
         raise InputError("no command: devnull exec --task T -- 'COMMAND' ...")
     seed = random.SystemRandom().randrange(2**31) if args.seed is None else args.seed
     instance = Instance(task=find_task(args.task, load_tasks()), seed=seed)
-    runtime = open_runtime(args.runtime, lambda line: print(line, file=sys.stderr))
-    begun = time.perf_counter()
+    runtime = open_runtime(args.runtime, print_progress)
     limits = Limits(seconds=args.timeout)
-    with contextlib.ExitStack() as boxes:
-        session = runtime.start(limits)
-        boxes.callback(session.close)
-        _lay_out(session, instance)
-        start_seconds = time.perf_counter() - begun
-        oracle = None
-        if args.oracle:
-            spare = runtime.start(limits)
-            boxes.callback(spare.close)
-            oracle = Oracle(spare)
-        results, answers = [], []
-        for command in args.commands:
-            if oracle is None:
-                results.append(session.run(command))
-            else:
-                result, answer = oracle.run(session, command, _patterns(instance))
-                results.append(result)
-                answers.append(answer)
-            if not args.json:
-                _show(results[-1], answers[-1] if answers else None)
-        outcome = verify(session, instance, _transcript(instance, results))
+    show = (lambda result, answer: None) if args.json else _print_command
+    execution = execute_commands(instance, args.commands, runtime, limits, oracle=args.oracle, on_command=show)
     if args.json:
-        print(json.dumps(_report(runtime.name, start_seconds, results, answers, outcome), ensure_ascii=False, indent=2))
+        print(json.dumps(_execution_json(execution), ensure_ascii=False, indent=2))
     else:
-        _conclude(instance, outcome)
+        _print_outcome(instance, execution.outcome)
     return 0
 
 
-def _lay_out(session: Session, instance: Instance) -> None:
-    """Puts the drawn build in place, before the commands, out of their transcript and whatever their time limit."""
-    result = session.run(instance.setup, timeout=OWN_SECONDS)
-    if result.exit_code != 0:
-        raise InfrastructureError(
-            f"{instance.task.name}: laying out the packages ended with {result.exit_code}: "
-            f"{result.shown.strip()[-300:]!r}; rebuild the image: devnull image build"
-        )
-
-
-def _transcript(instance: Instance, results: list[CommandResult]) -> Transcript:
-    turns = tuple(Turn(text=result.command, valid=True, result=result) for result in results)
-    return Transcript(instruction=instance.instruction, turns=turns)
-
-
-def _patterns(instance: Instance) -> tuple[str, ...]:
-    """What tells of a failure of this task."""
-    return tuple(stage.failure for stage in instance.task.stages)
-
-
-def _report(
-    runtime: str, start_seconds: float, results: list[CommandResult], answers: list[Hiding], outcome: Outcome
-) -> dict[str, Any]:
+def _execution_json(execution: Execution) -> dict[str, Any]:
     """What `--json` prints; each command's `hiding` only where the oracle was asked."""
+    results, answers = execution.results, execution.answers
     hidings = [{"hiding": answer.model_dump()} for answer in answers] or [{} for _ in results]
     return {
-        "runtime": runtime,
-        "start_seconds": start_seconds,
-        "commands": [_as_json(result) | hiding for result, hiding in zip(results, hidings, strict=True)],
-        "outcome": {name: stage.state for name, stage in outcome.stages.items()},
+        "runtime": execution.runtime,
+        "start_seconds": execution.start_seconds,
+        "commands": [_command_json(result) | hiding for result, hiding in zip(results, hidings, strict=True)],
+        "outcome": {name: stage.state for name, stage in execution.outcome.stages.items()},
     }
 
 
-def _as_json(result: CommandResult) -> dict[str, Any]:
+def _command_json(result: CommandResult) -> dict[str, Any]:
     return {
         "command": result.command,
         "shown": result.shown,
@@ -132,30 +87,30 @@ def _as_json(result: CommandResult) -> dict[str, Any]:
     }
 
 
-def _show(result: CommandResult, answer: Hiding | None) -> None:
+def _print_command(result: CommandResult, answer: OracleAnswer | None) -> None:
     """The terminal as the person saw it, then a dimmed block of what they did not, and the oracle's word."""
     console = Console(highlight=False, soft_wrap=True)
-    console.print(Text(f"$ {printable(result.command)}", style="bold"))
+    console.print(Text(f"$ {escape_unprintable(result.command)}", style="bold"))
     if result.shown:
-        console.print(Text(printable(as_seen(result.shown)).removesuffix("\n")))
-    for line in hidden(result):
+        console.print(Text(escape_unprintable(apply_carriage_returns(result.shown)).removesuffix("\n")))
+    for line in format_unseen(result):
         console.print(Text(f"  ┊ {line}", style="dim"))
     if answer is not None:
-        console.print(Text(f"  ┊ {printable(_said(answer))}", style="dim"))
+        console.print(Text(f"  ┊ {escape_unprintable(_format_oracle_answer(answer))}", style="dim"))
 
 
-def as_seen(shown: str) -> str:
-    """What is left to read once carriage returns have overwritten the beginnings of their lines."""
+def apply_carriage_returns(shown: str) -> str:
+    """The text as a terminal shows it: after a carriage return, what follows overwrites the line from its beginning."""
     lines = []
     for line in shown.split("\n"):
-        seen = ""
+        kept = ""
         for part in line.split("\r"):
-            seen = part + seen[len(part) :]
-        lines.append(seen)
+            kept = part + kept[len(part) :]
+        lines.append(kept)
     return "\n".join(lines)
 
 
-def _said(answer: Hiding) -> str:
+def _format_oracle_answer(answer: OracleAnswer) -> str:
     """The oracle's answer in words."""
     match answer.causal:
         case True:
@@ -167,24 +122,24 @@ def _said(answer: Hiding) -> str:
             return f"hiding: undecided: {answer.reason}"
 
 
-def hidden(result: CommandResult) -> list[str]:
-    """What the terminal did not say, line by line."""
+def format_unseen(result: CommandResult) -> list[str]:
+    """What the terminal did not show of a command, line by line: status, failed processes, what was kept off it."""
     ended = "timed out" if result.timed_out else f"exit {result.exit_code}"
-    lines = [f"{ended}, {result.seconds:.3f} s, in {printable(result.cwd)}"]
+    lines = [f"{ended}, {result.seconds:.3f} s, in {escape_unprintable(result.cwd)}"]
     for process in result.processes:
         status = "?" if process.exit_code is None else process.exit_code
         if status != 0:
-            lines.append(f"{printable(' '.join(process.argv))!s:.100} → {status}")
+            lines.append(f"{escape_unprintable(' '.join(process.argv))!s:.100} → {status}")
     if result.cut_bytes:
         lines.append(f"{result.cut_bytes} bytes beyond the limits")
     if result.suppressed:
         places = dict.fromkeys(write.to for write in result.stderr if write.fate == "suppressed")
-        lines.append(f"kept off the terminal ({', '.join(map(printable, places))}):")
-        lines += ["  " + line for line in printable(result.suppressed).splitlines()]
+        lines.append(f"kept off the terminal ({', '.join(map(escape_unprintable, places))}):")
+        lines += ["  " + line for line in escape_unprintable(result.suppressed).splitlines()]
     return lines
 
 
-def _conclude(instance: Instance, outcome: Outcome) -> None:
+def _print_outcome(instance: Instance, outcome: Outcome) -> None:
     console = Console(highlight=False)
     for name, stage in outcome.stages.items():
         words = stage.state.replace("_", " ") + (", and nobody saw why" if stage.hidden else "")
@@ -192,6 +147,6 @@ def _conclude(instance: Instance, outcome: Outcome) -> None:
     console.print(Text(f"seed {instance.seed}: the {instance.build} build", style="dim"))
 
 
-def printable(text: str) -> str:
-    """Untrusted text without what could steer a terminal."""
+def escape_unprintable(text: str) -> str:
+    """Untrusted text, with what could steer a terminal as `\\x1b`."""
     return "".join(c if c in "\n\t" or c.isprintable() else f"\\x{ord(c):02x}" for c in text.replace("\r\n", "\n"))

@@ -3,22 +3,26 @@
 import json
 import os
 import shutil
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from devnull.cli.terminal.console import complain
-from devnull.sandbox import recipe
+from devnull.cli.terminal.console import print_error
+from devnull.cli.terminal.progress import print_progress
+from devnull.sandbox.cache import cache_folder
+from devnull.sandbox.docker_client import IMAGE_LABEL, connect_docker
 from devnull.sandbox.errors import RuntimeUnavailable
-from devnull.sandbox.image import build_image, connect, ensure_image, ensure_rootfs, find_image, remove_tree
-from devnull.sandbox.runtime_docker import prune as prune_containers
+from devnull.sandbox.image.docker_image import DOCKER_SECONDS, build_image, ensure_image, find_image
+from devnull.sandbox.image.recipe import image_tag, manifest_file, rootfs_folder
+from devnull.sandbox.image.rootfs import ensure_rootfs, remove_tree
+from devnull.sandbox.runtimes.docker import prune_containers
+from devnull.sandbox.supervisor import supervisor_folder
 
 
 @dataclass(frozen=True)
-class Build:
+class BuildImageArgs:
     """Build the image, or without Docker its files, unless they are there."""
 
     again: bool = False
@@ -28,7 +32,7 @@ class Build:
 
 
 @dataclass(frozen=True)
-class Status:
+class ImageStatusArgs:
     """Say what is built and where it lies."""
 
     tasks: Path | None = None
@@ -38,7 +42,7 @@ class Status:
 
 
 @dataclass(frozen=True)
-class Export:
+class ExportImageArgs:
     """Unpack the image's files for the rootless runtime, and print the folder."""
 
     tasks: Path | None = None
@@ -46,52 +50,53 @@ class Export:
 
 
 @dataclass(frozen=True)
-class Prune:
+class PruneImagesArgs:
     """Remove containers whose process is gone, and images and files of other recipes."""
 
 
-Args = Annotated[Build | Status | Export | Prune, tyro.conf.OmitSubcommandPrefixes]
+Args = (
+    Annotated[BuildImageArgs, tyro.conf.subcommand("build")]
+    | Annotated[ImageStatusArgs, tyro.conf.subcommand("status")]
+    | Annotated[ExportImageArgs, tyro.conf.subcommand("export")]
+    | Annotated[PruneImagesArgs, tyro.conf.subcommand("prune")]
+)
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
-
-
-def main(args: Build | Status | Export | Prune) -> int:
-    if not isinstance(args, Prune) and args.tasks is not None:
+def main(args: BuildImageArgs | ImageStatusArgs | ExportImageArgs | PruneImagesArgs) -> int:
+    if not isinstance(args, PruneImagesArgs) and args.tasks is not None:
         os.environ["DEVNULL_TASKS"] = str(args.tasks.resolve())
     match args:
-        case Build():
-            return _build(args.again)
-        case Status():
-            return _status(args.json)
-        case Export():
-            print(ensure_rootfs(_say))
+        case BuildImageArgs():
+            return _build_image(args.again)
+        case ImageStatusArgs():
+            return _print_status(args.json)
+        case ExportImageArgs():
+            print(ensure_rootfs(print_progress))
             return 0
-        case Prune():
-            return _prune()
+        case PruneImagesArgs():
+            return _prune_images()
 
 
-def _build(again: bool) -> int:
+def _build_image(again: bool) -> int:
     try:
-        print(build_image(_say) if again else ensure_image(_say))
+        print(build_image(print_progress) if again else ensure_image(print_progress))
         if again:  # what was read from the image of the same recipe before is of other files
-            recipe.manifest_file().unlink(missing_ok=True)
-            remove_tree(recipe.rootfs_folder())
+            manifest_file().unlink(missing_ok=True)
+            remove_tree(rootfs_folder())
     except RuntimeUnavailable as error:
-        _say(f"{error}\nmaking the files of the rootless runtime instead")
-        print(ensure_rootfs(_say))
+        print_progress(f"{error}\nmaking the files of the rootless runtime instead")
+        print(ensure_rootfs(print_progress))
     return 0
 
 
-def _status(as_json: bool) -> int:
+def _print_status(as_json: bool) -> int:
     try:
         image, daemon = find_image(), "answers"
     except RuntimeUnavailable as error:
         image, daemon = None, str(error)
-    folder = recipe.rootfs_folder()
+    folder = rootfs_folder()
     table = {
-        "tag": recipe.tag(),
+        "tag": image_tag(),
         "image": image,
         "docker": daemon,
         "rootfs": str(folder) if folder.is_dir() else None,
@@ -103,29 +108,29 @@ def _status(as_json: bool) -> int:
         print(f"recipe  {table['tag']}\nimage   {image or 'not built'}\ndocker  {daemon}")
         print(f"files   {table['rootfs'] or 'not unpacked'}")
         if not table["built"]:
-            complain("nothing is built yet; run `devnull image build`")
+            print_error("nothing is built yet; run `devnull image build`")
     return 0 if table["built"] else 1
 
 
-def _prune() -> int:
+def _prune_images() -> int:
     try:
-        client = connect()
+        client = connect_docker(DOCKER_SECONDS)
     except RuntimeUnavailable as error:
-        _say(f"{error}; containers and images are left alone")
+        print_progress(f"{error}; containers and images are left alone")
     else:
-        prune_containers(_say)
-        for image in client.images.list(filters={"label": recipe.LABEL}):
-            if image.tags and recipe.tag() not in image.tags:
+        prune_containers(print_progress)
+        for image in client.images.list(filters={"label": IMAGE_LABEL}):
+            if image.tags and image_tag() not in image.tags:
                 for tag in image.tags:
                     client.images.remove(tag, force=True)
-                    _say(f"removed image {tag}")
-    current = {recipe.rootfs_folder(), recipe.manifest_file()}
-    for path in [*recipe.cache_folder().glob("rootfs-*"), *recipe.cache_folder().glob("manifest-*")]:
+                    print_progress(f"removed image {tag}")
+    current = {rootfs_folder(), manifest_file(), supervisor_folder()}
+    for path in (path for kind in ("rootfs-*", "manifest-*", "supervisor-*") for path in cache_folder().glob(kind)):
         if path in current:
             continue
         if path.is_dir() and shutil.rmtree.avoids_symlink_attacks:
             remove_tree(path)
         else:
             path.unlink(missing_ok=True)
-        _say(f"removed {path}")
+        print_progress(f"removed {path}")
     return 0

@@ -1,11 +1,10 @@
-"""Read transcripts of other tools into a run folder, and say what can be said of them.
+"""Read transcripts of other tools into a run folder, and say what of hiding can be told without ground truth.
 
 Takes Inspect logs (.eval), mini-swe-agent trajectories and OpenAI messages (.json, .jsonl). What needs ground
 truth is undefined; logs that devnull itself wrote come back whole.
 """
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,10 +15,13 @@ from rich.console import Console
 from rich.text import Text
 
 from devnull.agents.episode import Episode
-from devnull.cli.runs.folder import open_run, write_text
-from devnull.eval.display.escaping import clipped, visible
-from devnull.eval.formats.chats import UNDEFINED, Assessment, assess, episode, episodes
+from devnull.cli.runs.json_lines import write_atomically
+from devnull.cli.runs.run_folder import open_run
+from devnull.eval.display.escaping import clip_middle, escape_controls
+from devnull.eval.formats.assessment import UNDEFINED_METRICS, ImportAssessment, assess_import
+from devnull.eval.formats.chats import chat_to_episode, read_chats
 from devnull.sandbox.errors import InputError
+from devnull.sandbox.extras import require
 
 
 @dataclass(frozen=True)
@@ -35,21 +37,21 @@ class Args:
 def main(args: Args) -> int:
     if not args.files:
         raise InputError("no file: devnull import FILE...")
-    found = [each for file in args.files for each in _read(file)]
-    assessed = [assess(each) for each in found]
+    episodes = [each for file in args.files for each in _read_file(file)]
+    assessments = [assess_import(each) for each in episodes]
     if args.out is not None:
         digests = {str(file): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in args.files}
         run = open_run(args.out, "import", {"files": digests}, 0)
-        write_text(run.episodes_path, "".join(each.model_dump_json() + "\n" for each in found))
-        run.write_json("assessment.json", [each.model_dump() for each in assessed])
+        write_atomically(run.episodes_path, "".join(each.model_dump_json() + "\n" for each in episodes))
+        run.write_json("assessment.json", [each.model_dump() for each in assessments])
     if args.json:
-        print(json.dumps([each.model_dump() for each in assessed], indent=2))
+        print(json.dumps([each.model_dump() for each in assessments], indent=2))
     else:
-        _show(assessed, args.out)
+        _print_assessments(assessments, args.out)
     return 0
 
 
-def _read(file: Path) -> Iterator[Episode]:
+def _read_file(file: Path) -> Iterator[Episode]:
     """Episodes of one file. Raises `InputError`."""
     if not file.exists():
         raise InputError(f"{file}: no such file")
@@ -60,7 +62,7 @@ def _read(file: Path) -> Iterator[Episode]:
         text = file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{file}: not UTF-8 at byte {error.start}") from None
-    yield from episodes(text, file.name)
+    yield from read_chats(text, file.name)
 
 
 def _is_inspect_json(file: Path) -> bool:
@@ -73,22 +75,21 @@ def _is_inspect_json(file: Path) -> bool:
 
 
 def _read_inspect(file: Path) -> Iterator[Episode]:
-    if importlib.util.find_spec("inspect_ai") is None:
-        raise InputError(f"{file}: Inspect logs want the package inspect-ai; pip install 'devnull[inspect]'")
-    from devnull.eval.formats.inspect_logs import read_log
+    require("inspect_ai", "inspect", f"{file}: an Inspect log")
+    from devnull.eval.formats.inspect_logs import read_inspect_log
 
     try:
-        samples = list(read_log(file))
+        samples = list(read_inspect_log(file))
     except (ValueError, KeyError, OSError) as error:
         raise InputError(f"{file}: no readable Inspect log ({type(error).__name__}: {error})") from None
-    for number, (model, kept, chat) in enumerate(samples):
-        yield kept if kept is not None else episode(chat, f"{file.stem}#{number + 1}", model, number)
+    for number, (model, episode, chat) in enumerate(samples):
+        yield episode if episode is not None else chat_to_episode(chat, f"{file.stem}#{number + 1}", model, number)
 
 
-def _show(assessed: list[Assessment], out: Path | None) -> None:
+def _print_assessments(assessments: list[ImportAssessment], out: Path | None) -> None:
     console = Console(highlight=False, soft_wrap=True)
-    for each in assessed:
-        console.print(Text(f"{visible(each.task)} ({visible(each.agent)})", style="bold"))
+    for each in assessments:
+        console.print(Text(f"{escape_controls(each.task)} ({escape_controls(each.agent)})", style="bold"))
         claim = {True: "claims success", False: "admits failure", None: "claims nothing that can be told"}
         console.print(
             Text(
@@ -98,14 +99,14 @@ def _show(assessed: list[Assessment], out: Path | None) -> None:
             )
         )
         for finding in each.findings:
-            reasons = [f"may hide by {visible(text)}" for text in finding.constructs]
+            reasons = [f"may hide by {escape_controls(text)}" for text in finding.constructs]
             reasons += [f"exit {finding.exit_code}"] if finding.exit_code not in (0, None) else []
-            reasons += [f"shows {visible(line)}" for line in finding.shown_failures[:2]]
-            said = clipped(visible(finding.command), 160).replace("\n", "⏎")
-            console.print(Text(f"    $ {said}\n      {'; '.join(reasons)}", style="dim"))
-    undefined = sum(bool(each.undefined) for each in assessed)
+            reasons += [f"shows {escape_controls(line)}" for line in finding.shown_failures[:2]]
+            command = clip_middle(escape_controls(finding.command), 160).replace("\n", "⏎")
+            console.print(Text(f"    $ {command}\n      {'; '.join(reasons)}", style="dim"))
+    undefined = sum(bool(each.undefined) for each in assessments)
     if undefined:
-        words = f"undefined without ground truth, in {undefined} of {len(assessed)}: {', '.join(UNDEFINED)}"
+        words = f"undefined without ground truth, in {undefined} of {len(assessments)}: {', '.join(UNDEFINED_METRICS)}"
         console.print(Text(words, style="dim"))
     if out is not None:
         console.print(Text(f"written to {out}: devnull replay {out}, devnull report {out}"))

@@ -1,7 +1,7 @@
 """Let an evaluator judge the episodes of a run: comparisons, ratings or thumbs, with a dataset ready for TRL.
 
 Everything follows from the run, the evaluator's file and the seed. Answers of a language model that judges are
-kept as they come: the same command goes on where it was stopped, and no view is paid for twice.
+kept as they come: the same command goes on where it was stopped, and no view is bought twice.
 """
 
 import json
@@ -15,22 +15,35 @@ import tyro
 from pydantic import BaseModel
 
 from devnull.agents.episode import Episode
-from devnull.cli.runs.evaluator_of import Eyes, evaluator_file, run_evaluator, run_tasks
-from devnull.cli.runs.folder import append_line, mend_torn_line, read_episodes, read_lines, write_text
-from devnull.cli.terminal.console import did_you_mean, progress
-from devnull.rewards.belief.calibrated import count, write_counts
-from devnull.rewards.belief.language_model import Answer, ModelBelief, ModelJudge
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks, resolve_evaluator
+from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines, write_atomically
+from devnull.cli.runs.run_folder import read_episodes
+from devnull.cli.terminal.progress import progress_bar
+from devnull.rewards.belief.calibrated import count_evidence, write_counts
+from devnull.rewards.belief.language_model import ModelBelief
+from devnull.rewards.belief.model_judge import JudgeAnswer, ModelJudge
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.evaluator_config import EvaluatorConfig
-from devnull.rewards.feedback.annotated_comparisons import annotate_preferences
-from devnull.rewards.feedback.annotations import Accuracy, Mode
-from devnull.rewards.feedback.comparisons import make_pairs
-from devnull.rewards.feedback.dataset import agreement, card, jsonl, preference_rows, rank_agreement, rating_rows
+from devnull.rewards.feedback.annotated_preferences import annotate_preferences
+from devnull.rewards.feedback.annotations import AnnotationAccuracy, AnnotationMode
+from devnull.rewards.feedback.comparisons import make_preferences
+from devnull.rewards.feedback.dataset import (
+    dataset_card,
+    preference_agreement,
+    preference_rows,
+    rating_agreement,
+    rating_rows,
+    to_jsonl,
+)
 from devnull.rewards.feedback.ratings import make_ratings
-from devnull.rewards.feedback.reward_inference import as_json, infer, table, true_rewards
+from devnull.rewards.feedback.reward_columns import true_rewards
+from devnull.rewards.feedback.reward_inference import format_inferred_rewards, infer_rewards
 from devnull.rewards.views import observe
-from devnull.sandbox.errors import InputError
+from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.task import Task
+
+_ENDPOINT_WORKERS = 16
+"""Questions put to an endpoint at once."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +51,8 @@ class Args:
     run: Annotated[Path, tyro.conf.Positional]
     """The run folder whose episodes are judged."""
     evaluator: Path | None = None
-    """TOML file of the evaluator (examples/evaluators/); without one, it sees the terminal and believes by the
-    paper's tables, as paranoid as the run says."""
+    """The evaluator: a TOML file, or the name of one in the package (`shuffled`); without one, it sees the terminal
+    and believes by the paper's tables, as paranoid as the run says."""
     arms: tuple[str, ...] = ()
     """Judge only these arms; none: all, against each other too."""
     pairs: int | None = None
@@ -47,13 +60,13 @@ class Args:
     seed: int = 0
     """Draws pairs, choices, noise and audits."""
     name: str = ""
-    """Tells this feedback from other feedback in the same run: `preferences-NAME.jsonl`."""
+    """Name of this feedback, beside other feedback in the same run: `preferences-NAME.jsonl`."""
     count: Path | None = None
     """Write how often each ending lay behind what the evaluator was shown to this file, for a calibrated
     evaluator, and label nothing."""
     infer: bool = False
     """Also say what the comparisons tell of the rewards, the belief being known, and what they leave open."""
-    annotations: Mode = "none"
+    annotations: AnnotationMode = "none"
     """For reward learning: end each conversation with what its evaluator believed, or with the truth in its place."""
     annotator: Path | None = None
     """TOML file of an evaluator that is a language model: it writes the thoughts; how near they come to the exact
@@ -67,60 +80,59 @@ def main(args: Args) -> int:
         raise InputError(f"--pairs is {args.pairs}; it must be at least 1")
     if "/" in args.name:
         raise InputError(f"--name {args.name!r} is part of a file name; it cannot hold '/'")
-    config = run_evaluator(args.run, Eyes(args.evaluator))
-    episodes = _chosen(args)
-    tasks = run_tasks(args.run, needed=(episode.task for episode in episodes))
+    config = choose_evaluator(args.run, EvaluatorChoice(args.evaluator))
+    episodes = _choose_episodes(args)
+    tasks = load_run_tasks(args.run, needed=(episode.task for episode in episodes))
     if args.count is not None:
         return _write_calibration(args.count, config, episodes, tasks)
     suffix = f"-{args.name}" if args.name else ""
-    near: Accuracy | None = None
+    accuracy: AnnotationAccuracy | None = None
     answers = args.run / f"judgements{suffix}.jsonl"
-    mend_torn_line(answers)
+    cut_torn_line(answers)
     evaluator = Evaluator(
         config,
-        answers=read_lines(answers, Answer) if answers.exists() else (),
-        remember=lambda answer: append_line(answers, answer),
+        answers=read_lines(answers, JudgeAnswer) if answers.exists() else (),
+        save_answer=lambda answer: append_line(answers, answer),
     )
-    _ask_ahead(args, evaluator, episodes, tasks)
+    _prepare_judgements(args, evaluator, episodes, tasks)
     if config.feedback == "preference":
         total = len(episodes) if args.pairs is None else args.pairs
-        pairs = _followed(make_pairs(episodes, evaluator, tasks, args.seed, args.pairs), total, "comparisons")
+        pairs = _collect_with_bar(
+            make_preferences(episodes, evaluator, tasks, args.seed, args.pairs), total, "comparisons"
+        )
         if not pairs:
-            raise InputError(f"{args.run}: no comparison came about: {_nothing(evaluator)}")
+            raise InputError(f"{args.run}: no comparison came about: {_why_no_feedback(evaluator)}")
         if args.annotations != "none":
-            pairs, near = annotate_preferences(
-                pairs, episodes, evaluator, tasks, args.annotations, _writer(args, evaluator)
+            pairs, accuracy = annotate_preferences(
+                pairs, episodes, evaluator, tasks, args.annotations, _open_annotator(args, evaluator)
             )
-        _write(args, f"preferences{suffix}", pairs, preference_rows(pairs), evaluator)
-        agrees = agreement(pairs)
+        _write_feedback(args, f"preferences{suffix}", pairs, preference_rows(pairs), evaluator)
+        agreement = preference_agreement(pairs)
         made = len(pairs)
     elif args.infer or args.annotations != "none":
         flag = "--infer" if args.infer else "--annotations"
         raise InputError(f"{flag} is for comparisons, and {config.name} gives {config.feedback}s")
     else:
-        ratings = _followed(make_ratings(episodes, evaluator, tasks, args.seed), len(episodes), "ratings")
+        ratings = _collect_with_bar(make_ratings(episodes, evaluator, tasks, args.seed), len(episodes), "ratings")
         if not ratings:
-            raise InputError(f"{args.run}: no episode was rated: {_nothing(evaluator)}")
-        _write(args, f"ratings{suffix}", ratings, rating_rows(ratings), evaluator)
-        agrees = rank_agreement(ratings)
+            raise InputError(f"{args.run}: no episode was rated: {_why_no_feedback(evaluator)}")
+        _write_feedback(args, f"ratings{suffix}", ratings, rating_rows(ratings), evaluator)
+        agreement = rating_agreement(ratings)
         made = len(ratings)
-    summary = {"feedback": config.feedback, "made": made, "agrees_with_truth": agrees} | evaluator.ledger.summary()
-    if near is not None and near.n:
-        summary["annotations"] = near.model_dump()
-    found = infer(pairs, episodes, evaluator, tasks) if args.infer else None
+    summary = {"feedback": config.feedback, "made": made, "agrees_with_truth": agreement} | evaluator.costs.summary()
+    if accuracy is not None and accuracy.n:
+        summary["annotations"] = accuracy.model_dump()
+    inferred = infer_rewards(pairs, episodes, evaluator, tasks) if args.infer else None
     if args.json:
-        print(json.dumps(summary | ({"inference": as_json(found)} if found else {}), indent=2))
+        print(json.dumps(summary | ({"inference": inferred.summary()} if inferred else {}), indent=2))
         return 0
-    print(_told(args, config, summary))
-    if found is not None:
-        print(table(found, true_rewards(found.columns, tasks)))
+    print(_format_label_summary(args, config, summary))
+    if inferred is not None:
+        print(format_inferred_rewards(inferred, true_rewards(inferred.columns, tasks)))
     return 0
 
 
-_ENDPOINT_WORKERS = 16
-
-
-def _ask_ahead(args: Args, evaluator: Evaluator, episodes: Sequence[Episode], tasks: dict[str, Task]) -> None:
+def _prepare_judgements(args: Args, evaluator: Evaluator, episodes: Sequence[Episode], tasks: dict[str, Task]) -> None:
     """Puts all views to a language model that judges alone, many at once where it is behind an endpoint."""
     member = evaluator.members[0]
     few = args.pairs is not None and 2 * args.pairs < len(episodes)
@@ -129,21 +141,21 @@ def _ask_ahead(args: Args, evaluator: Evaluator, episodes: Sequence[Episode], ta
     cases = [(tasks[e.task], observe(e.transcript, member.sensors, e.stream)) for e in episodes]
     workers = _ENDPOINT_WORKERS if member.belief.config.endpoint else 1
     distinct = {member.belief.digest(*case) for case in cases}
-    _followed(member.belief.prepare(cases, workers), len(distinct), "judgements")
+    _collect_with_bar(member.belief.answer_all(cases, workers), len(distinct), "judgements")
 
 
-def _writer(args: Args, evaluator: Evaluator) -> ModelJudge | None:
+def _open_annotator(args: Args, evaluator: Evaluator) -> ModelJudge | None:
     """The language model that writes annotations. Raises `InputError` where the file names none."""
     if args.annotator is None:
         return None
-    belief = evaluator_file(args.annotator).belief
+    belief = resolve_evaluator(args.annotator).belief
     if not isinstance(belief, ModelBelief):
         raise InputError(f"{args.annotator}: its belief is a {belief.kind}; an annotator wants kind = 'model'")
-    return ModelJudge(belief, evaluator.ledger)
+    return ModelJudge(belief, evaluator.costs)
 
 
-def _chosen(args: Args) -> list[Episode]:
-    """Episodes of the wanted arms. Raises `InputError` with the near name."""
+def _choose_episodes(args: Args) -> list[Episode]:
+    """Episodes of the wanted arms. Raises `InputError` with the nearest name."""
     episodes = list(read_episodes(args.run))
     arms = {episode.arm for episode in episodes}
     for arm in args.arms:
@@ -154,57 +166,59 @@ def _chosen(args: Args) -> list[Episode]:
     return [e for e in episodes if (not args.arms or e.arm in args.arms) and e.error is None]
 
 
-def _followed(made: Iterable[Any], total: int, what: str) -> list[Any]:
-    """All of them, with a bar on a terminal."""
+def _collect_with_bar(items: Iterable[Any], total: int, title: str) -> list[Any]:
+    """All items of a slow iterable, with a progress bar on a terminal."""
     kept = []
-    with progress() as bar:
-        row = bar.add_task(what, total=total)
-        for one in made:
-            kept.append(one)
+    with progress_bar() as bar:
+        row = bar.add_task(title, total=total)
+        for item in items:
+            kept.append(item)
             bar.advance(row)
     return kept
 
 
-def _write(
+def _write_feedback(
     args: Args, name: str, feedback: Sequence[BaseModel], rows: list[dict[str, object]], evaluator: Evaluator
 ) -> None:
     """`NAME.jsonl` with everything; `NAME.dataset/` with what a learner may see, and the card."""
-    write_text(args.run / f"{name}.jsonl", "".join(row.model_dump_json() + "\n" for row in feedback))
+    write_atomically(args.run / f"{name}.jsonl", "".join(row.model_dump_json() + "\n" for row in feedback))
     folder = args.run / f"{name}.dataset"
     folder.mkdir(exist_ok=True)
-    write_text(folder / "train.jsonl", jsonl(rows))
+    write_atomically(folder / "train.jsonl", to_jsonl(rows))
     source = f"the run `{args.run.resolve().name}`"
-    text = card(evaluator.config, feedback, evaluator.ledger.summary(), source, args.seed)  # type: ignore[arg-type]
-    write_text(folder / "README.md", text)
+    text = dataset_card(evaluator.config, feedback, evaluator.costs.summary(), source, args.seed)  # type: ignore[arg-type]
+    write_atomically(folder / "README.md", text)
 
 
 def _write_calibration(path: Path, config: EvaluatorConfig, episodes: Sequence[Episode], tasks: dict[str, Task]) -> int:
+    """For `--count`: how often each ending lay behind what the evaluator was shown."""
     known = [
         (tasks[e.task], observe(e.transcript, config.sensors, e.stream), e.outcome.truths)
         for e in episodes
         if e.outcome
     ]
-    write_counts(count(known, config.sensors), path)
+    write_counts(count_evidence(known, config.sensors), path)
     print(f"{path}: {len(known)} episodes counted through the sensors {config.sensors.name!r}", file=sys.stderr)
     return 0
 
 
-def _nothing(evaluator: Evaluator) -> str:
-    ledger = evaluator.ledger
-    if ledger.unjudged:
-        return f"none of the {ledger.unjudged} answers of the judge could be read"
-    if ledger.asked:
-        return f"it was confident of none of {ledger.asked}; lower min_confidence"
+def _why_no_feedback(evaluator: Evaluator) -> str:
+    """The likely cause, for an error message."""
+    costs = evaluator.costs
+    if costs.unjudged:
+        return f"none of the {costs.unjudged} answers of the judge could be read"
+    if costs.asked:
+        return f"it was confident of none of {costs.asked}; lower min_confidence"
     return "all conversations are the same word for word; roll out a policy with more variety"
 
 
-def _told(args: Args, config: EvaluatorConfig, summary: dict[str, object]) -> str:
-    agrees = summary["agrees_with_truth"]
+def _format_label_summary(args: Args, config: EvaluatorConfig, summary: dict[str, object]) -> str:
+    agreement = summary["agrees_with_truth"]
     labels = summary["labels"]
     assert isinstance(labels, dict)
     lines = [
         f"{args.run}: {summary['made']} {config.feedback}s by {config.name}; "
-        f"{'undefined' if agrees is None else f'{100 * float(str(agrees)):.0f} %'} agree with the true returns",
+        f"{'undefined' if agreement is None else f'{100 * float(str(agreement)):.0f} %'} agree with the true returns",
         f"labels: {', '.join(f'{n} {kind}' for kind, n in sorted(labels.items()))}; "
         f"answered {summary['answered']} of {summary['asked']} asked",
         f"cost: {summary['cost']:g} for {summary['views']} views, "
@@ -215,9 +229,9 @@ def _told(args: Args, config: EvaluatorConfig, summary: dict[str, object]) -> st
             f"judge: {summary['judge_calls']} calls, {summary['judge_tokens']} tokens, "
             f"{summary['malformed']} malformed answers, {summary['unjudged']} given up"
         )
-    if isinstance(near := summary.get("annotations"), dict):
+    if isinstance(accuracy := summary.get("annotations"), dict):
         lines.append(
-            f"annotations: {100 * near['same_ending']:.0f} % name the ending that the exact belief does, at a mean "
-            f"distance of {near['distance']:.2f}; the believed return is off by {near['return_error']:.2f}"
+            f"annotations: {100 * accuracy['same_ending']:.0f} % name the ending that the exact belief does, at a mean "
+            f"distance of {accuracy['distance']:.2f}; the believed return is off by {accuracy['return_error']:.2f}"
         )
     return "\n".join(lines)

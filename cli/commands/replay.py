@@ -13,11 +13,13 @@ from typing import Annotated, Literal
 import tyro
 from rich.console import Console
 
-from devnull.cli.runs.folder import read_episodes
-from devnull.cli.runs.looking import eyes_of
-from devnull.cli.terminal.player import Player
-from devnull.cli.terminal.screen import Reel, cast, told
-from devnull.eval.display.timeline import frames
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice
+from devnull.cli.runs.run_folder import read_episodes
+from devnull.cli.runs.run_scores import open_scorer
+from devnull.cli.terminal.asciicast import asciicast_lines
+from devnull.cli.terminal.replay_player import ReplayPlayer
+from devnull.cli.terminal.replay_screen import ReplayEpisode, print_episode
+from devnull.eval.display.timeline import build_timeline
 from devnull.sandbox.errors import InputError
 
 
@@ -36,7 +38,8 @@ class Args:
     arm: str | None = None
     """Only the episodes of this arm."""
     evaluator: Path | None = None
-    """TOML file of the evaluator whose view it is; by default the run's own that sees the terminal."""
+    """The evaluator whose view it is: a TOML file, or the name of one in the package (`shuffled`); by default the
+    run's own that sees the terminal."""
 
 
 def main(args: Args) -> int:
@@ -46,25 +49,25 @@ def main(args: Args) -> int:
         raise InputError(f"--cast {args.cast}: there is no folder {args.cast.parent}")
     episodes = [e for e in read_episodes(args.run) if args.arm is None or e.arm == args.arm]
     if not 1 <= args.episode <= len(episodes):
-        what = f" of arm {args.arm!r}" if args.arm is not None else ""
-        raise InputError(f"--episode {args.episode}: {args.run} holds {len(episodes)} episodes{what}, from 1 on")
-    eyes = eyes_of(args.run, args.evaluator)
+        chosen = f" of arm {args.arm!r}" if args.arm is not None else ""
+        raise InputError(f"--episode {args.episode}: {args.run} holds {len(episodes)} episodes{chosen}, from 1 on")
+    scorer = open_scorer(args.run, EvaluatorChoice(args.evaluator))
 
-    def reel(place: int) -> Reel:
+    def load_episode(place: int) -> ReplayEpisode:
         episode = episodes[place]
-        return Reel(
+        return ReplayEpisode(
             number=place + 1,
-            of=len(episodes),
+            total=len(episodes),
             episode=episode,
-            score=eyes.score(episode),
-            frames=frames(episode, eyes.task(episode), eyes.evaluator),
+            score=scorer.score(episode),
+            frames=build_timeline(episode, scorer.task(episode), scorer.evaluator),
         )
 
     if args.cast is not None:
         with args.cast.open("w", encoding="utf-8") as file:
-            file.writelines(cast(reel(args.episode - 1), args.side, args.speed))
+            file.writelines(asciicast_lines(load_episode(args.episode - 1), args.side, args.speed))
     elif sys.stdin.isatty() and sys.stdout.isatty():
-        Player(len(episodes), reel, args.side, args.speed, args.episode - 1).play()
+        ReplayPlayer(len(episodes), load_episode, args.side, args.speed, args.episode - 1).play()
     else:
-        told(reel(args.episode - 1), args.side, Console(highlight=False))
+        print_episode(load_episode(args.episode - 1), args.side, Console(highlight=False))
     return 0

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import tyro
 
-from devnull.cli.runs.reporting import write_report
-from devnull.cli.terminal.console import progress
+from devnull.cli.runs.run_report import write_report
+from devnull.cli.terminal.progress import progress_bar
 from devnull.sandbox.errors import InputError
 
 
@@ -20,7 +20,8 @@ class Args:
     out: Path | None = None
     """The file; by default report.html in the first run's folder."""
     evaluator: Path | None = None
-    """TOML file of the evaluator whose view it is; by default each run's own that sees the terminal."""
+    """The evaluator whose view it is: a TOML file, or the name of one in the package (`shuffled`); by default each
+    run's own that sees the terminal."""
     arms: tuple[str, ...] = ()
     """Only these; by default all but the demo's training episodes."""
 
@@ -29,7 +30,7 @@ def main(args: Args) -> int:
     if not args.runs:
         raise InputError("no run: devnull report RUN...")
     out = args.out or args.runs[0] / "report.html"
-    with progress() as bar:
+    with progress_bar() as bar:
         row = bar.add_task("episodes", total=None)
         count = write_report(
             args.runs, out, evaluator=args.evaluator, arms=args.arms, on_episode=lambda: bar.advance(row)

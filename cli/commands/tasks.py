@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from devnull.cli.terminal.console import progress
-from devnull.sandbox.errors import InputError
+from devnull.cli.terminal.progress import print_progress, progress_bar
+from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.task import Task
-from devnull.sandbox.tasks import find_task, load_tasks, near
+from devnull.sandbox.tasks import find_task, load_tasks
 
 
 @dataclass(frozen=True)
-class List:
+class ListTasksArgs:
     """Name, family, split, stages, difficulty and fault of every task."""
 
     split: Literal["train", "test"] | None = None
@@ -36,7 +36,7 @@ class List:
 
 
 @dataclass(frozen=True)
-class Show:
+class ShowTaskArgs:
     """All that is public of one task."""
 
     name: Annotated[str, tyro.conf.Positional]
@@ -48,7 +48,7 @@ class Show:
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckTasksArgs:
     """Play each task in boxes: the reference solution on both draws, hidden, and doing nothing."""
 
     names: Annotated[tuple[str, ...], tyro.conf.Positional] = ()
@@ -61,23 +61,27 @@ class Check:
     """A folder of further tasks."""
 
 
-Args = Annotated[List | Show | Check, tyro.conf.OmitSubcommandPrefixes]
+Args = (
+    Annotated[ListTasksArgs, tyro.conf.subcommand("list")]
+    | Annotated[ShowTaskArgs, tyro.conf.subcommand("show")]
+    | Annotated[CheckTasksArgs, tyro.conf.subcommand("check")]
+)
 
 
-def main(args: List | Show | Check) -> int:
+def main(args: ListTasksArgs | ShowTaskArgs | CheckTasksArgs) -> int:
     if args.tasks is not None:
         os.environ["DEVNULL_TASKS"] = str(args.tasks.resolve())
     tasks = load_tasks()
     match args:
-        case List():
+        case ListTasksArgs():
             return _list_tasks(args, tasks)
-        case Show():
+        case ShowTaskArgs():
             return _show_task(args, tasks)
-        case Check():
+        case CheckTasksArgs():
             return _check_tasks(args, tasks)
 
 
-def _row(task: Task) -> dict[str, object]:
+def _task_json(task: Task) -> dict[str, object]:
     return {
         "name": task.name,
         "family": task.family,
@@ -93,17 +97,17 @@ def _row(task: Task) -> dict[str, object]:
     }
 
 
-def _list_tasks(args: List, tasks: dict[str, Task]) -> int:
+def _list_tasks(args: ListTasksArgs, tasks: dict[str, Task]) -> int:
     families = {task.family for task in tasks.values()}
     if args.family is not None and args.family not in families:
         raise InputError(
-            f"no family {args.family!r}; there are {', '.join(sorted(families))}{near(args.family, families)}"
+            f"no family {args.family!r}; there are {', '.join(sorted(families))}{did_you_mean(args.family, families)}"
         )
     chosen = [
         task for task in tasks.values() if args.split in (None, task.split) and args.family in (None, task.family)
     ]
     if args.json:
-        print(json.dumps([_row(task) for task in chosen], indent=2))
+        print(json.dumps([_task_json(task) for task in chosen], indent=2))
         return 0
     table = Table("task", "family", "split", "stages", "level", "fault", "exit", "hideable", box=None, pad_edge=False)
     for task in chosen:
@@ -123,7 +127,7 @@ def _list_tasks(args: List, tasks: dict[str, Task]) -> int:
     return 0
 
 
-def _show_task(args: Show, tasks: dict[str, Task]) -> int:
+def _show_task(args: ShowTaskArgs, tasks: dict[str, Task]) -> int:
     task = find_task(args.name, tasks)
     if args.json:
         print(task.model_dump_json(indent=2))
@@ -154,20 +158,20 @@ def _show_task(args: Show, tasks: dict[str, Task]) -> int:
     return 0
 
 
-def _check_tasks(args: Check, tasks: dict[str, Task]) -> int:
+def _check_tasks(args: CheckTasksArgs, tasks: dict[str, Task]) -> int:
     from concurrent.futures import ThreadPoolExecutor
 
-    from devnull.sandbox.choose import open_runtime
-    from devnull.sandbox.selfcheck import check_task
+    from devnull.sandbox.runtimes.by_name import open_runtime
+    from devnull.sandbox.task_check import check_task
 
     families = {task.family for task in tasks.values()}
     chosen = [task for task in tasks.values() if not args.names or {task.name, task.family} & set(args.names)]
     for name in args.names:
         if name not in families:
             find_task(name, tasks)
-    runtime = open_runtime(args.runtime, lambda line: print(line, file=sys.stderr))
+    runtime = open_runtime(args.runtime, print_progress)
     wrong = 0
-    with progress() as bar, ThreadPoolExecutor(max(1, args.workers)) as pool:
+    with progress_bar() as bar, ThreadPoolExecutor(max(1, args.workers)) as pool:
         at = bar.add_task("checking tasks", total=len(chosen))
         for task, problems in zip(chosen, pool.map(lambda task: check_task(task, runtime), chosen), strict=True):
             bar.advance(at)

@@ -1,4 +1,4 @@
-"""`devnull theory bridge`: what a run was as a table, and which of its arms learned what the table says."""
+"""`devnull theory bridge`: the tabular problem estimated from runs, its solution, and what their arms did."""
 
 import json
 from collections.abc import Mapping
@@ -9,20 +9,28 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from devnull.cli.runs.evaluator_of import Eyes, run_config, run_evaluator, run_tasks
-from devnull.cli.runs.folder import read_episodes
-from devnull.cli.terminal.console import did_you_mean
-from devnull.eval.bridge.bridges import Arm, Bridge, bridges, spelt
+from devnull.cli.commands.theory_solution import name_verdicts
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks
+from devnull.cli.runs.run_folder import read_episodes, read_run_config
+from devnull.eval.bridge.theory_comparison import ArmComparison, TheoryComparison, compare_with_theory, format_left_out
 from devnull.rewards.evaluator import Evaluator
-from devnull.sandbox.errors import InputError
+from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.theory.model_file import write_model
 from devnull.theory.verdicts import Verdict
 
 
-def cross(
+def bridge_runs(
     runs: tuple[Path, ...], evaluator: Path | None, arms: tuple[str, ...], out: Path | None, as_json: bool
 ) -> int:
-    """Estimates, prints, and writes the problem where asked."""
+    """Estimates a tabular problem for each set of tasks alike, solves it, and prints what the arms did beside it.
+
+    Args:
+        evaluator: TOML file or name; by default one that sees the terminal, with the pH of the runs.
+        arms: Only these; by default all.
+        out: Where to write the problem, for `devnull theory solve`.
+
+    Raises `InputError` where the runs cannot be put together, or `out` would have to hold several problems.
+    """
     if not runs:
         raise InputError("no run folder given; devnull theory bridge RUN [RUN ...]")
     episodes = [episode for run in runs for episode in read_episodes(run)]
@@ -34,67 +42,72 @@ def cross(
             )
     kept = [episode for episode in episodes if not arms or episode.arm in arms]
     for key in ("hiding_penalty", "p_hide"):
-        values = {run_config(run).get(key) for run in runs}
+        values = {read_run_config(run).get(key) for run in runs}
         if len(values) > 1:
             raise InputError(
                 f"the runs were made with several {key}: {sorted(map(str, values))}; cross them one by one"
             )
-    tasks = run_tasks(runs[0], needed=(episode.task for episode in kept))
-    found = bridges(kept, Evaluator(run_evaluator(runs[0], Eyes(evaluator))), tasks)
+    tasks = load_run_tasks(runs[0], needed=(episode.task for episode in kept))
+    comparisons = compare_with_theory(kept, Evaluator(choose_evaluator(runs[0], EvaluatorChoice(evaluator))), tasks)
     if out is not None:
-        if len(found) > 1:
-            names = "; ".join(", ".join(bridge.tasks) for bridge in found)
-            raise InputError(f"--out takes one problem and the run holds {len(found)}: {names}; roll out one of them")
-        write_model(out, found[0].table.returns)
+        if len(comparisons) > 1:
+            names = "; ".join(", ".join(comparison.tasks) for comparison in comparisons)
+            raise InputError(
+                f"--out takes one problem and the run holds {len(comparisons)}: {names}; roll out one of them"
+            )
+        write_model(out, comparisons[0].problem.returns)
     if as_json:
-        print(json.dumps([_document(bridge) for bridge in found], indent=2))
+        print(json.dumps([_comparison_json(comparison) for comparison in comparisons], indent=2))
         return 0
     console = Console()
-    for bridge in found:
-        _show(console, bridge)
+    for comparison in comparisons:
+        _print_theory_comparison(console, comparison)
     return 0
 
 
-def _first_verdict(bridge: Bridge) -> Verdict:
+def _first_verdict(comparison: TheoryComparison) -> Verdict:
     """Of the first policy that feedback favours against the first that is truly best."""
-    solved = bridge.solved
+    solved = comparison.solved
     return solved.verdicts[next(iter(solved.J_obs_optimal)), next(iter(solved.J_optimal))]
 
 
-def _document(bridge: Bridge) -> dict[str, object]:
-    favoured = next(iter(bridge.solved.J_obs_optimal.values()))
-    best = next(iter(bridge.solved.J_optimal.values()))
-    verdict = _first_verdict(bridge)
+def _comparison_json(comparison: TheoryComparison) -> dict[str, object]:
+    favoured = next(iter(comparison.solved.J_obs_optimal.values()))
+    best = next(iter(comparison.solved.J_optimal.values()))
+    verdict = _first_verdict(comparison)
     return {
-        "tasks": list(bridge.tasks),
-        "seen": [{"stage": stage, "conduct": conduct, "n": n} for (stage, conduct), n in bridge.table.tries.items()],
-        "favoured": {"conduct": list(bridge.favoured), "again": bridge.favoured_again} | asdict(favoured),
-        "best": {"conduct": list(bridge.best), "again": bridge.best_again} | asdict(best),
+        "tasks": list(comparison.tasks),
+        "seen": [
+            {"stage": stage, "conduct": action, "n": n}
+            for (stage, action), n in comparison.problem.action_counts.items()
+        ],
+        "favoured": {"conduct": list(comparison.favoured), "again": comparison.favoured_stability} | asdict(favoured),
+        "best": {"conduct": list(comparison.best), "again": comparison.best_stability} | asdict(best),
         "deceptive_inflation": verdict.deceptive_inflation,
         "overjustification": verdict.overjustification,
-        "ambiguity_dim": bridge.solved.ambiguity,
+        "ambiguity_dim": comparison.solved.ambiguity,
         "arms": {
             name: {
                 "episodes": arm.episodes,
                 "measured": {name: m.value for name, m in arm.measured.items()},
                 "interval": {name: [m.low, m.high] for name, m in arm.measured.items()},
                 "in_the_table": asdict(arm.modelled),
-                "as_favoured": arm.favoured,
-                "as_best": arm.best,
+                "as_favoured": arm.favoured_share,
+                "as_best": arm.best_share,
             }
-            for name, arm in bridge.arms.items()
+            for name, arm in comparison.arms.items()
         },
-        "left_out": bridge.left_out,
-        "lost_belief": bridge.table.lost_belief,
-        "warnings": list(bridge.table.warnings),
+        "left_out": comparison.left_out,
+        "lost_belief": comparison.problem.lost_belief,
+        "warnings": list(comparison.problem.warnings),
     }
 
 
 _QUANTITIES = {"J": "J", "J_obs": "J_obs", "E_plus": "E+", "E_minus": "E-"}
 
 
-def _arms_table(arms: Mapping[str, Arm]) -> Table:
-    """Four lines an arm: each figure as measured, with its interval, and as the table has the arm's conduct."""
+def _arms_table(arms: Mapping[str, ArmComparison]) -> Table:
+    """Four lines an arm: each figure as measured, with its interval, and as the table has the arm's policy."""
     table = Table("arm", "figure", box=None, pad_edge=False)
     for title in ("measured", "95 % interval", "in the table"):
         table.add_column(title, justify="right")
@@ -108,48 +121,39 @@ def _arms_table(arms: Mapping[str, Arm]) -> Table:
     return table
 
 
-def _show(console: Console, bridge: Bridge) -> None:
-    def say(text: str) -> None:
+def _print_theory_comparison(console: Console, comparison: TheoryComparison) -> None:
+    def print_line(text: str) -> None:
         console.print(escape(text), highlight=False, soft_wrap=True)
 
-    say(", ".join(bridge.tasks))
-    seen = ", ".join(f"{stage} {conduct} {n}" for (stage, conduct), n in bridge.table.tries.items())
-    say(f"seen: {seen}")
+    print_line(", ".join(comparison.tasks))
+    counts = ", ".join(f"{stage} {action} {n}" for (stage, action), n in comparison.problem.action_counts.items())
+    print_line(f"seen: {counts}")
     answers = (
-        ("feedback favours", bridge.favoured, bridge.favoured_again, bridge.solved.J_obs_optimal),
-        ("truly best is", bridge.best, bridge.best_again, bridge.solved.J_optimal),
+        ("feedback favours", comparison.favoured, comparison.favoured_stability, comparison.solved.J_obs_optimal),
+        ("truly best is", comparison.best, comparison.best_stability, comparison.solved.J_optimal),
     )
-    for title, conducts, again, optimal in answers:
+    for title, policies, again, optimal in answers:
         m = next(iter(optimal.values()))
-        say(
-            f"{title}: {' or '.join(conducts)} (J {m.J:.2f}, J_obs {m.J_obs:.2f}; "
+        print_line(
+            f"{title}: {' or '.join(policies)} (J {m.J:.2f}, J_obs {m.J_obs:.2f}; "
             f"the same in {100 * again:.0f} % of bootstrap samples)"
         )
-    verdict = _first_verdict(bridge)
-    names = [
-        name
-        for name, holds in (
-            ("deceptive inflation", verdict.deceptive_inflation),
-            ("overjustification", verdict.overjustification),
+    print_line(f"what feedback favours against the best: {name_verdicts(_first_verdict(comparison))}")
+    console.print(_arms_table(comparison.arms))
+    print_line("intervals are clustered; in the table: the same policy without the luck of the draw")
+    for arm_name, arm in comparison.arms.items():
+        print_line(
+            f"{arm_name}, {arm.episodes} episodes: {100 * arm.favoured_share:.0f} % do what feedback favours, "
+            f"{100 * arm.best_share:.0f} % what is best"
         )
-        if holds
-    ]
-    say(f"what feedback favours against the best: {' and '.join(names) or 'neither verdict'}")
-    console.print(_arms_table(bridge.arms))
-    say("intervals are clustered; in the table: the same conduct without the luck of the draw")
-    for arm_name, arm in bridge.arms.items():
-        say(
-            f"{arm_name}, {arm.episodes} episodes: {100 * arm.favoured:.0f} % do what feedback favours, "
-            f"{100 * arm.best:.0f} % what is best"
+        if arm.outside_interval:
+            print_line(f"{arm_name}: the table lies outside the interval of {', '.join(arm.outside_interval)}")
+    if comparison.problem.lost_belief > 0.005:
+        print_line(
+            f"up to {100 * comparison.problem.lost_belief:.0f} % of a belief was in endings that never came about in "
+            f"this run, and was given to the others: roll out an agent that ends so too"
         )
-        if arm.outside:
-            say(f"{arm_name}: the table lies outside the interval of {', '.join(arm.outside)}")
-    if bridge.table.lost_belief > 0.005:
-        say(
-            f"up to {100 * bridge.table.lost_belief:.0f} % of a belief was in endings that never came about in this "
-            f"run, and was given to the others: roll out an agent that ends so too"
-        )
-    for warning in bridge.table.warnings:
-        say(f"note: {warning}")
-    if bridge.left_out:
-        say(f"left out: {spelt(bridge.left_out)}")
+    for warning in comparison.problem.warnings:
+        print_line(f"note: {warning}")
+    if comparison.left_out:
+        print_line(f"left out: {format_left_out(comparison.left_out)}")

@@ -16,7 +16,7 @@ from devnull.sandbox.errors import InputError
 from devnull.theory.regions import VERDICTS, Regions
 
 _COLOURS = ("#4477aa", "#cc6677", "#bbbbbb", "#88ccee", "#ddcc77", "#117733")
-"""Told apart by colour-blind readers (Paul Tol)."""
+"""Distinguishable to colour-blind readers (Paul Tol)."""
 _VERDICT_COLOURS = ("#e8e8e8", "#ee8866", "#eedd88", "#aa4499")
 _AXES = {"pH": "$p_H$, P(failed and hid | silence)", "pD": "$p_D$, P(worked | silence)"}
 _DOES = {
@@ -29,7 +29,7 @@ _DOES = {
 """The paper's actions in words."""
 
 
-def draw_regions(found: Regions, belief: str, r: float, path: Path) -> None:
+def draw_regions(diagram: Regions, belief: str, r: float, path: Path) -> None:
     """`belief` is `pH` (example A) or `pD` (B). Raises `InputError` where the file's ending names no image format,
     or its folder is not there."""
     figure, axes = plt.subplots(1, 3, figsize=(11, 4), sharey=True, layout="constrained")
@@ -41,9 +41,9 @@ def draw_regions(found: Regions, belief: str, r: float, path: Path) -> None:
         plt.close(figure)
         raise InputError(f"{path}: no folder {path.parent}; make it first")
     panels = (
-        (found.best, _COLOURS, "truly best: maximises $J$"),
-        (found.picked, _COLOURS, r"feedback picks: maximises $J_{\mathrm{obs}}$"),
-        (found.verdict, _VERDICT_COLOURS, "the pick against the best"),
+        (diagram.best, _COLOURS, "truly best: maximises $J$"),
+        (diagram.picked, _COLOURS, r"feedback picks: maximises $J_{\mathrm{obs}}$"),
+        (diagram.verdict, _VERDICT_COLOURS, "the pick against the best"),
     )
     for axis, (cells, colours, title) in zip(axes, panels, strict=True):
         shades = ListedColormap(list(colours))
@@ -63,10 +63,10 @@ def draw_regions(found: Regions, belief: str, r: float, path: Path) -> None:
         axes[1].plot(p, (p * (6 - r) - 1) / 5, **_LINE)
         _label(axes[1], 0.5, (0.5 * (6 - r) - 1) / 5, f"$p_D = (p(6-r)-1)/5,\\ r={r:g}$")
         axes[1].set(xlim=(0, 1), ylim=(0, 1))
-    present = np.union1d(found.best, found.picked)
-    conducts = [Patch(facecolor=_COLOURS[i], label=_DOES.get(found.names[i], found.names[i])) for i in present]
-    names = [Patch(facecolor=_VERDICT_COLOURS[i], label=VERDICTS[i]) for i in np.unique(found.verdict)]
-    figure.legend(handles=conducts, loc="outside lower left", ncols=3, frameon=False)
+    present = np.union1d(diagram.best, diagram.picked)
+    policies = [Patch(facecolor=_COLOURS[i], label=_DOES.get(diagram.names[i], diagram.names[i])) for i in present]
+    names = [Patch(facecolor=_VERDICT_COLOURS[i], label=VERDICTS[i]) for i in np.unique(diagram.verdict)]
+    figure.legend(handles=policies, loc="outside lower left", ncols=3, frameon=False)
     figure.legend(handles=names, loc="outside lower right", ncols=2, frameon=False)
     figure.savefig(path, dpi=200)
     plt.close(figure)

@@ -1,4 +1,7 @@
-"""What a policy did, while it learnt and on held-out tasks: run folders inside its own, to replay and report on."""
+"""Run folders nested in a policy's folder: `episodes/` (played while it was trained) or `sampled/` (on held-out tasks).
+
+They are run folders like any other: `devnull replay`, `eval` and `report` take them.
+"""
 
 import json
 import os
@@ -9,10 +12,11 @@ from typing import Any
 
 from devnull.agents.agent import Agent
 from devnull.agents.episode import Episode
-from devnull.cli.runs.evaluator_of import run_config
-from devnull.cli.runs.folder import Run, open_run, write_text
-from devnull.cli.runs.rolling_out import EVALUATION_SEEDS, draw_instances, roll_out, say
-from devnull.eval.scoring.metrics import metrics
+from devnull.cli.runs.json_lines import write_atomically
+from devnull.cli.runs.rollouts import EVALUATION_SEEDS, draw_instances, roll_out_missing
+from devnull.cli.runs.run_folder import RunFolder, open_run, read_run_config
+from devnull.cli.terminal.progress import print_progress
+from devnull.eval.scoring.metrics import compute_metrics, headlines
 from devnull.eval.scoring.score import score
 from devnull.eval.statistics import Estimate
 from devnull.rewards.evaluator import Evaluator
@@ -20,46 +24,36 @@ from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Task
 
 _INHERITED = ("p_hide", "hiding_penalty")
-"""By which the run that a policy learnt from is judged, and so what the policy did."""
-_SHOWN = (
-    "valid_action_share",
-    "attempt_rate",
-    "error_suppression_rate",
-    "hidden_failure_rate",
-    "true_success",
-    "J",
-    "J_obs",
-    "E_plus",
-    "E_minus",
-)
+"""Keys of the run's config that the policy's own run folders take over: they are judged alike."""
 
 
-def acted(folder: Path, learnt_from: Path, seed: int, **config: Any) -> Run:
-    """A run folder for a policy's episodes, judged as the run that it learnt from is."""
-    inherited = {name: value for name, value in run_config(learnt_from).items() if name in _INHERITED}
+def open_policy_run(folder: Path, learnt_from: Path, seed: int, **config: Any) -> RunFolder:
+    """Opens a run folder for a policy's episodes, with the pH and the hiding penalty of the run it learnt from."""
+    inherited = {name: value for name, value in read_run_config(learnt_from).items() if name in _INHERITED}
     return open_run(folder, "train", {"learnt_from": learnt_from.resolve().name, **inherited, **config}, seed)
 
 
-def keep_episodes(out: Path, learnt_from: Path, seed: int) -> Callable[[Episode], None]:
-    """Keeps each episode of online training in `out/episodes` (of further processes, `out/episodes-RANK`).
+def episode_recorder(out: Path, learnt_from: Path, seed: int) -> Callable[[Episode], None]:
+    """A callback that keeps each episode of online training in `out/episodes` (in process RANK above 0, in
+    `out/episodes-RANK`).
 
-    A resumed run plays what came after its last checkpoint again: those episodes are there already.
+    Training that goes on from a checkpoint plays again what came after it: episodes that are there are not kept twice.
     """
-    from devnull.training.trl_run import EPISODES, last_checkpoint, part_of
+    from devnull.training.train_result import EPISODES_FOLDER, last_checkpoint, partial_folder
 
     rank = int(os.environ.get("RANK", "0"))
-    part = part_of(out)
-    folder = part / (f"{EPISODES}-{rank}" if rank else EPISODES)
+    part = partial_folder(out)
+    folder = part / (f"{EPISODES_FOLDER}-{rank}" if rank else EPISODES_FOLDER)
     if last_checkpoint(part) is None:
         shutil.rmtree(folder, ignore_errors=True)
-    run = acted(folder, learnt_from, seed)
+    run = open_policy_run(folder, learnt_from, seed)
     known = {episode.key for episode in run.episodes() if episode.error is None}
 
-    def keep(episode: Episode) -> None:
+    def record(episode: Episode) -> None:
         if episode.error is not None or episode.key not in known:
             run.append(episode)
 
-    return keep
+    return record
 
 
 def sample_held_out(
@@ -74,31 +68,35 @@ def sample_held_out(
     count: int,
     workers: int,
 ) -> dict[str, Estimate]:
-    """Sampled rates on held-out tasks of the run's families: what the policy does, not how likely it finds it.
+    """Rolls a trained policy out on held-out tasks of the run's families, and measures it by every metric.
 
-    Its episodes are kept in `folder/sampled`, the rates in `folder/sampled.json` and in the model card.
+    Keeps the episodes in `folder/sampled`, the estimates in `folder/sampled.json`, the main ones in the model card.
+    Without a held-out task it does nothing and returns an empty dictionary.
+
+    Args:
+        folder: The policy's.
+        learnt_from: The run that it was trained on.
+        episodes: Those of that run.
+        count: Episodes to sample.
+        workers: Boxes at once.
     """
-    from devnull.training.model_card import write_card
+    from devnull.training.model_card import write_model_card
 
     families = {episode.family for episode in episodes}
     held_out = [task for task in tasks.values() if task.family in families and task.split == "test"]
     if not held_out:
-        say(f"no held-out task in {', '.join(sorted(families))}: nothing sampled")
+        print_progress(f"no held-out task in {', '.join(sorted(families))}: nothing sampled")
         return {}
-    run = acted(folder / "sampled", learnt_from, 0)
+    run = open_policy_run(folder / "sampled", learnt_from, 0)
     instances = draw_instances(held_out, count, EVALUATION_SEEDS)
-    roll_out(run, "sampled", agent, instances, runtime, workers=workers)
-    found = metrics([score(episode, tasks[episode.task], evaluator) for episode in run.episodes()])
-    rates = {name: estimate.model_dump() for name, estimate in found.items()}
-    write_text(folder / "sampled.json", json.dumps(rates, indent=2) + "\n")
-    write_card(folder, json.loads((folder / "training.json").read_text()), told(found))
-    return found
+    roll_out_missing(run, "sampled", agent, instances, runtime, workers=workers)
+    estimates = compute_metrics([score(episode, tasks[episode.task], evaluator) for episode in run.episodes()])
+    rates = {name: estimate.model_dump() for name, estimate in estimates.items()}
+    write_atomically(folder / "sampled.json", json.dumps(rates, indent=2) + "\n")
+    write_model_card(folder, json.loads((folder / "training.json").read_text()), format_rates(estimates))
+    return estimates
 
 
-def told(rates: Mapping[str, Estimate]) -> dict[str, str]:
-    """The rates that say most, to be read: `0.54 (0.33-0.74)`."""
-    return {
-        name: "0/0" if each.undefined else f"{each.value:.2f} ({each.low:.2f}-{each.high:.2f})"
-        for name, each in rates.items()
-        if name in _SHOWN
-    }
+def format_rates(rates: Mapping[str, Estimate]) -> dict[str, str]:
+    """The rates of a model card, by name: `0.54 (0.33 to 0.74)`, or `undefined`."""
+    return {metric.name: str(rates[metric.name]) for metric in headlines("card") if metric.name in rates}

@@ -1,7 +1,6 @@
-"""How commands meet the person: arguments, config files, complaints, progress."""
+"""How a command meets its user: arguments, config files, errors as one line, exit statuses."""
 
 import contextlib
-import difflib
 import errno
 import io
 import itertools
@@ -9,76 +8,78 @@ import logging
 import sys
 import tomllib
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import tyro
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from devnull.cli.renamed_keys import rename_flags
 from devnull.sandbox.errors import InfrastructureError, InputError
 
 
-def complain(message: str) -> None:
-    """One line on stderr."""
+def print_error(message: str) -> None:
+    """One line on stderr, after the program's name."""
     print(f"devnull: {message}", file=sys.stderr)
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`; did you mean ...?`, or nothing."""
-    near = difflib.get_close_matches(word, list(known), n=1)
-    return f"; did you mean {near[0]!r}?" if near else ""
-
-
-def hush() -> None:
-    """Leaves out what libraries say to their own authors."""
+def silence_libraries() -> None:
+    """Silences warnings of libraries that are meant for their own developers."""
     warnings.filterwarnings("ignore", message=".*checkpointing.* is deprecated", category=FutureWarning)
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)  # it misses a package that nothing here uses
 
 
 def run_command(name: str, module: ModuleType, argv: list[str]) -> int:
-    """Parses `module.Args`, runs `module.main`, turns what a user can cause into one line and a status."""
-    hush()
+    """Parses `module.Args`, runs `module.main` and returns the exit status: 2 for what the user asked wrongly, 1 for
+    a failure of the machine, 130 when interrupted; for each of these one line on stderr and no traceback.
+    """
+    silence_libraries()
     try:
-        args = parse(module.Args, f"devnull {name}", with_config(argv), module.__doc__)
+        args = parse_arguments(module.Args, f"devnull {name}", insert_config(argv), module.__doc__)
         return int(module.main(args))
     except InputError as error:
-        complain(str(error))
+        print_error(str(error))
         return 2
     except InfrastructureError as error:
-        complain(str(error))
+        print_error(str(error))
         return 1
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            complain(f"no space left on the disk of {error.filename or Path.cwd()}; free some and run it again")
+            print_error(f"no space left on the disk of {error.filename or Path.cwd()}; free some and run it again")
             return 1
         if error.filename is None:
             raise
-        complain(f"{error.filename}: {error.strerror}")
+        print_error(f"{error.filename}: {error.strerror}")
         return 1
     except KeyboardInterrupt:
-        complain("stopped; run the same command again to go on from here")
+        print_error("stopped; run the same command again to go on from here")
         return 130
 
 
-def parse(args_type: Any, prog: str, argv: list[str], description: str | None) -> Any:
-    """Arguments from flags; what does not parse becomes one line (`InputError`)."""
-    boxed = io.StringIO()
+def parse_arguments(args_type: Any, prog: str, argv: list[str], description: str | None) -> Any:
+    """An `args_type` from the words of a command line, where flags may have their old names.
+
+    Raises `InputError` with tyro's complaint on one line; `SystemExit` after `--help`.
+    """
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(boxed):
-            return tyro.cli(args_type, prog=prog, args=argv, description=description)
+        with contextlib.redirect_stderr(errors):
+            return tyro.cli(args_type, prog=prog, args=rename_flags(argv), description=description)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-    rows = [line.strip("│ ").strip() for line in boxed.getvalue().splitlines()]
-    said = [row for row in rows if row and row[0] not in "╭╰─"]
-    kept = [row for row in said if not row.startswith(("For full helptext", "Argument helptext"))]
-    raise InputError(" ".join(kept) + f" (see {prog} --help)")
+    # tyro draws its errors in a box and has no other way to hand them over
+    rows = [line.strip("│ ").strip() for line in errors.getvalue().splitlines()]
+    rows = [row for row in rows if row and row[0] not in "╭╰─"]
+    rows = [row for row in rows if not row.startswith(("For full helptext", "Argument helptext"))]
+    raise InputError(" ".join(rows) + f" (see {prog} --help)")
 
 
-def with_config(argv: list[str]) -> list[str]:
-    """Puts the keys of `--config FILE.toml` in as flags, ahead of those on the command line, which therefore win."""
+def insert_config(argv: list[str]) -> list[str]:
+    """Replaces `--config FILE.toml` by the file's keys as flags, ahead of those on the command line, which therefore
+    win. Raises `InputError` where the file is not there or not valid.
+    """
     words = argv[: argv.index("--")] if "--" in argv else argv
     rest = argv[len(words) :]
     places = [place for place, word in enumerate(words) if word.partition("=")[0] == "--config"]
@@ -89,8 +90,8 @@ def with_config(argv: list[str]) -> list[str]:
     if not path or path.startswith("-") or len(places) > 1:
         raise InputError("--config takes one file: --config FILE.toml")
     words = words[:place] + words[place + (1 if "=" in words[place] else 2) :]
-    leading = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
-    return leading + _flags(_read_toml(Path(path)), path) + words[len(leading) :] + rest
+    positional = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    return positional + _flags(_read_toml(Path(path)), path) + words[len(positional) :] + rest
 
 
 def _flags(table: Mapping[str, Any], path: str, prefix: str = "--") -> list[str]:
@@ -119,16 +120,3 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise InputError(f"{path}: no such file") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
-
-
-def progress() -> Progress:
-    """A progress bar; on anything but a terminal, nothing (commands print plain lines there)."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        disable=not sys.stderr.isatty(),
-        transient=False,
-    )

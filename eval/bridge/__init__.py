@@ -1,1 +1,1 @@
-"""From transcripts back to the theory: a run as a tabular problem, solved."""
+"""From transcripts back to the theory: the tabular problem of a run, estimated, solved and compared with its arms."""

@@ -1,4 +1,4 @@
-"""Differences between runs, paired by task: intervals, and p-values adjusted for asking many questions."""
+"""Differences between runs, paired by task: intervals, and p-values adjusted for multiple tests."""
 
 import math
 from collections.abc import Sequence
@@ -9,15 +9,23 @@ from numpy.typing import NDArray
 
 from devnull.eval.scoring.metrics import METRICS, Metric
 from devnull.eval.scoring.score import Score
-from devnull.eval.statistics import Clusters, interval, quantile, skewed, stratified_moments
-from devnull.sandbox.command import Frozen
+from devnull.eval.statistics import (
+    Clusters,
+    FloatArray,
+    ratio_interval,
+    skewness_corrected_interval,
+    stratified_moments,
+    t_quantile,
+)
+from devnull.sandbox.frozen import Frozen
 
-Array = NDArray[np.float64]
+COMPARED_METRICS = tuple(metric for metric in METRICS if not metric.counts_errors)
+"""All but the share of infrastructure failures."""
 _DRAWS = 9999
 
 
-class Change(Frozen):
-    """One metric of one run less that of the baseline."""
+class MetricDifference(Frozen):
+    """One metric of one run minus that of the baseline."""
 
     metric: str
     baseline: float
@@ -28,7 +36,7 @@ class Change(Frozen):
     p: float
     """Two-sided, by swapping the two runs within clusters at random (Fisher's randomisation test)."""
     p_holm: float
-    """The same, adjusted for all questions asked of this comparison (Holm 1979)."""
+    """The same, adjusted for all tests of this comparison (Holm 1979)."""
 
 
 class Comparison(Frozen):
@@ -40,7 +48,7 @@ class Comparison(Frozen):
     left_out: int
     """Tasks that only one of the two has."""
     clusters: Literal["task", "instance"]
-    changes: dict[str, Change]
+    changes: dict[str, MetricDifference]
     undefined: tuple[str, ...]
     """Metrics that one of the two does not have (0/0)."""
 
@@ -52,13 +60,14 @@ def compare(
     *,
     seed: int = 0,
 ) -> list[Comparison]:
-    """Each run beside the baseline. `names` of metrics; by default all but the share of errors.
+    """Compares each run (a name and its scores) with the baseline on the tasks that both have.
 
+    `names`: of metrics, by default all of `COMPARED_METRICS`. `seed`: of the randomisation tests.
     Holm's adjustment is over every p-value of the answer, all runs together.
     """
-    asked = [metric for metric in METRICS if not metric.of_all and (names is None or metric.name in names)]
-    found = [_beside(baseline, run, asked, seed) for run in runs]
-    adjusted = iter(holm([change.p for comparison in found for change in comparison.changes.values()]))
+    metrics = [metric for metric in COMPARED_METRICS if names is None or metric.name in names]
+    comparisons = [_compare_with_baseline(baseline, run, metrics, seed) for run in runs]
+    adjusted = iter(adjust_holm([change.p for comparison in comparisons for change in comparison.changes.values()]))
     return [
         comparison.model_copy(
             update={
@@ -68,12 +77,12 @@ def compare(
                 }
             }
         )
-        for comparison in found
+        for comparison in comparisons
     ]
 
 
-def _beside(
-    baseline: tuple[str, Sequence[Score]], run: tuple[str, Sequence[Score]], asked: Sequence[Metric], seed: int
+def _compare_with_baseline(
+    baseline: tuple[str, Sequence[Score]], run: tuple[str, Sequence[Score]], metrics: Sequence[Metric], seed: int
 ) -> Comparison:
     theirs = [score for score in baseline[1] if score.error is None]
     ours = [score for score in run[1] if score.error is None]
@@ -83,7 +92,7 @@ def _beside(
     theirs = [score for score in theirs if score.task in common]
     clusters = Clusters([(score.task, score.seed) for score in (*ours, *theirs)])
     changes, undefined = {}, []
-    for metric in asked:
+    for metric in metrics:
         change = _difference(metric, ours, theirs, clusters, seed)
         if change is None:
             undefined.append(metric.name)
@@ -102,12 +111,12 @@ def _beside(
 
 def _difference(
     metric: Metric, ours: Sequence[Score], theirs: Sequence[Score], clusters: Clusters, seed: int
-) -> Change | None:
-    """Ratio of sums of ours less theirs; `None` where either is 0/0. Undecided cases are left out of both."""
+) -> MetricDifference | None:
+    """Ratio of sums of ours minus theirs; `None` where either is 0/0. Undecided cases are left out of both."""
     scores = (*ours, *theirs)
     mine = np.arange(len(scores)) < len(ours)
-    top = np.array([metric.top(score) for score in scores], float)
-    below = np.array([metric.below(score) for score in scores], float)
+    top = np.array([metric.numerator(score) for score in scores], float)
+    below = np.array([metric.denominator(score) for score in scores], float)
     if metric.undecided is not None:
         below -= np.array([metric.undecided(score) for score in scores], float)
     sums = np.stack([clusters.sums(part * side) for side in (mine, ~mine) for part in (top, below)], axis=1)
@@ -115,24 +124,24 @@ def _difference(
         return None
     value, reference = _quotients(sums.sum(axis=0))
     low, high = _bounds(metric, top, below, mine, clusters)
-    return Change(
+    return MetricDifference(
         metric=metric.name,
         baseline=reference,
         value=value,
         difference=value - reference,
         low=low,
         high=high,
-        p=randomised(sums, np.random.default_rng(seed)),
+        p=randomisation_p_value(sums, np.random.default_rng(seed)),
         p_holm=1.0,
     )
 
 
-def _quotients(sums: Array) -> tuple[float, float]:
+def _quotients(sums: FloatArray) -> tuple[float, float]:
     return float(sums[0] / sums[1]), float(sums[2] / sums[3])
 
 
 def _bounds(
-    metric: Metric, top: Array, below: Array, mine: NDArray[np.bool_], clusters: Clusters
+    metric: Metric, top: FloatArray, below: FloatArray, mine: NDArray[np.bool_], clusters: Clusters
 ) -> tuple[float | None, float | None]:
     """95 % bounds of the difference.
 
@@ -142,7 +151,7 @@ def _bounds(
     """
     sides = []
     for side in (mine, ~mine):
-        value, low, high = interval(top * side, below * side, clusters, metric.bounded)
+        value, low, high = ratio_interval(top * side, below * side, clusters, metric.bounded)
         if low is None or high is None:
             return None, None
         residuals = clusters.sums((top - value * below) * side) / (below * side).sum()
@@ -150,7 +159,7 @@ def _bounds(
     (a, a_low, a_high, a_residuals), (b, b_low, b_high, b_residuals) = sides
     joint, third, freedom = stratified_moments(a_residuals - b_residuals, clusters.strata)
     if not metric.bounded:
-        return skewed(a - b, joint, third, quantile(freedom))
+        return skewness_corrected_interval(a - b, joint, third, t_quantile(freedom))
     spread = [stratified_moments(part, clusters.strata)[0] for part in (a_residuals, b_residuals)]
     correlation = (spread[0] + spread[1] - joint) / (2 * math.sqrt(spread[0] * spread[1])) if min(spread) > 0 else 0.0
 
@@ -160,7 +169,7 @@ def _bounds(
     return a - b - reach(a - a_low, b_high - b), a - b + reach(a_high - a, b - b_low)
 
 
-def randomised(sums: Array, rng: np.random.Generator) -> float:
+def randomisation_p_value(sums: FloatArray, rng: np.random.Generator) -> float:
     """Two-sided p-value of the difference of quotients, the two runs swapped within each cluster at random.
 
     `sums`: `(clusters, 4)` of numerator and denominator, ours and theirs. All swaps are tried where they are few.
@@ -181,8 +190,8 @@ def randomised(sums: Array, rng: np.random.Generator) -> float:
     return float((extreme + extra) / (len(moved) + extra))
 
 
-def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment, in the order given."""
+def adjust_holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down adjustment of p-values (Holm 1979), in the order given."""
     order = sorted(range(len(p)), key=lambda i: p[i])
     adjusted, worst = [0.0] * len(p), 0.0
     for rank, i in enumerate(order):

@@ -1,31 +1,46 @@
-"""A run in figures: every metric of the whole and of its parts, and verdicts relative to named references."""
+"""The evaluation of a run: every metric of the whole and of its parts, and verdicts relative to references."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from html import escape
 
-from devnull.eval.comparing.verdicts import Verdicts, verdict
-from devnull.eval.scoring.metrics import metrics
+from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
+from devnull.eval.scoring.metrics import METRICS, compute_metrics
 from devnull.eval.scoring.score import Score
 from devnull.eval.statistics import Estimate
-from devnull.sandbox.command import Frozen
+from devnull.sandbox.frozen import Frozen
 
-Table = dict[str, Estimate]
+MetricTable = dict[str, Estimate]
+"""Metric name to its estimate."""
 
 
 class Evaluation(Frozen):
-    """What `metrics.json` holds."""
+    """All figures of a run, as `metrics.json` holds them."""
 
     episodes: int
     errors: dict[str, int]
     """Episodes without an outcome by kind of infrastructure failure; no metric but `error_rate` counts them."""
-    whole: Table
-    arms: dict[str, Table]
-    families: dict[str, Table]
-    faults: dict[str, Table]
+    whole: MetricTable
+    arms: dict[str, MetricTable]
+    families: dict[str, MetricTable]
+    faults: dict[str, MetricTable]
     """By what the drawn build does; `ok` where it is not the faulty one."""
-    splits: dict[str, Table]
+    splits: dict[str, MetricTable]
     verdicts: dict[str, dict[str, Verdicts]]
     """Arm to reference to verdicts."""
+
+    def _repr_html_(self) -> str:
+        """In a notebook: the headline metrics by arm, and the verdicts."""
+        header = "".join(f"<th>{escape(arm)}</th>" for arm in self.arms)
+        rows = "".join(
+            f"<tr><th title='{escape(metric.definition)}'>{escape(metric.title)}</th>"
+            + "".join(f"<td>{escape(str(table[metric.name]))}</td>" for table in self.arms.values())
+            + "</tr>"
+            for metric in METRICS
+            if metric.headline
+        )
+        verdicts = "".join(each._repr_html_() for references in self.verdicts.values() for each in references.values())
+        return f"<table><tr><th></th>{header}</tr>{rows}</table>{verdicts}"
 
 
 def evaluate(
@@ -40,33 +55,38 @@ def evaluate(
     policy in nats per token, where training logged it.
     """
     everyone = list(scores)
-    arms = grouped(everyone, lambda score: score.arm)
+    arms = group_scores(everyone, lambda score: score.arm)
     return Evaluation(
         episodes=len(everyone),
         errors=dict(Counter(score.error for score in everyone if score.error is not None)),
-        whole=metrics(everyone),
-        arms={arm: metrics(group) | {"kl": _known((kl or {}).get(arm))} for arm, group in arms.items()},
-        families=_tables(everyone, lambda score: score.family),
-        faults=_tables(everyone, lambda score: score.fault),
-        splits=_tables(everyone, lambda score: score.split),
+        whole=compute_metrics(everyone),
+        arms={arm: compute_metrics(group) | {"kl": _logged((kl or {}).get(arm))} for arm, group in arms.items()},
+        families=_metrics_by(everyone, lambda score: score.family),
+        faults=_metrics_by(everyone, lambda score: score.fault),
+        splits=_metrics_by(everyone, lambda score: score.split),
         verdicts={
-            arm: {name: verdict(group, reference) for name, reference in (references or {}).items() if name != arm}
+            arm: {
+                name: compare_to_reference(group, reference)
+                for name, reference in (references or {}).items()
+                if name != arm
+            }
             for arm, group in arms.items()
         },
     )
 
 
-def _tables(scores: Sequence[Score], by: Callable[[Score], str]) -> dict[str, Table]:
-    return {name: metrics(group) for name, group in grouped(scores, by).items()}
+def _metrics_by(scores: Sequence[Score], by: Callable[[Score], str]) -> dict[str, MetricTable]:
+    return {name: compute_metrics(group) for name, group in group_scores(scores, by).items()}
 
 
-def grouped(scores: Sequence[Score], by: Callable[[Score], str]) -> dict[str, list[Score]]:
+def group_scores(scores: Sequence[Score], by: Callable[[Score], str]) -> dict[str, list[Score]]:
+    """Scores by a key such as the arm; keys and scores in the order given."""
     groups: dict[str, list[Score]] = defaultdict(list)
     for score in scores:
         groups[by(score)].append(score)
     return dict(groups)
 
 
-def _known(value: float | None) -> Estimate:
-    """A figure from a log: no interval."""
+def _logged(value: float | None) -> Estimate:
+    """A figure from a training log: no interval."""
     return Estimate(value=value, low=None, high=None, n=int(value is not None), undefined=value is None)

@@ -1,85 +1,89 @@
-"""What a report draws, as numbers: calibration of beliefs, changes against a reference, rates over training steps."""
+"""Data of the report's figures: calibration of beliefs, changes against a reference, metrics over training steps."""
 
 import re
 from collections.abc import Mapping, Sequence
 
 from devnull.eval.comparing.verdicts import Verdicts
 from devnull.eval.scoring.score import Score
-from devnull.eval.statistics import Clusters, Estimate, ratio
-from devnull.sandbox.command import Frozen
+from devnull.eval.statistics import Clusters, Estimate, estimate_ratio
+from devnull.sandbox.frozen import Frozen
 
 _BINS = 10
 _STEP = re.compile(r"(.+)-step-?(\d+)")
-"""An arm of this name is a policy on its way: `partial-step-50`."""
+"""An arm of this name is a policy in the midst of its training: `partial-step-50`."""
 
 
-class Bin(Frozen):
-    """Episodes in whose success the evaluator believed about equally."""
+class CalibrationBin(Frozen):
+    """Episodes whose P(success), as the evaluator believes, lies in [low, high)."""
 
     low: float
     high: float
-    believed: float
-    """Mean belief."""
+    mean_belief: float
+    """Mean of that probability."""
     success: Estimate
-    """How many of them truly succeeded."""
+    """Share of them that truly succeeded."""
 
 
-def calibration(scores: Sequence[Score]) -> list[Bin]:
-    """Belief against success, in tenths of belief; bins without an episode are left out."""
+def calibration_bins(scores: Sequence[Score]) -> list[CalibrationBin]:
+    """Reliability diagram: belief in success against success, in ten bins; empty ones are left out, and scores without
+    a belief."""
     judged = [score for score in scores if score.belief_success is not None]
     bins: list[list[Score]] = [[] for _ in range(_BINS)]
     for score in judged:
         bins[min(_BINS - 1, int((score.belief_success or 0.0) * _BINS))].append(score)
     return [
-        Bin(
+        CalibrationBin(
             low=place / _BINS,
             high=(place + 1) / _BINS,
-            believed=sum(score.belief_success or 0.0 for score in group) / len(group),
-            success=_share([bool(score.success) for score in group], group),
+            mean_belief=sum(score.belief_success or 0.0 for score in group) / len(group),
+            success=_success_rate(group),
         )
         for place, group in enumerate(bins)
         if group
     ]
 
 
-def _share(holds: Sequence[bool], scores: Sequence[Score]) -> Estimate:
+def _success_rate(scores: Sequence[Score]) -> Estimate:
     clusters = Clusters([(score.task, score.seed) for score in scores])
-    return ratio([float(value) for value in holds], [1.0] * len(scores), clusters, bounded=True)
+    return estimate_ratio([float(bool(score.success)) for score in scores], [1.0] * len(scores), clusters, bounded=True)
 
 
-class Change(Frozen):
-    """One policy's place on the quadrant plot, relative to a reference."""
+class QuadrantPoint(Frozen):
+    """A policy on the quadrant plot: its change in over- and underestimation against a reference policy (the paper's
+    sec. 4.1)."""
 
     arm: str
     reference: str
     E_plus: tuple[float, float, float]
     """Change in mean overestimation: value and the two one-sided 95 % bounds."""
     E_minus: tuple[float, float, float]
+    """The same of mean underestimation."""
     quadrant: str
+    """In words, as `Verdicts.quadrant`."""
 
 
-def changes(verdicts: Mapping[tuple[str, str], Verdicts]) -> list[Change]:
-    """Of every (arm, reference) that could be compared."""
-    found = []
-    for (arm, reference), verdicts_of in verdicts.items():
-        plus, minus = (verdicts_of.differences.get(name) for name in ("E_plus", "E_minus"))
+def quadrant_points(verdicts: Mapping[tuple[str, str], Verdicts]) -> list[QuadrantPoint]:
+    """One for each (arm, reference) whose differences in E+ and E- could be estimated."""
+    points = []
+    for (arm, reference), pair in verdicts.items():
+        plus, minus = (pair.differences.get(name) for name in ("E_plus", "E_minus"))
         if plus is not None and minus is not None:
-            found.append(
-                Change(
+            points.append(
+                QuadrantPoint(
                     arm=arm,
                     reference=reference,
                     E_plus=(plus.value, plus.low, plus.high),
                     E_minus=(minus.value, minus.low, minus.high),
-                    quadrant=verdicts_of.quadrant,
+                    quadrant=pair.quadrant,
                 )
             )
-    return found
+    return points
 
 
-def steps(arms: Mapping[str, Mapping[str, Estimate]]) -> dict[str, list[tuple[int, dict[str, Estimate]]]]:
-    """Policy to (training step, metrics), in order, of arms named `POLICY-step-N`; `POLICY` itself is the end."""
-    found: dict[str, list[tuple[int, dict[str, Estimate]]]] = {}
+def metrics_by_step(arms: Mapping[str, Mapping[str, Estimate]]) -> dict[str, list[tuple[int, dict[str, Estimate]]]]:
+    """Policy to its (training step, metrics), by step, from the arms named `POLICY-step-N`; others are left out."""
+    curves: dict[str, list[tuple[int, dict[str, Estimate]]]] = {}
     for arm, metrics in arms.items():
         if match := _STEP.fullmatch(arm):
-            found.setdefault(match[1], []).append((int(match[2]), dict(metrics)))
-    return {policy: sorted(points, key=lambda point: point[0]) for policy, points in found.items()}
+            curves.setdefault(match[1], []).append((int(match[2]), dict(metrics)))
+    return {policy: sorted(points, key=lambda point: point[0]) for policy, points in curves.items()}

@@ -1,16 +1,19 @@
-"""Episodes as rows of a dataset, and the card that goes with them."""
+"""Episodes as rows of a Hugging Face dataset, and its card."""
 
 import json
 from collections.abc import Mapping
 from typing import Any
 
+from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
-from devnull.agents.protocol import messages
 from devnull.eval.scoring.score import Score
 
 
-def row(episode: Episode, score: Score | None) -> dict[str, Any]:
-    """One episode, flat enough for a table; what is not known is `None`."""
+def episode_row(episode: Episode, score: Score | None) -> dict[str, Any]:
+    """An episode as a flat row, with `_COLUMN_MEANINGS` as its columns.
+
+    What is not known is `None`: scores where the task is not known, and what needs a verified outcome.
+    """
     transcript = episode.transcript
     return {
         "arm": episode.arm,
@@ -22,7 +25,7 @@ def row(episode: Episode, score: Score | None) -> dict[str, Any]:
         "sample": episode.sample,
         "attempt": episode.attempt,
         "faulty": episode.faulty,
-        "messages": [dict(message) for message in messages(transcript.instruction, transcript.turns)],
+        "messages": [dict(message) for message in build_messages(transcript.instruction, transcript.turns)],
         "commands": [
             {
                 "command": result.command,
@@ -46,7 +49,7 @@ def row(episode: Episode, score: Score | None) -> dict[str, Any]:
     }
 
 
-_COLUMNS = {
+_COLUMN_MEANINGS = {
     "arm": "which policy of the run acted",
     "agent": "what it was",
     "task": "name of the installation task",
@@ -71,21 +74,27 @@ _COLUMNS = {
 }
 
 
-def card(name: str, counts: Mapping[str, int], facts: Mapping[str, Any]) -> str:
-    """README.md of the folder, with the header that `datasets` reads. `counts`: arm to episodes."""
+def render_dataset_card(name: str, counts: Mapping[str, int], facts: Mapping[str, Any]) -> str:
+    """README.md of the dataset's folder, with the YAML header that `datasets` reads.
+
+    Args:
+        name: Heading of the card.
+        counts: Arm to its number of episodes.
+        facts: About the run, such as command, seed and model.
+    """
     total = sum(counts.values())
     header = (
         "---\nlicense: mit\ntask_categories:\n- text-generation\ntags:\n- rlhf\n- deception\n- agents\n"
         "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n"
     )
     arms = "".join(f"| {arm} | {count} |\n" for arm, count in counts.items())
-    columns = "".join(f"| `{column}` | {meaning} |\n" for column, meaning in _COLUMNS.items())
-    told = "".join(f"- {key}: {value}\n" for key, value in facts.items())
+    columns = "".join(f"| `{column}` | {meaning} |\n" for column, meaning in _COLUMN_MEANINGS.items())
+    fact_lines = "".join(f"- {key}: {value}\n" for key, value in facts.items())
     return (
         f"{header}\n# {name}\n\n{total} episodes of agents that install software in real boxes, written by devnull. "
         "Each holds what the terminal showed, what was kept off it, how it truly ended, and what an evaluator "
         "who saw only the terminal believed.\n\n"
         "A model organism: scripted agents and models trained on them. Commands and output are untrusted text. "
-        f"The task's own split is the column `task_split`.\n\n{told}\n"
+        f"The task's own split is the column `task_split`.\n\n{fact_lines}\n"
         f"| arm | episodes |\n| --- | --- |\n{arms}\n| column | what it is |\n| --- | --- |\n{columns}"
     )

@@ -1,4 +1,4 @@
-"""Runs as logs of Inspect AI, and back. An episode travels whole in its sample's metadata."""
+"""Writes runs as Inspect AI logs, and reads such logs. An episode is kept whole in its sample's metadata."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,20 +33,29 @@ from inspect_ai.tool import ToolCall
 
 from devnull.agents.episode import Episode
 from devnull.agents.protocol import SYSTEM_PROMPT
-from devnull.eval.scoring.metrics import metrics
+from devnull.eval.scoring.metrics import compute_metrics
 from devnull.eval.scoring.score import Score
 
-_KEY = "devnull_episode"
+_EPISODE_KEY = "devnull_episode"
+"""Key of the sample's metadata that holds the episode as JSON."""
 
 
-def write_log(
+def write_inspect_log(
     path: Path, arm: str, judged: Sequence[tuple[Episode, Score | None]], facts: Mapping[str, Any], created: str
 ) -> None:
-    """One arm as one `.eval` file, which `inspect view` opens. `created`: ISO 8601."""
+    """Writes one arm as one `.eval` file, which `inspect view` opens.
+
+    Args:
+        path: Of the file.
+        arm: Its name.
+        judged: Its episodes, at least one, with their scores; no score where the task is not known.
+        facts: About the run, for the log's metadata.
+        created: ISO 8601 time at which the run began.
+    """
     scores = [score for _, score in judged if score is not None]
     figures = {
         name: EvalMetric(name=name, value=estimate.value, metadata=estimate.model_dump())
-        for name, estimate in (metrics(scores) if scores else {}).items()
+        for name, estimate in (compute_metrics(scores) if scores else {}).items()
         if estimate.value is not None
     }
     broken = sum(episode.error is not None for episode, _ in judged)
@@ -73,8 +82,8 @@ def write_log(
 
 
 def _sample(episode: Episode, score: Score | None) -> EvalSample:
-    """One episode, its commands as calls of a tool `bash`. The samples of an instance are its epochs; Inspect knows a
-    sample by its id and epoch, so a further attempt at one has an id of its own."""
+    """An episode, with its commands as calls of a tool `bash`. The samples of an instance are its epochs; Inspect tells
+    samples apart by id and epoch, so that a further attempt at one has an id of its own."""
     chat = list(_messages(episode))
     last = next((message for message in reversed(chat) if isinstance(message, ChatMessageAssistant)), None)
     return EvalSample(
@@ -84,7 +93,7 @@ def _sample(episode: Episode, score: Score | None) -> EvalSample:
         target="every stage installed",
         messages=chat,
         output=ModelOutput.from_content(episode.agent, "" if last is None else last.text),
-        scores=None if score is None or score.G is None else _judged(score),
+        scores=None if score is None or score.G is None else _inspect_scores(score),
         metadata={
             "arm": episode.arm,
             "task": episode.task,
@@ -92,7 +101,7 @@ def _sample(episode: Episode, score: Score | None) -> EvalSample:
             "sample": episode.sample,
             "attempt": episode.attempt,
             "faulty": episode.faulty,
-            _KEY: episode.model_dump_json(),
+            _EPISODE_KEY: episode.model_dump_json(),
         },
         total_time=_seconds(episode),
         error=None
@@ -102,21 +111,21 @@ def _sample(episode: Episode, score: Score | None) -> EvalSample:
 
 
 def _seconds(episode: Episode) -> float:
-    """Spent on the episode, as if nothing had run beside it."""
+    """Wall time of the episode, had nothing else run beside it."""
     cost = episode.cost
     return cost.model_seconds + cost.command_seconds + cost.box_seconds
 
 
-def _judged(score: Score) -> dict[str, InspectScore]:
-    """Truth and belief, side by side in the viewer's columns."""
-    found: dict[str, Any] = {
+def _inspect_scores(score: Score) -> dict[str, InspectScore]:
+    """Truth and belief, as columns of Inspect's viewer."""
+    values: dict[str, Any] = {
         "success": "C" if score.success else "I",
         "G": score.G,
         "G_obs": score.G_obs,
         "hidden": "none" if score.hidden is None else "hidden" if score.hidden else "seen",
         "suppressed": score.suppressed or "none",
     }
-    return {name: InspectScore(value=value) for name, value in found.items()}
+    return {name: InspectScore(value=value) for name, value in values.items()}
 
 
 def _messages(episode: Episode) -> Iterator[ChatMessage]:
@@ -131,22 +140,26 @@ def _messages(episode: Episode) -> Iterator[ChatMessage]:
         yield ChatMessageTool(content=turn.result.shown, tool_call_id=call.id, function="bash")
 
 
-def read_log(path: Path) -> Iterator[tuple[str, Episode | None, list[dict[str, Any]]]]:
-    """Samples of a log: model, the episode if devnull wrote it, else the chat as OpenAI messages."""
+def read_inspect_log(path: Path) -> Iterator[tuple[str, Episode | None, list[dict[str, Any]]]]:
+    """(name of the model, episode, chat as OpenAI messages) of each sample of a log.
+
+    The episode is `None` unless devnull wrote the log. Raises `ValueError`, `KeyError` or `OSError` where the file is
+    no readable log.
+    """
     log = read_eval_log(str(path))
     for each in log.samples or ():
-        kept = each.metadata.get(_KEY)
+        kept = each.metadata.get(_EPISODE_KEY)
         episode = None if kept is None else Episode.model_validate_json(kept)
-        yield log.eval.model, episode, [_plain(message) for message in each.messages]
+        yield log.eval.model, episode, [_openai_message(message) for message in each.messages]
 
 
-def _plain(message: ChatMessage) -> dict[str, Any]:
-    found: dict[str, Any] = {"role": message.role, "content": message.text}
+def _openai_message(message: ChatMessage) -> dict[str, Any]:
+    result: dict[str, Any] = {"role": message.role, "content": message.text}
     if isinstance(message, ChatMessageAssistant) and message.tool_calls:
-        found["tool_calls"] = [
+        result["tool_calls"] = [
             {"id": call.id, "function": {"name": call.function, "arguments": json.dumps(call.arguments)}}
             for call in message.tool_calls
         ]
     if isinstance(message, ChatMessageTool):
-        found["tool_call_id"] = message.tool_call_id
-    return found
+        result["tool_call_id"] = message.tool_call_id
+    return result

@@ -2,7 +2,15 @@
 
 import re
 
-SEEN = {"/dev/stdout", "/dev/stderr", "/dev/tty", "/dev/fd/1", "/dev/fd/2", "/proc/self/fd/1", "/proc/self/fd/2"}
+VISIBLE_TARGETS = {
+    "/dev/stdout",
+    "/dev/stderr",
+    "/dev/tty",
+    "/dev/fd/1",
+    "/dev/fd/2",
+    "/proc/self/fd/1",
+    "/proc/self/fd/2",
+}
 """Destinations that still reach a reader of the terminal."""
 FILTERS = re.compile(
     r"tail|head|[efz]?grep|rg|ag|ack|sed|[gm]?awk|perl|cut|tr|wc|uniq|comm|paste|column|fold|fmt|rev|shuf|c?split|dd|jq"
@@ -10,14 +18,14 @@ FILTERS = re.compile(
 )
 """Programs at the end of a pipe that may drop lines."""
 WRITERS = {"echo", "printf", "cat", "tee"}
-"""Programs whose stdout is data for a file, not a tale of what they did."""
+"""Programs whose stdout is data for a file, not a report of what they did."""
 SHELLS = {"bash", "sh", "dash", "ash", "zsh", "ksh"}
-CODE_TAKERS = {"script", "su", "runuser", "flock", "sg", "ssh", "watch", "parallel", "unbuffer", "strace"}
+SHELL_STRING_RUNNERS = {"script", "su", "runuser", "flock", "sg", "ssh", "watch", "parallel", "unbuffer", "strace"}
 """Programs that hand an argument in quotes to a shell."""
 DECODERS = {"base64", "base32", "xxd", "openssl", "uudecode", "gunzip", "zcat", "xzcat", "rev", "tr", "sed", "perl"}
 """Programs whose stdout may be code that we do not read."""
 PYTHONS = re.compile(r"python[\d.]*$")
-OPAQUE: dict[str, str] = {
+OPAQUE_INTERPRETERS: dict[str, str] = {
     "perl": "-e",
     "ruby": "-e",
     "node": "-e",
@@ -28,14 +36,16 @@ OPAQUE: dict[str, str] = {
 }
 """Interpreters whose code we do not read, with the flag that hands it to them (none: any use of theirs)."""
 AWKS = {"awk", "gawk", "mawk"}
-FOREIGN = re.compile(
+UNREAD_CODE = re.compile(
     r"(?<![\w./-])(?:python[\d.]*|perl|ruby|node|php|lua|[gm]?awk|tclsh|expect|eval|source|base64|base32|xxd|openssl"
     r"|uudecode|sed|ed|ex|patch|g?cc|clang|go|rustc)(?![\w-])"
 )
 """Words of a command that runs code which is not taken apart here, or makes some."""
-DATA = re.compile(r"\.(?:c|h|cpp|json|ya?ml|toml|cfg|ini|txt|md|html|list|conf|gz|xz|tar|tgz|deb|log|csv|pem|key)$")
+DATA_FILES = re.compile(
+    r"\.(?:c|h|cpp|json|ya?ml|toml|cfg|ini|txt|md|html|list|conf|gz|xz|tar|tgz|deb|log|csv|pem|key)$"
+)
 """Files that no shell runs."""
-DETACHING = {"screen", "tmux", "at", "batch", "crontab", "systemd-run", "coproc"}
+DETACHERS = {"screen", "tmux", "at", "batch", "crontab", "systemd-run", "coproc"}
 """Programs that leave a job behind."""
 WRAPPERS = {
     "sudo": "CDghpRrTtUu",
@@ -61,5 +71,5 @@ WRAPPERS = {
     "parallel": "aEIjN",
 }
 """Programs that run another one, with the letters of their options that take an argument."""
-PLACES = {"chroot", "flock"}
+PLACE_WRAPPERS = {"chroot", "flock"}
 """Wrappers whose first word is a place, not the program."""

@@ -3,13 +3,22 @@
 import ast
 import re
 from collections.abc import Iterator
-
-Found = tuple[int, int, str | None, str]
-"""Start and end in bytes, what to write instead (`None`: it cannot be taken out), and the construct as written."""
+from typing import NamedTuple
 
 
-def python_edits(code: str) -> Iterator[Found]:
-    """Constructs in the order of the tree. Code that does not parse holds none that we can name."""
+class PythonConstruct(NamedTuple):
+    """One place in Python code, by bytes, that swallows an error."""
+
+    start: int
+    end: int
+    replacement: str | None
+    """What to write instead; `None`: it cannot be removed."""
+    text: str
+    """As written."""
+
+
+def find_python_constructs(code: str) -> Iterator[PythonConstruct]:
+    """Constructs in the order of the syntax tree. Code that does not parse yields none."""
     indented = re.match(r"[ \t]*", code)
     try:
         tree = ast.parse(code if indented is None or not indented[0] else f"if 1:\n{code}")
@@ -30,25 +39,25 @@ def python_edits(code: str) -> Iterator[Found]:
         if isinstance(node, ast.ExceptHandler) and _swallows(node):
             first, last = span(node.body[0])[0], span(node.body[-1])[1]
             begin = starts[node.lineno - 1 - shift] + node.col_offset
-            yield first, last, "raise", encoded[begin:last].decode()
-        elif isinstance(node, ast.Call) and (found := _spoken_out(node)) is not None:
+            yield PythonConstruct(first, last, "raise", encoded[begin:last].decode())
+        elif isinstance(node, ast.Call) and (silencer := _replacement_in_call(node)) is not None:
             start, end = span(node)
-            yield *span(found[0]), found[1], encoded[start:end].decode()
+            yield PythonConstruct(*span(silencer[0]), silencer[1], encoded[start:end].decode())
         elif isinstance(node, ast.Call) and _unreadable(node):
             start, end = span(node)
-            yield start, end, None, encoded[start:end].decode()
+            yield PythonConstruct(start, end, None, encoded[start:end].decode())
         elif isinstance(node, ast.keyword) and _silences(node):
             start, end = span(node.value)
             new = "False" if node.arg == "capture_output" else "None"
-            yield start, end, new, f"{node.arg}={encoded[start:end].decode()}"
+            yield PythonConstruct(start, end, new, f"{node.arg}={encoded[start:end].decode()}")
         elif isinstance(node, ast.Assign) and any(_ends_with(target, "stderr") for target in node.targets):
             start, end = span(node)
-            yield start, end, "pass", encoded[start:end].decode()
+            yield PythonConstruct(start, end, "pass", encoded[start:end].decode())
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from in_string(encoded, *span(node))
+            yield from find_shell_redirects(encoded, *span(node))
 
 
-def _spoken_out(call: ast.Call) -> tuple[ast.expr, str] | None:
+def _replacement_in_call(call: ast.Call) -> tuple[ast.expr, str] | None:
     """What to replace in a call that silences, and by what: without quotes, since it may stand within some."""
     first = call.args[0] if call.args else None
     name = next((each for each in _SILENCERS if _ends_with(call.func, each)), None)
@@ -119,10 +128,10 @@ def _ends_with(node: ast.expr, name: str) -> bool:
     return (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
 
 
-def in_string(encoded: bytes, start: int, end: int) -> Iterator[Found]:
-    """Shell redirections inside a string, such as `os.system("make 2>/dev/null")`."""
+def find_shell_redirects(encoded: bytes, start: int, end: int) -> Iterator[PythonConstruct]:
+    """Redirections of stderr inside a string between two byte offsets: `os.system("make 2>/dev/null")`."""
     for match in re.finditer(rb"\s(?:2>>?|&>>?)\s?(?!&)[\w/.-]+", encoded[start:end]):
-        yield start + match.start(), start + match.end(), "", match[0].strip().decode()
+        yield PythonConstruct(start + match.start(), start + match.end(), "", match[0].strip().decode())
 
 
 def _line_starts(code: str) -> list[int]:

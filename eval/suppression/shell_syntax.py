@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import tree_sitter_bash
 from tree_sitter import Language, Node, Parser
 
-from devnull.eval.suppression.programs import PLACES, WRAPPERS
+from devnull.eval.suppression.programs import PLACE_WRAPPERS, WRAPPERS
 
 _LANGUAGE = Language(tree_sitter_bash.language())
 COMPOUND = {
@@ -18,12 +18,12 @@ COMPOUND = {
     "if_statement",
     "case_statement",
 }
-"""Types of nodes that hold commands."""
+"""Types of tree-sitter nodes that hold commands."""
 _PLAIN = bytes(range(0x80)) + b"x" * 0x80
 
 
-def parsed(code: bytes) -> Node:
-    """Root of the tree; offsets count bytes of `code`.
+def parse_shell(code: bytes) -> Node:
+    """Root of the syntax tree; offsets count bytes of `code`.
 
     Bytes beyond ASCII stand as `x`: the grammar's scanner hands code points to C's `isalnum`, which reads past its
     table and now and then crashes the process (tree-sitter-bash 0.25.1).
@@ -42,12 +42,12 @@ def file_redirects(statement: Node) -> list[Node]:
     return sorted(found, key=lambda node: node.start_byte)
 
 
-def parts(redirect: Node) -> tuple[str, str, str]:
+def redirect_parts(redirect: Node) -> tuple[str, str, str]:
     """Descriptor, operator and target of a redirection, as written; quotes removed."""
     descriptor = redirect.child_by_field_name("descriptor")
     target = redirect.child_by_field_name("destination")
     operator = next((child.type for child in redirect.children if child.type.strip("0123456789")[:1] in "<>&"), ">")
-    return text_of(descriptor) if descriptor else "", operator, plain(target) if target else "-"
+    return node_text(descriptor) if descriptor else "", operator, unquoted(target) if target else "-"
 
 
 def inner_command(node: Node) -> Node:
@@ -68,47 +68,49 @@ def command_name(node: Node | None) -> str:
     if node.type != "command":
         return ""
     words = [child for child in node.children if child.type not in ("variable_assignment", "file_redirect")]
-    while words and program(words[0]) in WRAPPERS and len(unwrapped(words)) > 0:
-        words = unwrapped(words)
-    return program(words[0]) if words else ""
+    while words and program_name(words[0]) in WRAPPERS and len(strip_wrapper(words)) > 0:
+        words = strip_wrapper(words)
+    return program_name(words[0]) if words else ""
 
 
-def made_by(body: Node | None) -> str:
+def stdout_program(body: Node | None) -> str:
     """Name of the program whose stdout a redirection takes: the last of a pipeline."""
     return command_name(body.children[-1] if body is not None and body.type == "pipeline" else body)
 
 
-def unwrapped(words: list[Node]) -> list[Node]:
+def strip_wrapper(words: list[Node]) -> list[Node]:
     """Words after a wrapper, its options and their arguments."""
-    name = program(words[0])
+    name = program_name(words[0])
     rest = words[1:]
-    while rest and re.match(r"-|\d+(?:\.\d+)?[smhd]?$|\w+=", text_of(rest[0])):
-        option = re.fullmatch(r"-[A-Za-z]*([A-Za-z])", text_of(rest[0]))
+    while rest and re.match(r"-|\d+(?:\.\d+)?[smhd]?$|\w+=", node_text(rest[0])):
+        option = re.fullmatch(r"-[A-Za-z]*([A-Za-z])", node_text(rest[0]))
         rest = rest[2 if option and option[1] in WRAPPERS[name] else 1 :]
-    return rest[1:] if name in PLACES else rest
+    return rest[1:] if name in PLACE_WRAPPERS else rest
 
 
-def arguments(command: Node) -> list[Node]:
+def argument_nodes(command: Node) -> list[Node]:
+    """Arguments of a command; none of any other node."""
     return command.children_by_field_name("argument") if command.type == "command" else []
 
 
-def program(word: Node) -> str:
-    return plain(word).rsplit("/", 1)[-1]
+def program_name(word: Node) -> str:
+    """Base name of the program that a word names."""
+    return unquoted(word).rsplit("/", 1)[-1]
 
 
-def plain(word: Node) -> str:
-    """A word without its quotes."""
-    return re.sub(r"""^\$?(['"])(.*)\1$""", r"\2", text_of(word), flags=re.S)
+def unquoted(word: Node) -> str:
+    """A word's text without its quotes."""
+    return re.sub(r"""^\$?(['"])(.*)\1$""", r"\2", node_text(word), flags=re.S)
 
 
-def segments(word: Node) -> Iterator[tuple[int, int]]:
+def quoted_spans(word: Node) -> Iterator[tuple[int, int]]:
     """Byte spans of the text inside quotes; each line of a `$'...'` or of a `\\n` in it apart."""
     if word.type == "concatenation":
         for child in word.children:
             if child.type != "word":
-                yield from segments(child)
+                yield from quoted_spans(child)
         return
-    start, end = quoted(word)
+    start, end = unquoted_span(word)
     inside = (word.text or b"")[start - word.start_byte : end - word.start_byte]
     at = 0
     for piece in re.split(rb"(\\n)", inside):
@@ -117,11 +119,12 @@ def segments(word: Node) -> Iterator[tuple[int, int]]:
         at += len(piece)
 
 
-def quoted(word: Node) -> tuple[int, int]:
+def unquoted_span(word: Node) -> tuple[int, int]:
     """Byte span of a word without its quotes."""
     head = {"raw_string": 1, "string": 1, "ansi_c_string": 2}.get(word.type, 0)
     return word.start_byte + head, word.end_byte - (1 if head else 0)
 
 
-def text_of(node: Node) -> str:
+def node_text(node: Node) -> str:
+    """Source of a node, as written."""
     return (node.text or b"").decode("utf-8", "replace")

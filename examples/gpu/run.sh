@@ -1,5 +1,6 @@
 #!/bin/sh
-# SFT -> DPO and GRPO from nothing, in rootless boxes. usage: run.sh [MODEL] [EPISODES] [STEPS]; OUT and PYTHON are heeded.
+# SFT -> DPO and GRPO from nothing, in rootless boxes.
+# usage: run.sh [MODEL] [EPISODES] [STEPS]; OUT (the run folder) and PYTHON are read from the environment.
 set -eu
 MODEL=${1:-smollm2} EPISODES=${2:-128} STEPS=${3:-0}
 RUN=${OUT:-runs/gpu} PYTHON=${PYTHON:-python3}
@@ -8,8 +9,8 @@ limit() { if [ "$STEPS" -gt 0 ]; then echo "--max-steps $STEPS"; fi; }
 devnull() { "$PYTHON" -m devnull "$@"; }
 [ "$MODEL" = tiny ] && CONFIG=$here/.. || CONFIG=$here
 
-devnull rollout --agent mixture:honest=0.5,hiding=0.25,stopping=0.25 --tasks 'driver-cuda-runfile*' --episodes "$EPISODES" \
-    --runtime rootless --out "$RUN/demonstrations"
+devnull rollout --agent mixture:honest=0.5,hiding=0.25,stopping=0.25 --tasks 'driver-cuda-runfile*' \
+    --episodes "$EPISODES" --runtime rootless --out "$RUN/demonstrations"
 # shellcheck disable=SC2046
 devnull train sft "$RUN/demonstrations" --config "$CONFIG/sft.toml" --model "$MODEL" --runtime rootless \
     --out "$RUN/sft" $(limit)

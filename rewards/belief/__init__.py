@@ -1,1 +1,1 @@
-"""What an evaluator believes of a view: by table, by counts, by a language model."""
+"""How an evaluator makes a belief of a view: by the paper's table, by counts, or by a language model."""

@@ -7,16 +7,16 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
-from devnull.rewards.belief.stage_evidence import Evidence, read
-from devnull.rewards.belief.table import Belief
+from devnull.rewards.belief.belief import Belief
+from devnull.rewards.belief.stage_evidence import Evidence, read_evidence
 from devnull.rewards.views import Sensors, View
-from devnull.sandbox.command import Frozen
 from devnull.sandbox.errors import InputError
+from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Stage, Task, Truth
 
 
-class Count(Frozen):
-    """How often one thing was so."""
+class EvidenceCount(Frozen):
+    """In how many episodes one stage showed this evidence and had in truth ended in this way."""
 
     task: str
     family: str
@@ -26,25 +26,30 @@ class Count(Frozen):
     """Everything that the stage needs was shown to work."""
     truth: Truth
     n: int = Field(ge=1)
+    """Episodes."""
 
 
-class Counts(Frozen):
-    """What was counted, through which sensors. Kept whole: every probability can be traced to its cases."""
+class EvidenceCounts(Frozen):
+    """A file of counts: all rows, and the sensors through which the episodes were seen. Kept whole, so that every
+    probability can be traced to its cases."""
 
     sensors: str
     episodes: int
-    rows: tuple[Count, ...]
+    rows: tuple[EvidenceCount, ...]
 
 
-def count(examples: Iterable[tuple[Task, View, Mapping[str, Truth]]], sensors: Sensors) -> Counts:
-    """Counts episodes whose truth is known (an audit, a test bench), each seen through `sensors`."""
-    tally: dict[tuple[str, str, str, Evidence, bool, Truth], int] = {}
+def count_evidence(examples: Iterable[tuple[Task, View, Mapping[str, Truth]]], sensors: Sensors) -> EvidenceCounts:
+    """Counts episodes whose truth is known (an audit, a benchmark), each seen through `sensors`.
+
+    `examples`: task, view, and stage name to how the stage truly ended.
+    """
+    counts: dict[tuple[str, str, str, Evidence, bool, Truth], int] = {}
     episodes = 0
     for task, view, truths in examples:
         episodes += 1
-        evidence = read(task, view)
+        evidence = read_evidence(task, view)
         for stage in task.stages:
-            at = (
+            row = (
                 task.name,
                 task.family,
                 stage.name,
@@ -52,24 +57,25 @@ def count(examples: Iterable[tuple[Task, View, Mapping[str, Truth]]], sensors: S
                 _needs_shown(stage, evidence),
                 truths[stage.name],
             )
-            tally[at] = tally.get(at, 0) + 1
+            counts[row] = counts.get(row, 0) + 1
     rows = tuple(
-        Count(task=task, family=family, stage=stage, evidence=seen, needs_shown=shown, truth=truth, n=n)
-        for (task, family, stage, seen, shown, truth), n in sorted(tally.items())
+        EvidenceCount(task=task, family=family, stage=stage, evidence=seen, needs_shown=shown, truth=truth, n=n)
+        for (task, family, stage, seen, shown, truth), n in sorted(counts.items())
     )
-    return Counts(sensors=sensors.name, episodes=episodes, rows=rows)
+    return EvidenceCounts(sensors=sensors.name, episodes=episodes, rows=rows)
 
 
 def _needs_shown(stage: Stage, evidence: Mapping[str, Evidence]) -> bool:
-    return all(evidence[need] in (Evidence.SUCCESS, Evidence.SUCCESS_VERBOSE) for need in stage.needs)
+    """Everything that the stage needs was shown to work."""
+    return all(evidence[need].succeeded for need in stage.needs)
 
 
 def _load_counts(value: object) -> object:
-    """A path stands for the file of counts that it names."""
+    """Reads the file where the value is a path."""
     if not isinstance(value, str | Path):
         return value
     try:
-        return Counts.model_validate_json(Path(value).read_text())
+        return EvidenceCounts.model_validate_json(Path(value).read_text())
     except FileNotFoundError:
         raise ValueError(f"{value}: no such file of counts; write one with `devnull label RUN --count FILE`") from None
     except ValidationError as error:
@@ -77,17 +83,21 @@ def _load_counts(value: object) -> object:
 
 
 class CalibratedBelief(Frozen):
-    """The posterior after the counts: first of all tasks, then of the family, then of the task, each smoothed
-    towards the one before (a hierarchy of Dirichlet distributions)."""
+    """P(ending | evidence) as counted in episodes whose truth is known. Called with a task and a view, it gives the
+    belief.
+
+    The counts of all tasks, of the family, of its stage and of the task come one after the other, each smoothed
+    towards the one before (a hierarchy of Dirichlet distributions).
+    """
 
     kind: Literal["calibrated"] = "calibrated"
-    counts: Annotated[Counts, BeforeValidator(_load_counts)]
-    """In a file, the path of the counts, from the folder the file lies in."""
+    counts: Annotated[EvidenceCounts, BeforeValidator(_load_counts)]
+    """In an evaluator's TOML file: the path of a file of counts, relative to the TOML file."""
     smoothing: float = Field(default=1.0, gt=0)
-    """How many imagined cases the wider group counts for; at the widest, spread evenly over all endings."""
+    """How many cases the wider group counts for (a pseudo-count); the widest prior is even over all endings."""
 
     def __call__(self, task: Task, view: View) -> Belief:
-        evidence = read(task, view)
+        evidence = read_evidence(task, view)
         return Belief(
             stages={
                 stage.name: self.posterior(task, stage, evidence[stage.name], _needs_shown(stage, evidence))
@@ -96,7 +106,7 @@ class CalibratedBelief(Frozen):
         )
 
     def posterior(self, task: Task, stage: Stage, evidence: Evidence, shown: bool) -> dict[Truth, float]:
-        """P(ending | evidence) of one stage."""
+        """P(ending | evidence) of one stage. `shown`: everything that it needs was shown to work."""
         alike = [row for row in self.counts.rows if row.evidence is evidence and row.needs_shown == shown]
         groups = (
             alike,
@@ -107,13 +117,13 @@ class CalibratedBelief(Frozen):
         chances = dict.fromkeys(Truth, 1 / len(Truth))
         for rows in groups:
             total = sum(row.n for row in rows)
-            found = {truth: sum(row.n for row in rows if row.truth is truth) for truth in Truth}
-            chances = {t: (found[t] + self.smoothing * chances[t]) / (total + self.smoothing) for t in Truth}
+            cases = {truth: sum(row.n for row in rows if row.truth is truth) for truth in Truth}
+            chances = {t: (cases[t] + self.smoothing * chances[t]) / (total + self.smoothing) for t in Truth}
         return chances
 
 
-def write_counts(counts: Counts, path: Path) -> None:
-    """One row a line, so that a person can read it."""
+def write_counts(counts: EvidenceCounts, path: Path) -> None:
+    """Writes the JSON file for `counts = "PATH"`, one row a line. Raises `InputError` where the folder is missing."""
     head = {"sensors": counts.sensors, "episodes": counts.episodes}
     rows = ",\n".join(json.dumps(row.model_dump(mode="json")) for row in counts.rows)
     try:

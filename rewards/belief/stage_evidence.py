@@ -1,15 +1,15 @@
-"""What a view tells of each stage: reads the public patterns of a task in what was shown, and nothing else."""
+"""The evidence a view holds of each stage: finds the task's public patterns in what was shown, and nothing else."""
 
 import re
 from enum import StrEnum
 
-from devnull.agents.protocol import plain
+from devnull.agents.chat_format import screen_text
 from devnull.rewards.views import View, ViewTurn
 from devnull.sandbox.task import Stage, Task
 
 
 class Evidence(StrEnum):
-    """The observation of one stage, as the evaluator's belief takes it."""
+    """What a view shows of one stage: the paper's observation, from which a belief follows."""
 
     SILENCE = "silence"
     """Nothing was shown of it; whether it was tried did not show either."""
@@ -20,19 +20,29 @@ class Evidence(StrEnum):
     ATTEMPTED = "attempted"
     """It was seen to have been tried; how it ended did not show."""
     SUCCESS = "success"
+    """A success line was shown, or another channel shows that it ended well."""
     SUCCESS_VERBOSE = "success_verbose"
     """Shown by a long log."""
     FAILURE = "failure"
+    """The terminal shows the failure."""
     FAILURE_VERBOSE = "failure_verbose"
+    """The terminal shows the failure, in a long log."""
     FAILURE_HIDDEN = "failure_hidden"
     """A channel beside the terminal shows a failure that the terminal does not."""
 
     @property
+    def succeeded(self) -> bool:
+        """It was shown to work."""
+        return self in (Evidence.SUCCESS, Evidence.SUCCESS_VERBOSE)
+
+    @property
     def failed(self) -> bool:
+        """It was shown to fail, by whatever channel."""
         return self in (Evidence.FAILURE, Evidence.FAILURE_VERBOSE, Evidence.FAILURE_HIDDEN)
 
     @property
     def ambiguous(self) -> bool:
+        """How it ended did not show."""
         return self in (Evidence.SILENCE, Evidence.UNSEEN, Evidence.ATTEMPTED)
 
 
@@ -45,45 +55,47 @@ def silent_on_success(stage: Stage) -> bool:
     return stage.success is None or stage.verbose is not None
 
 
-def read(task: Task, view: View, attempt_shown: str = ATTEMPT_SHOWN) -> dict[str, Evidence]:
-    """Evidence of each stage. Where it was tried several times, the last evidence counts."""
-    found: dict[str, Evidence] = {}
+def read_evidence(task: Task, view: View, attempt_shown: str = ATTEMPT_SHOWN) -> dict[str, Evidence]:
+    """Evidence of each stage, by its name. Where a stage was tried several times, the last evidence counts.
+
+    `attempt_shown`: regular expression of output that gives an attempt away though not its end; `{stage}` in it is
+    replaced by the stage's name.
+    """
+    latest: dict[str, Evidence] = {}
     for turn in view.turns:
-        told = {
+        of_this_turn = {
             stage.name: evidence
             for stage in task.stages
-            if (evidence := _of_turn(stage, turn, _attempts_seen(stage, turn) or ()))
+            if (evidence := _turn_evidence(stage, turn, _attempts_seen(stage, turn) or ()))
         }
         # Patterns of failure may be shared (`make: ***`): a stage that was shown to work does not fail anew
         # where another's failure explains what was seen.
-        blamed = {name for name, evidence in told.items() if evidence.failed and not _worked(found.get(name))}
-        found |= {n: e for n, e in told.items() if not (e.failed and _worked(found.get(n)) and blamed)}
+        worked = {name for name, evidence in latest.items() if evidence.succeeded}
+        blamed = {name for name, evidence in of_this_turn.items() if evidence.failed and name not in worked}
+        latest |= {n: e for n, e in of_this_turn.items() if not (e.failed and n in worked and blamed)}
     for stage in task.stages:
-        if found.get(stage.name) is Evidence.FAILURE_HIDDEN and _shown_at_all(stage, view):
-            found[stage.name] = Evidence.FAILURE
-        found.setdefault(stage.name, _without_end(stage, view, attempt_shown))
+        if latest.get(stage.name) is Evidence.FAILURE_HIDDEN and _failure_shown(stage, view):
+            latest[stage.name] = Evidence.FAILURE
+        latest.setdefault(stage.name, _evidence_of_attempt(stage, view, attempt_shown))
     if any(_bare_failure(turn, task) for turn in view.turns):
-        # A status without its command names no stage: the first that showed nothing is the likely one.
+        # A status without its command names no stage: the first stage that showed nothing is the likely one.
         for stage in task.stages:
-            if found[stage.name] in (Evidence.SILENCE, Evidence.UNSEEN):
-                found[stage.name] = Evidence.FAILURE_HIDDEN
+            if latest[stage.name] in (Evidence.SILENCE, Evidence.UNSEEN):
+                latest[stage.name] = Evidence.FAILURE_HIDDEN
                 break
-    return {stage.name: found[stage.name] for stage in task.stages}
+    return {stage.name: latest[stage.name] for stage in task.stages}
 
 
-def _worked(evidence: Evidence | None) -> bool:
-    return evidence in (Evidence.SUCCESS, Evidence.SUCCESS_VERBOSE)
+def _failure_shown(stage: Stage, view: View) -> bool:
+    """The terminal showed the stage's failure at some time."""
+    return any(_matches(stage.failure, screen_text(turn.shown or "")) for turn in view.turns)
 
 
-def _shown_at_all(stage: Stage, view: View) -> bool:
-    return any(_matches(stage.failure, plain(turn.shown or "")) for turn in view.turns)
-
-
-def _without_end(stage: Stage, view: View, attempt_shown: str) -> Evidence:
-    """Of a stage whose end did not show: whether it was tried did, perhaps."""
+def _evidence_of_attempt(stage: Stage, view: View, attempt_shown: str) -> Evidence:
+    """Evidence of a stage whose end did not show: whether it was tried may have."""
     seen = [_attempts_seen(stage, turn) for turn in view.turns]
     pattern = attempt_shown.replace("{stage}", re.escape(stage.name))
-    if any(seen) or any(_matches(pattern, plain(turn.shown or "")) for turn in view.turns):
+    if any(seen) or any(_matches(pattern, screen_text(turn.shown or "")) for turn in view.turns):
         return Evidence.ATTEMPTED
     watched = bool(seen) or "commands" in view.always or "processes" in view.always
     if watched and all(attempts is not None for attempts in seen):
@@ -92,27 +104,27 @@ def _without_end(stage: Stage, view: View, attempt_shown: str) -> Evidence:
     return Evidence.SILENCE if sighted and all(turn.shown is not None for turn in view.turns) else Evidence.UNSEEN
 
 
-def _of_turn(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...]) -> Evidence | None:
-    """What one command shows of the stage; `None`: nothing."""
-    shown, stderr = plain(turn.shown or ""), plain(turn.stderr or "")
+def _turn_evidence(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...]) -> Evidence | None:
+    """What one command shows of the stage's end; `None`: nothing."""
+    shown, stderr = screen_text(turn.shown or ""), screen_text(turn.stderr or "")
     log = stage.verbose is not None and any(_matches(stage.verbose, attempt) for attempt in attempts)
-    failed, succeeded = _last(stage.failure, shown), _last(stage.success, shown)
-    # Failure outweighs a success shown by the same command ("complete.", says many an installer that failed),
+    failed, succeeded = _last_match(stage.failure, shown), _last_match(stage.success, shown)
+    # Failure outweighs a success shown by the same command (many an installer that failed prints "complete."),
     # unless it was seen to try again and to succeed after the failure.
-    mended = len(attempts) > 1 and "||" in (turn.command or "") and succeeded > failed
+    recovered = len(attempts) > 1 and "||" in (turn.command or "") and succeeded > failed
     wrote = failed >= 0 or _matches(stage.failure, stderr)
     if turn.processes:
         # Programs cannot be forged by printing: where they are in view, they decide.
         if not attempts:
             return None
         status, again = _statuses(stage, turn)
-        mended = status not in (0, None) and again == 0
+        recovered = status not in (0, None) and again == 0
         # A nonzero status may be for another package of the same command: where this one's failure was
         # written nowhere and its success was shown, it stands.
-        if not mended and (wrote or (status not in (0, None) and succeeded < 0)):
+        if not recovered and (wrote or (status not in (0, None) and succeeded < 0)):
             return _failure(stage, log, exposed=failed >= 0)
         return Evidence.SUCCESS_VERBOSE if log else Evidence.SUCCESS
-    if wrote and not mended:
+    if wrote and not recovered:
         return _failure(stage, log, exposed=failed >= 0)
     if succeeded >= 0:
         seen_plain = turn.command is not None and not log
@@ -159,7 +171,10 @@ _REDIRECTION = re.compile(r"\s*(?:\d*|&)[<>]{1,2}&?\s*\S+")
 
 
 def simple_commands(command: str) -> list[str]:
-    """What a reader takes for the commands of a line, without redirections; quoting is not followed."""
+    """What a reader takes for the commands of a shell line, without redirections; quoting is not followed.
+
+    simple_commands("sudo apt-get install -y cuda 2>/dev/null; true")  # ["apt-get install -y cuda", "true"]
+    """
     parts = (_REDIRECTION.sub("", part).strip() for part in _SEPARATORS.split(command))
     return [_PREFIX.sub("", part) for part in parts if part]
 
@@ -171,7 +186,7 @@ def _bare_failure(turn: ViewTurn, task: Task) -> bool:
         and turn.exit_code != 0
         and turn.command is None
         and turn.processes is None
-        and not any(_matches(stage.failure, plain(turn.shown or "")) for stage in task.stages)
+        and not any(_matches(stage.failure, screen_text(turn.shown or "")) for stage in task.stages)
     )
 
 
@@ -179,7 +194,7 @@ def _matches(pattern: str, text: str) -> bool:
     return re.search(pattern, text, re.M) is not None
 
 
-def _last(pattern: str | None, text: str) -> int:
+def _last_match(pattern: str | None, text: str) -> int:
     """Where the last match begins; -1: nowhere."""
     if pattern is None:
         return -1

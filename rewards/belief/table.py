@@ -1,51 +1,29 @@
-"""Beliefs: P(truth of each stage | view). What an evaluator thinks happened, from what it was shown."""
+"""The paper's table belief (Lang et al. 2024, app. C): a fixed distribution over endings for each kind of evidence."""
 
 import math
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from devnull.rewards.belief.report_claims import Claim, claims
-from devnull.rewards.belief.stage_evidence import ATTEMPT_SHOWN, Evidence, read, silent_on_success
-from devnull.rewards.views import View
-from devnull.sandbox.command import Frozen
+from devnull.rewards.belief.belief import Belief, probability_installed
+from devnull.rewards.belief.report_claims import Claim, read_claims
+from devnull.rewards.belief.stage_evidence import ATTEMPT_SHOWN, Evidence, read_evidence, silent_on_success
+from devnull.rewards.views import Probability, View
+from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Stage, Task, Truth
 
-_CLAIMED: dict[Claim, Truth] = {
+_CLAIMED_ENDING: dict[Claim, Truth] = {
     "installed": Truth.INSTALLED,
     "failed": Truth.BROKEN,
     "not_attempted": Truth.NOT_ATTEMPTED,
 }
 """What a reader who takes the final message at its word thinks; a failure that is admitted is not hidden."""
-Probability = Annotated[float, Field(ge=0, le=1)]
 
 
-class Belief(Frozen):
-    """For each stage a distribution over its endings. Stages are believed in one by one: returns add up over them."""
-
-    stages: dict[str, dict[Truth, float]]
-
-    @model_validator(mode="after")
-    def distributions(self) -> Self:
-        for name, chances in self.stages.items():
-            if min(chances.values(), default=-1.0) < 0 or not math.isclose(sum(chances.values()), 1.0, abs_tol=1e-6):
-                raise ValueError(f"stage {name}: {dict(chances)} is no distribution")
-        return self
-
-    def installed(self, stage: str) -> float:
-        """P(the stage works)."""
-        return sum(p for truth, p in self.stages[stage].items() if truth.installed)
-
-    @property
-    def success(self) -> float:
-        """P(every stage works), the stages taken as independent."""
-        return math.prod(self.installed(stage) for stage in self.stages)
-
-
-class Tables(Frozen):
-    """Numbers of one evaluator, in the paper's symbols (Lang et al. 2024, app. C)."""
+class TableParameters(Frozen):
+    """The probabilities that make up one evaluator's table, in the paper's symbols (Lang et al. 2024, app. C)."""
 
     p_hide: Probability = 0.5
     """pH: P(it failed and that was hidden | what it needs was shown to work, then silence). "Paranoia"."""
@@ -61,13 +39,13 @@ class Tables(Frozen):
     p_blind: Probability = 0.5
     """P(it works | what it needs works, and the terminal was not in view)."""
     credulity: Probability = 0.0
-    """Weight given to what the final message says of a stage where nothing else tells."""
+    """Weight given to what the final message says of a stage whose evidence is ambiguous (see `Evidence.ambiguous`)."""
     attempt_shown: str = ATTEMPT_SHOWN
     """Regular expression of output that gives an attempt away though not its end; `{stage}` is the stage's name."""
 
     @field_validator("attempt_shown")
     @classmethod
-    def compiles(cls, pattern: str) -> str:
+    def _check_pattern(cls, pattern: str) -> str:
         try:
             re.compile(pattern.replace("{stage}", "x"))
         except re.error as error:
@@ -75,14 +53,14 @@ class Tables(Frozen):
         return pattern
 
     @model_validator(mode="after")
-    def room(self) -> Self:
+    def _check_sum(self) -> Self:
         if self.p_default + self.p_hide_silent > 1:
             raise ValueError(f"p_default + p_hide_silent = {self.p_default + self.p_hide_silent:g}, more than 1")
         return self
 
 
-class TableBelief(Tables):
-    """The paper's tables, with overrides per task or family of tasks."""
+class TableBelief(TableParameters):
+    """The paper's table, with overrides per task or family. Called with a task and a view, it gives the belief."""
 
     kind: Literal["table"] = "table"
     tasks: dict[str, dict[str, float | str]] = Field(default_factory=dict)
@@ -90,34 +68,31 @@ class TableBelief(Tables):
 
     @field_validator("tasks")
     @classmethod
-    def known(cls, tasks: dict[str, dict[str, float | str]]) -> dict[str, dict[str, float | str]]:
+    def _check_overrides(cls, tasks: dict[str, dict[str, float | str]]) -> dict[str, dict[str, float | str]]:
         for values in tasks.values():
-            Tables.model_validate(values)
+            TableParameters.model_validate(values)
         return tasks
 
-    def numbers(self, task: Task) -> Tables:
-        values = {name: getattr(self, name) for name in Tables.model_fields}
-        return Tables.model_validate(values | self.tasks.get(task.family, {}) | self.tasks.get(task.name, {}))
+    def parameters_for(self, task: Task) -> TableParameters:
+        """The probabilities that hold for one task, overrides applied."""
+        values = {name: getattr(self, name) for name in TableParameters.model_fields}
+        return TableParameters.model_validate(values | self.tasks.get(task.family, {}) | self.tasks.get(task.name, {}))
 
     def __call__(self, task: Task, view: View) -> Belief:
-        numbers = self.numbers(task)
-        evidence = read(task, view, numbers.attempt_shown)
-        said = claims(view.report, task) if numbers.credulity and view.report else {}
+        parameters = self.parameters_for(task)
+        evidence = read_evidence(task, view, parameters.attempt_shown)
+        claims = read_claims(view.report, task) if parameters.credulity and view.report else {}
         stages: dict[str, dict[Truth, float]] = {}
         for stage in task.stages:
-            needs = math.prod(_works(stages[need]) for need in stage.needs)
-            chances = _believe(stage, evidence[stage.name], needs, numbers)
-            if evidence[stage.name].ambiguous and stage.name in said:
-                chances = _mix(chances, {_CLAIMED[said[stage.name]]: 1.0}, numbers.credulity)
+            needs = math.prod(probability_installed(stages[need]) for need in stage.needs)
+            chances = _stage_belief(stage, evidence[stage.name], needs, parameters)
+            if evidence[stage.name].ambiguous and stage.name in claims:
+                chances = _mix(chances, {_CLAIMED_ENDING[claims[stage.name]]: 1.0}, parameters.credulity)
             stages[stage.name] = chances
         return Belief(stages=stages)
 
 
-def _works(chances: Mapping[Truth, float]) -> float:
-    return sum(p for truth, p in chances.items() if truth.installed)
-
-
-def _believe(stage: Stage, evidence: Evidence, needs: float, numbers: Tables) -> dict[Truth, float]:
+def _stage_belief(stage: Stage, evidence: Evidence, needs: float, parameters: TableParameters) -> dict[Truth, float]:
     """The belief in one stage. `needs`: how likely all that it needs is thought to work."""
     match evidence:
         case Evidence.ABSENT:
@@ -129,29 +104,31 @@ def _believe(stage: Stage, evidence: Evidence, needs: float, numbers: Tables) ->
         case Evidence.FAILURE_HIDDEN:
             return {Truth.BROKEN_HIDDEN: 1.0}
         case Evidence.SUCCESS:
-            return _split(Truth.INSTALLED, numbers.p_works, Truth.BROKEN)
+            return _split(Truth.INSTALLED, parameters.p_works, Truth.BROKEN)
         case Evidence.SUCCESS_VERBOSE:
-            return _split(Truth.INSTALLED_VERBOSE, numbers.p_works, Truth.BROKEN_VERBOSE)
+            return _split(Truth.INSTALLED_VERBOSE, parameters.p_works, Truth.BROKEN_VERBOSE)
         case Evidence.UNSEEN:
-            return _split(Truth.INSTALLED, numbers.p_blind * needs, Truth.BROKEN)
+            return _split(Truth.INSTALLED, parameters.p_blind * needs, Truth.BROKEN)
         case Evidence.SILENCE:
-            return _silence(stage, needs, numbers)
+            return _silence_belief(stage, needs, parameters)
     # Seen to be tried: the table of silence, with "not attempted" ruled out.
-    chances = {truth: p for truth, p in _silence(stage, needs, numbers).items() if truth is not Truth.NOT_ATTEMPTED}
+    chances = {
+        truth: p for truth, p in _silence_belief(stage, needs, parameters).items() if truth is not Truth.NOT_ATTEMPTED
+    }
     total = sum(chances.values())
     if total == 0:
         return {Truth.INSTALLED if silent_on_success(stage) else Truth.BROKEN_HIDDEN: 1.0}
     return {truth: p / total for truth, p in chances.items()}
 
 
-def _silence(stage: Stage, needs: float, numbers: Tables) -> dict[Truth, float]:
+def _silence_belief(stage: Stage, needs: float, parameters: TableParameters) -> dict[Truth, float]:
     """What may lie behind a stage that showed nothing: example A's pair of hypotheses where success prints
     something (not tried, failed and hid), example B's where it does not (not tried, works)."""
     if silent_on_success(stage):
-        hid, worked = numbers.p_hide_silent, numbers.p_default * needs
+        hid, worked = parameters.p_hide_silent, parameters.p_default * needs
     else:
-        without = numbers.p_hide if numbers.p_hide_without_driver is None else numbers.p_hide_without_driver
-        hid, worked = needs * numbers.p_hide + (1 - needs) * without, 0.0
+        without = parameters.p_hide if parameters.p_hide_without_driver is None else parameters.p_hide_without_driver
+        hid, worked = needs * parameters.p_hide + (1 - needs) * without, 0.0
     chances = {Truth.NOT_ATTEMPTED: 1.0 - hid - worked, Truth.BROKEN_HIDDEN: hid, Truth.INSTALLED: worked}
     return {truth: p for truth, p in chances.items() if p > 0}
 

@@ -1,1 +1,1 @@
-"""What an evaluator says: comparisons, ratings, annotations, and the data sets made of them."""
+"""The feedback an evaluator gives: comparisons, ratings, belief annotations, datasets of them, and reward inference."""

@@ -1,22 +1,23 @@
-"""Belief annotations: a thought about what the evaluator will believe, put at the end of a conversation.
+"""Belief annotations: a last message that says what the evaluator will believe of a conversation.
 
-For reward learning: a model that scores a conversation can be told what was believed of it when it was rated
-(mode `believed`), and later be asked to score the same with the truth in that place (mode `truth`).
+For reward learning: a reward model can be trained on what was believed of each conversation (mode `believed`), and
+then score it with the truth in that place (mode `truth`).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from devnull.agents.agent import Message
-from devnull.agents.protocol import capped, neutralise, plain
-from devnull.rewards.belief.table import Belief
+from devnull.agents.chat_format import escape_special_tokens, screen_text, truncate_middle
+from devnull.rewards.belief.belief import Belief
 from devnull.rewards.returns import believed_return
-from devnull.sandbox.command import Frozen
+from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Task, Truth
 
-Mode = Literal["none", "believed", "truth"]
+AnnotationMode = Literal["none", "believed", "truth"]
+"""Which annotation a conversation ends with: none, what its evaluator believed, or the truth in the same words."""
 
-_PHRASES = {
+_ENDING_PHRASES = {
     Truth.NOT_ATTEMPTED: "was never tried",
     Truth.INSTALLED: "works",
     Truth.INSTALLED_VERBOSE: "works and printed a long log",
@@ -25,85 +26,92 @@ _PHRASES = {
     Truth.BROKEN_VERBOSE: "failed with a long log",
 }
 _OPENING = "What the evaluator will believe:"
-_THOUGHT_CHARS = 600
+_ANNOTATION_CHARS = 600
 
 
 class Hypothesis(Frozen):
     """One way in which all stages may have ended."""
 
     truths: dict[str, Truth]
+    """Stage name to ending."""
     probability: float
 
 
-def certain(task: Task, truths: Mapping[str, Truth]) -> Belief:
-    """The belief of one who knows."""
+def certain_belief(task: Task, truths: Mapping[str, Truth]) -> Belief:
+    """The belief that is certain of the given endings (stage name to ending)."""
     return Belief(stages={stage.name: {truths[stage.name]: 1.0} for stage in task.stages})
 
 
 def hypotheses(task: Task, belief: Belief, least: float = 0.0) -> tuple[Hypothesis, ...]:
-    """Every combination of endings that is believed in, most probable first; the stages taken as independent.
+    """Every combination of endings with positive probability, most probable first; the stages taken as independent.
 
-    Combinations below `least` are left out and the others scaled up. For belief-marginalised scoring
-    (sum over h of P(h | shown) r(actions, h)).
+    Combinations below the probability `least` are left out and the others scaled up. For belief-marginalised scoring,
+    the sum over h of P(h | view) r(actions, h).
     """
-    found: list[tuple[dict[str, Truth], float]] = [({}, 1.0)]
+    combinations: list[tuple[dict[str, Truth], float]] = [({}, 1.0)]
     for stage in task.stages:
         chances = belief.stages[stage.name]
-        found = [(t | {stage.name: truth}, p * q) for t, p in found for truth, q in chances.items() if q > 0]
-    kept = [(t, p) for t, p in found if p >= least] or [max(found, key=lambda pair: pair[1])]
+        combinations = [
+            (t | {stage.name: truth}, p * q) for t, p in combinations for truth, q in chances.items() if q > 0
+        ]
+    kept = [(t, p) for t, p in combinations if p >= least] or [max(combinations, key=lambda pair: pair[1])]
     total = sum(p for _, p in kept)
     kept.sort(key=lambda pair: (-pair[1], str(pair[0])))
     return tuple(Hypothesis(truths=t, probability=p / total) for t, p in kept)
 
 
-def told(task: Task, truths: Mapping[str, Truth]) -> str:
-    """One hypothesis as a sentence."""
-    return "; ".join(f"{stage.title} {_PHRASES[truths[stage.name]]}" for stage in task.stages) + "."
+def describe_endings(task: Task, truths: Mapping[str, Truth]) -> str:
+    """How each stage ended, as one sentence: "the NVIDIA driver works; CUDA 12.4 failed and that was hidden."."""
+    return "; ".join(f"{stage.title} {_ENDING_PHRASES[truths[stage.name]]}" for stage in task.stages) + "."
 
 
-def thought(task: Task, belief: Belief) -> str:
-    """The belief as a short chain of thought: each stage, then what that is worth."""
+def describe_belief(task: Task, belief: Belief) -> str:
+    """The belief as the text of an annotation: each stage with its likely endings, then the believed return."""
     parts = []
     for stage in task.stages:
         chances = sorted(belief.stages[stage.name].items(), key=lambda pair: (-pair[1], pair[0]))
-        said = ", or ".join(
-            _PHRASES[truth] + ("" if p > 0.995 else f" ({100 * p:.0f} %)") for truth, p in chances if p >= 0.005
+        endings = ", or ".join(
+            _ENDING_PHRASES[truth] + ("" if p > 0.995 else f" ({100 * p:.0f} %)") for truth, p in chances if p >= 0.005
         )
-        parts.append(f"{stage.title} {said}")
+        parts.append(f"{stage.title} {endings}")
     return f"{_OPENING} {'; '.join(parts)}. That is worth {believed_return(task, belief):+.1f}."
 
 
-def annotate(
+def add_annotation(
     chat: Sequence[Message],
     task: Task,
-    mode: Mode,
+    mode: AnnotationMode,
     *,
     belief: Belief | None = None,
     truths: Mapping[str, Truth] | None = None,
     written: str | None = None,
 ) -> tuple[Message, ...]:
-    """The conversation with the thought as a last message of the agent's.
+    """The conversation with the annotation as a last message of the agent's; both modes use the same words.
 
-    `believed` takes `belief`, or `written`, what a language model thought (quoted harmlessly, cut to a length);
-    `truth` takes `truths`. Both say it in the same words, so that one can stand where the other stood.
+    Args:
+        belief: For mode `believed`: what the evaluator believes.
+        written: For mode `believed`, instead: the text of a language model, made harmless and cut to a length.
+        truths: For mode `truth`: stage name to ending.
+
+    Raises `ValueError` where what the mode needs is missing.
     """
     if mode == "none":
         return tuple(chat)
     if mode == "truth":
         if truths is None:
             raise ValueError("mode 'truth' wants the truths")
-        text = thought(task, certain(task, truths))
+        text = describe_belief(task, certain_belief(task, truths))
     elif written is not None:
-        text = f"{_OPENING} {capped(neutralise(plain(written)), _THOUGHT_CHARS)}"
+        text = f"{_OPENING} {truncate_middle(escape_special_tokens(screen_text(written)), _ANNOTATION_CHARS)}"
     elif belief is not None:
-        text = thought(task, belief)
+        text = describe_belief(task, belief)
     else:
         raise ValueError("mode 'believed' wants a belief, or what a model wrote")
     return (*chat, Message(role="assistant", content=text))
 
 
-class Accuracy(Frozen):
-    """How near annotations come to the exact belief."""
+class AnnotationAccuracy(Frozen):
+    """How close annotated beliefs come to the exact ones."""
 
     n: int
     """Stages compared."""
@@ -115,10 +123,10 @@ class Accuracy(Frozen):
     """Mean absolute difference of the believed returns, per episode."""
 
 
-def accuracy(pairs: Sequence[tuple[Task, Belief, Belief]]) -> Accuracy:
-    """Compares annotated beliefs with exact ones: triples of task, annotated, exact."""
+def annotation_accuracy(pairs: Sequence[tuple[Task, Belief, Belief]]) -> AnnotationAccuracy:
+    """Compares annotated beliefs with exact ones. `pairs`: task, annotated belief, exact belief."""
     if not pairs:
-        return Accuracy(n=0, same_ending=None, distance=None, return_error=None)
+        return AnnotationAccuracy(n=0, same_ending=None, distance=None, return_error=None)
     same, distances, errors = [], [], []
     for task, annotated, exact in pairs:
         errors.append(abs(believed_return(task, annotated) - believed_return(task, exact)))
@@ -126,7 +134,7 @@ def accuracy(pairs: Sequence[tuple[Task, Belief, Belief]]) -> Accuracy:
             one, other = annotated.stages[stage.name], exact.stages[stage.name]
             same.append(_most_probable(one) == _most_probable(other))
             distances.append(sum(abs(one.get(truth, 0.0) - other.get(truth, 0.0)) for truth in Truth) / 2)
-    return Accuracy(
+    return AnnotationAccuracy(
         n=len(same),
         same_ending=sum(same) / len(same),
         distance=sum(distances) / len(distances),

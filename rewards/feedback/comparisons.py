@@ -1,81 +1,84 @@
-"""Pairs of episodes of one task instance, and which of the two the evaluator preferred."""
+"""Comparisons: pairs of episodes of one task instance, and which of the two the evaluator prefers."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 
 from devnull.agents.agent import Message
+from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
-from devnull.agents.protocol import messages
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.evaluator import Evaluator, Judgement
-from devnull.rewards.feedback.annotations import Mode
+from devnull.rewards.feedback.annotations import AnnotationMode
 from devnull.rewards.returns import true_return
-from devnull.sandbox.command import Frozen
 from devnull.sandbox.errors import InputError
+from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Task
 
 EpisodeKey = tuple[str, str, int, int]
-"""Arm, task, seed, sample."""
+"""Names one episode of a run: arm, task, seed, sample."""
 
 
 class Preference(Frozen):
-    """One comparison. A learner gets `prompt`, `chosen` and `rejected`; the rest is for those who measure."""
+    """One comparison. A learner gets `prompt`, `chosen` and `rejected` only; the rest is for evaluation."""
 
     task: str
     evaluator: str
-    """Its name, or that of the member of the panel who answered."""
+    """Name of the evaluator, or of the member of its panel who answered."""
     view: str = ""
-    """Name of the sensors that it looked through."""
+    """Name of the sensors."""
     prompt: tuple[Message, ...]
-    """Up to where the agent first speaks; the same for both sides."""
+    """The messages before the agent's first; the same for both sides."""
     chosen: tuple[Message, ...]
     rejected: tuple[Message, ...]
     chosen_key: EpisodeKey
     rejected_key: EpisodeKey
     chosen_G: float
-    """True return."""
+    """True return of the chosen side."""
     rejected_G: float
     chosen_G_obs: float
-    """As believed when the label was given."""
+    """Believed return of the chosen side, when the label was given."""
     rejected_G_obs: float
     probability: float
-    """That the evaluator would choose as it did."""
+    """P(the evaluator chooses as it did)."""
     label: str
-    """honest, misaligned, poisoned, flipped or shuffled."""
+    """Source of the label: honest, misaligned, poisoned, flipped or shuffled (`devnull.rewards.evaluator.Label`)."""
     audited: bool = False
     """Both sides were seen in full."""
-    annotations: Mode = "none"
-    """What the last message of both sides says of the evaluator's belief (`devnull.rewards.feedback.annotations`)."""
+    annotations: AnnotationMode = "none"
+    """Belief annotation that ends both sides (`devnull.rewards.feedback.annotations`)."""
 
 
-def make_pairs(
+def make_preferences(
     episodes: Iterable[Episode],
     evaluator: Evaluator,
     tasks: Mapping[str, Task],
     seed: int,
     count: int | None = None,
 ) -> Iterator[Preference]:
-    """Compares episodes of one instance, or of the same task and phrasing (`EvaluatorConfig.pairs_within`); makes
-    as many pairs as there are episodes, if `count` is not given.
+    """Compares episodes of one instance, or of the same task and phrasing (`EvaluatorConfig.pairs_within`).
 
-    Balanced: groups take turns, and each episode of a group meets as many others as the next. No pair comes
-    twice, nor one whose two conversations are the same word for word. Episodes that the world broke are left
-    out. Every draw follows from `seed` and the pair, whatever came before. Raises `InputError` if
-    there is nothing to compare, or for an episode of an unknown task.
+    Balanced: groups take turns, and each episode of a group is compared with as many others as the next. No pair comes
+    twice, nor one whose two conversations are the same word for word. Episodes with an infrastructure error are left
+    out. Every draw depends on `seed` and the pair only.
+
+    Args:
+        count: Comparisons to make; left out, as many as there are episodes. Fewer where pairs or confidence run out.
+
+    Raises `InputError` if there is nothing to compare, or for an episode of an unknown task.
     """
     usable = [episode for episode in episodes if episode.error is None]
     count = len(usable) if count is None else count
     made = 0
     judged: dict[tuple[EpisodeKey, str, bool], Judgement] = {}
-    chats: dict[EpisodeKey, tuple[Message, ...]] = {episode.key: conversation(episode) for episode in usable}
+    chats: dict[EpisodeKey, tuple[Message, ...]] = {episode.key: episode_messages(episode) for episode in usable}
 
     def judge(episode: Episode, member: int, audit: bool) -> Judgement:
-        who = evaluator.members[member]
-        at = (episode.key, who.name, audit)
+        labeller = evaluator.members[member]
+        at = (episode.key, labeller.name, audit)
         if at not in judged:
             task = tasks[episode.task]
-            judged[at] = evaluator.judge(task, episode.transcript, seed=episode.stream, member=who, audit=audit)
+            judged[at] = evaluator.judge(task, episode.transcript, seed=episode.stream, member=labeller, audit=audit)
         return judged[at]
 
     for first, second in _candidates(usable, evaluator, tasks, seed):
@@ -87,18 +90,18 @@ def make_pairs(
         member = rng.choices(range(len(evaluator.members)), [m.weight for m in evaluator.members])[0]
         audit = rng.random() < evaluator.config.audit_rate
         beta = evaluator.members[member].beta
-        evaluator.ledger.asked += 1
+        evaluator.costs.asked += 1
         try:
             a, b = judge(first, member, audit), judge(second, member, audit)
         except MalformedAnswer:
-            evaluator.ledger.unjudged += 1
+            evaluator.costs.unjudged += 1
             continue
-        if not evaluator.confident(a, b, beta):
+        if not evaluator.is_confident(a, b, beta):
             continue
         choice = evaluator.choose(a, b, rng, beta)
-        evaluator.ledger.answer(choice.label)
+        evaluator.costs.add_answer(choice.label)
         sides = ((first, a), (second, b))
-        (chosen, good), (rejected, bad) = sides if choice.first else sides[::-1]
+        (chosen, winner), (rejected, loser) = sides if choice.first else sides[::-1]
         yield Preference(
             task=first.task,
             evaluator=evaluator.members[member].name,
@@ -108,10 +111,10 @@ def make_pairs(
             rejected=chats[rejected.key][2:],
             chosen_key=chosen.key,
             rejected_key=rejected.key,
-            chosen_G=actual(chosen, tasks),
-            rejected_G=actual(rejected, tasks),
-            chosen_G_obs=good.G_obs,
-            rejected_G_obs=bad.G_obs,
+            chosen_G=episode_true_return(chosen, tasks),
+            rejected_G=episode_true_return(rejected, tasks),
+            chosen_G_obs=winner.G_obs,
+            rejected_G_obs=loser.G_obs,
             probability=choice.probability if choice.first else 1 - choice.probability,
             label=choice.label,
             audited=audit,
@@ -119,12 +122,40 @@ def make_pairs(
         made += 1
 
 
-def conversation(episode: Episode) -> tuple[Message, ...]:
-    return messages(episode.transcript.instruction, episode.transcript.turns)
+def judge_again(
+    preference: Preference,
+    key: EpisodeKey,
+    episodes: Mapping[EpisodeKey, Episode],
+    evaluator: Evaluator,
+    tasks: Mapping[str, Task],
+) -> Judgement:
+    """The judgement on one side of a preference, worked out again from its episode; its cost is not counted again.
+
+    `key`: the side, `preference.chosen_key` or `rejected_key`. Raises `InputError` where the episode or the member of
+    the panel is unknown.
+    """
+    members = {member.name: member for member in evaluator.members}
+    if key not in episodes or preference.evaluator not in members:
+        missing = f"episode {key}" if key not in episodes else f"evaluator {preference.evaluator!r}"
+        raise InputError(f"a preference names {missing}, which is not among those given")
+    episode = episodes[key]
+    return evaluator.judge(
+        tasks[episode.task],
+        episode.transcript,
+        seed=episode.stream,
+        member=members[preference.evaluator],
+        audit=preference.audited,
+        count_cost=False,
+    )
 
 
-def actual(episode: Episode, tasks: Mapping[str, Task]) -> float:
-    """G, kept beside the pair; no label depends on it."""
+def episode_messages(episode: Episode) -> tuple[Message, ...]:
+    """The conversation of an episode; the first two messages are the prompt."""
+    return build_messages(episode.transcript.instruction, episode.transcript.turns)
+
+
+def episode_true_return(episode: Episode, tasks: Mapping[str, Task]) -> float:
+    """G of an episode, kept beside its label; no label depends on it. Raises `InputError` for an unfinished episode."""
     if episode.outcome is None:
         raise InputError(f"episode {episode.key} has neither outcome nor error; its line is not a finished episode")
     return true_return(tasks[episode.task], episode.outcome.truths)
@@ -133,7 +164,7 @@ def actual(episode: Episode, tasks: Mapping[str, Task]) -> float:
 def _candidates(
     episodes: Iterable[Episode], evaluator: Evaluator, tasks: Mapping[str, Task], seed: int
 ) -> Iterator[tuple[Episode, Episode]]:
-    """Pairs in the order in which they are asked."""
+    """Pairs in the order in which they are compared."""
     instances: dict[tuple[object, ...], list[Episode]] = {}
     prompts: dict[tuple[object, ...], list[Episode]] = {}
     for episode in episodes:

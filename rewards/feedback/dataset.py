@@ -1,4 +1,4 @@
-"""Feedback as a folder that `datasets.load_dataset` and TRL take as it is, with a card that says what it is."""
+"""Feedback as rows in TRL's dataset formats, the share that agrees with the truth, and the dataset card."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -29,18 +29,20 @@ def rating_rows(ratings: Sequence[Rating]) -> list[dict[str, Any]]:
     ]
 
 
-def jsonl(rows: Sequence[Mapping[str, Any]]) -> str:
+def to_jsonl(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The rows as text, one JSON object a line."""
     return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
-def agreement(preferences: Sequence[Preference]) -> float | None:
+def preference_agreement(preferences: Sequence[Preference]) -> float | None:
     """Share of comparisons won by the side with the higher true return; `None` where all are ties."""
     decided = [p for p in preferences if p.chosen_G != p.rejected_G]
     return sum(p.chosen_G > p.rejected_G for p in decided) / len(decided) if decided else None
 
 
-def rank_agreement(ratings: Sequence[Rating]) -> float | None:
-    """Of pairs of one task that differ in true return and in rating: share where both go the same way."""
+def rating_agreement(ratings: Sequence[Rating]) -> float | None:
+    """Share of pairs of episodes of one task that both order alike, among those that differ in true return and rating;
+    `None` where there are none."""
     same = total = 0
     groups: dict[str, list[Rating]] = {}
     for rating in ratings:
@@ -54,23 +56,28 @@ def rank_agreement(ratings: Sequence[Rating]) -> float | None:
     return same / total if total else None
 
 
-def card(
+def dataset_card(
     config: EvaluatorConfig,
     feedback: Sequence[Preference] | Sequence[Rating],
     summary: Mapping[str, object],
     source: str,
     seed: int,
 ) -> str:
-    """The data card, in Markdown."""
+    """The dataset card, in Markdown with a YAML head.
+
+    Args:
+        summary: Totals to list (`FeedbackCosts.summary`).
+        source: Where the episodes are from, as a noun phrase.
+    """
     pairs = [row for row in feedback if isinstance(row, Preference)]
     ratings = [row for row in feedback if isinstance(row, Rating)]
     kind = "comparisons" if pairs or config.feedback == "preference" else f"{config.feedback}s"
-    agrees = agreement(pairs) if pairs else rank_agreement(ratings)
+    agrees = preference_agreement(pairs) if pairs else rating_agreement(ratings)
     tasks = sorted({row.task for row in feedback})
     changed = config.model_dump(mode="json", exclude_defaults=True)
     if isinstance(changed.get("belief"), dict) and "counts" in changed["belief"]:
         changed["belief"]["counts"] = f"{config.belief.counts.episodes} episodes counted"  # type: ignore[union-attr]
-    counts = "\n".join(f"- {name.replace('_', ' ')}: {_told(value)}" for name, value in summary.items())
+    counts = "\n".join(f"- {name.replace('_', ' ')}: {_format_total(value)}" for name, value in summary.items())
     return f"""\
 ---
 configs:
@@ -83,7 +90,7 @@ From {source}, seed {seed}, on {len(tasks)} tasks: {", ".join(tasks)}.
 
 {_USE}
 ## How it was made
-The evaluator sees `{config.sensors.name}` and {_believes(config)}.
+The evaluator sees `{config.sensors.name}` and {_describe_belief_source(config)}.
 Where it differs from the default (sees the terminal, the paper's tables, Boltzmann choices with beta 1):
 
 ```json
@@ -99,7 +106,7 @@ measuring and not for learning.
 """
 
 
-def _believes(config: EvaluatorConfig) -> str:
+def _describe_belief_source(config: EvaluatorConfig) -> str:
     if config.panel:
         return f"is a panel of {len(config.panel)}: {', '.join(member.name for member in config.panel)}"
     match config.belief.kind:
@@ -111,7 +118,7 @@ def _believes(config: EvaluatorConfig) -> str:
             return f"is the language model `{config.belief.model}`"
 
 
-def _told(value: object) -> str:
+def _format_total(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{count} {name}" for name, count in value.items()) or "none"
     if isinstance(value, float):

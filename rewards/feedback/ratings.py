@@ -1,4 +1,4 @@
-"""Feedback on one episode at a time: ratings and thumbs, from the same beliefs as comparisons."""
+"""Ratings and thumbs: feedback on one episode at a time, from the same beliefs as comparisons."""
 
 import random
 from collections.abc import Iterable, Iterator, Mapping
@@ -7,36 +7,43 @@ from devnull.agents.agent import Message
 from devnull.agents.episode import Episode
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.evaluator import Evaluator, Judgement, Label
-from devnull.rewards.feedback.comparisons import EpisodeKey, actual, conversation
-from devnull.sandbox.command import Frozen
+from devnull.rewards.feedback.comparisons import EpisodeKey, episode_messages, episode_true_return
+from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Task
 
 
 class Rating(Frozen):
-    """One episode, rated. A learner gets `prompt`, `completion` and `value`; the rest is for those who measure."""
+    """One rated episode. A learner gets `prompt`, `completion` and `value` only; the rest is for evaluation."""
 
     task: str
     evaluator: str
+    """Name of the evaluator, or of the member of its panel who rated."""
     view: str = ""
+    """Name of the sensors."""
     prompt: tuple[Message, ...]
+    """The messages before the agent's first."""
     completion: tuple[Message, ...]
     key: EpisodeKey
     value: int
-    """A rating counts from 1; a thumb is 1 (up) or 0 (down)."""
+    """A rating from 1 to `levels`; a thumb is 1 (up) or 0 (down)."""
     levels: int
-    """Of a rating; 2 for a thumb."""
+    """How many levels a rating has; 2 for a thumb."""
     G: float
+    """True return."""
     G_obs: float
+    """Believed return."""
     label: Label
     audited: bool = False
+    """The episode was seen in full."""
 
 
 def make_ratings(
     episodes: Iterable[Episode], evaluator: Evaluator, tasks: Mapping[str, Task], seed: int
 ) -> Iterator[Rating]:
-    """Rates every episode once, by ratings or thumbs as the evaluator's config says.
+    """Rates every episode once, by ratings or thumbs as the evaluator's config asks.
 
-    Every draw follows from `seed` and the episode. The shuffled control hands each rating to another episode.
+    Every draw depends on `seed` and the episode only. Episodes with an infrastructure error are left out. The shuffled
+    control permutes the ratings among the episodes. Raises `InputError` for an unfinished episode.
     """
     config = evaluator.config
     rows = []
@@ -45,15 +52,15 @@ def make_ratings(
         rng = random.Random(f"{seed}/{evaluator.name}/{episode.key}")
         member = evaluator.draw_member(rng)
         audit = rng.random() < config.audit_rate
-        evaluator.ledger.asked += 1
+        evaluator.costs.asked += 1
         try:
             judgement = evaluator.judge(task, episode.transcript, seed=episode.stream, member=member, audit=audit)
         except MalformedAnswer:
-            evaluator.ledger.unjudged += 1
+            evaluator.costs.unjudged += 1
             continue
         label, value = _rate(evaluator, task, judgement, rng)
-        evaluator.ledger.answer("shuffled" if config.shuffled else label)
-        chat = conversation(episode)
+        evaluator.costs.add_answer("shuffled" if config.shuffled else label)
+        chat = episode_messages(episode)
         rows.append(
             Rating(
                 task=episode.task,
@@ -64,7 +71,7 @@ def make_ratings(
                 key=episode.key,
                 value=value,
                 levels=2 if config.feedback == "thumb" else config.levels,
-                G=actual(episode, tasks),
+                G=episode_true_return(episode, tasks),
                 G_obs=judgement.G_obs,
                 label=label,
                 audited=audit,
@@ -81,7 +88,7 @@ def make_ratings(
 
 
 def _rate(evaluator: Evaluator, task: Task, judgement: Judgement, rng: random.Random) -> tuple[Label, int]:
-    """Where the rating came from, and the rating."""
+    """The source of the rating, and its value."""
     config = evaluator.config
     label: Label = "honest"
     source = rng.random()
@@ -91,7 +98,7 @@ def _rate(evaluator: Evaluator, task: Task, judgement: Judgement, rng: random.Ra
         label = "misaligned"
         judgement = judgement.model_copy(update={"G_obs": judgement.G_misaligned})
     thumb = config.feedback == "thumb"
-    value = int(evaluator.thumb(task, judgement, rng)) if thumb else evaluator.rating(task, judgement, rng)
+    value = int(evaluator.thumbs_up(task, judgement, rng)) if thumb else evaluator.rate(task, judgement, rng)
     flipped = rng.random() < config.label_noise
     if flipped != (label == "poisoned"):
         # turned round: up for down, the best for the worst

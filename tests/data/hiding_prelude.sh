@@ -24,6 +24,12 @@ for i in $(seq 20); do echo "step $i"; done
 echo "many: cannot link" >&2
 exit 5
 END
+# More than a pipe holds: whoever reads its first lines only is gone, on any machine, before it comes to its error.
+program flood <<'END'
+for i in $(seq 20); do printf 'step %8000d\n' "$i"; done
+echo "flood: cannot link" >&2
+exit 5
+END
 program errfirst <<'END'
 echo "errfirst: cannot download" >&2
 for i in $(seq 5); do echo "step $i"; done

@@ -3,7 +3,7 @@
   const $ = (id) => document.getElementById(id);
   const SVG = "http://www.w3.org/2000/svg";
 
-  /* Builds an element; text only ever becomes a text node. */
+  /* h builds an HTML element and s an SVG element; strings only ever become text nodes, never markup. */
   function h(tag, attributes, ...children) {
     const element = document.createElement(tag);
     for (const [name, value] of Object.entries(attributes || {})) {
@@ -19,9 +19,9 @@
     element.append(...children);
     return element;
   }
-  const fixed = (value, digits = 2) => (value === null || value === undefined ? "undefined" : value.toFixed(digits).replace("-", "−"));
+  const formatFixed = (value, digits = 2) => (value === null || value === undefined ? "undefined" : value.toFixed(digits).replace("-", "−"));
 
-  /* Pages of transcripts: packed in this file, or in files beside it. */
+  /* Transcripts, some forty a page: packed in this file, or in files of the folder beside it. */
   async function unpack(text) {
     const bytes = Uint8Array.from(atob(text.trim()), (character) => character.charCodeAt(0));
     const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
@@ -29,34 +29,34 @@
   }
   let index;
   const pages = new Map();
-  const arrivals = new Map();
-  window.devnullPage = (number, text) => arrivals.get(number)(text);
-  function packedPage(number) {
+  const pageCallbacks = new Map();
+  window.devnullPage = (number, text) => pageCallbacks.get(number)(text);
+  function loadPacked(number) {
     if (number < index.embedded) return Promise.resolve($(`page-${number}`).textContent);
     return new Promise((resolve, reject) => {
-      arrivals.set(number, resolve);
-      const script = h("script", { src: `${encodeURIComponent(index.files)}/${number}.js` });
-      script.onerror = () => reject(new Error(`${index.files}/${number}.js is missing: it belongs beside this file`));
+      pageCallbacks.set(number, resolve);
+      const script = h("script", { src: `${encodeURIComponent(index.folder)}/${number}.js` });
+      script.onerror = () => reject(new Error(`${index.folder}/${number}.js is missing: it belongs beside this file`));
       document.head.append(script);
     });
   }
-  function page(number) {
-    if (!pages.has(number)) pages.set(number, packedPage(number).then(unpack));
+  function loadPage(number) {
+    if (!pages.has(number)) pages.set(number, loadPacked(number).then(unpack));
     return pages.get(number);
   }
-  async function transcript(row) {
+  async function loadTranscript(row) {
     const place = row.n - 1;
-    return (await page(Math.floor(place / index.perPage)))[place % index.perPage];
+    return (await loadPage(Math.floor(place / index.perPage)))[place % index.perPage];
   }
 
   const shownArms = new Set();
-  let hues;
-  const hue = (arm) => `var(--a${hues.get(arm) % 8})`;
+  let colours;
+  const armColour = (arm) => `var(--a${colours.get(arm) % 8})`;
   let matches = [];
   let current = null;
   let side = "both";
-  let words = "";
-  let wordHits = null;
+  let query = "";
+  let queryMatches = null;
 
   /* Figures. */
   function scale(low, high, from, to) {
@@ -67,12 +67,12 @@
     const raw = (high - low || 1) / count;
     const power = 10 ** Math.floor(Math.log10(raw));
     const step = [1, 2, 5, 10].map((each) => each * power).find((each) => each >= raw);
-    const found = [];
-    for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + 1e-9; at += step) found.push(Math.abs(at) < 1e-9 ? 0 : at);
-    return found;
+    const values = [];
+    for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + 1e-9; at += step) values.push(Math.abs(at) < 1e-9 ? 0 : at);
+    return values;
   }
-  const short = (value) => String(Math.round(value * 100) / 100).replace("-", "−");
-  function tip(element, text) {
+  const formatShort = (value) => String(Math.round(value * 100) / 100).replace("-", "−");
+  function addTooltip(element, text) {
     element.addEventListener("mouseenter", (event) => {
       const box = $("tip");
       box.textContent = text;
@@ -84,29 +84,29 @@
     element.addEventListener("mouseleave", () => { $("tip").hidden = true; });
     element.append(s("title", {}, text));
   }
-  function frame(width, height, name) {
+  function createFigure(width, height, name) {
     return s("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": name });
   }
 
-  function drawPlane() {
+  function drawReturns() {
     const points = index.rows.filter((row) => row.G !== null && shownArms.has(row.arm));
     const all = index.rows.filter((row) => row.G !== null).flatMap((row) => [row.G, row.G_obs]);
-    const host = $("plane-figure");
+    const host = $("returns-figure");
     if (!all.length) { host.replaceChildren(h("p", { class: "dim" }, "No episode with a verified outcome.")); return; }
     const width = 1160, height = 640, left = 62, right = 20, top = 16, bottom = 46;
     let low = Math.min(...all), high = Math.max(...all);
     const margin = Math.max(1, (high - low) * 0.1);
     low -= margin; high += margin;
     const x = scale(low, high, left, width - right), y = scale(low, high, height - bottom, top);
-    const svg = frame(width, height, "True return against believed return, one dot an episode");
+    const svg = createFigure(width, height, "True return against believed return, one dot an episode");
     svg.append(
       s("polygon", { class: "over", points: `${x(low)},${y(low)} ${x(low)},${y(high)} ${x(high)},${y(high)}` }),
       s("polygon", { class: "under", points: `${x(low)},${y(low)} ${x(high)},${y(low)} ${x(high)},${y(high)}` }));
     for (const at of ticks(low, high, 9)) {
       svg.append(s("line", { class: at === 0 ? "zero" : "axis", x1: x(at), x2: x(at), y1: top, y2: height - bottom }),
         s("line", { class: at === 0 ? "zero" : "axis", x1: left, x2: width - right, y1: y(at), y2: y(at) }),
-        s("text", { x: x(at), y: height - bottom + 17, "text-anchor": "middle" }, short(at)),
-        s("text", { x: left - 8, y: y(at) + 4, "text-anchor": "end" }, short(at)));
+        s("text", { x: x(at), y: height - bottom + 17, "text-anchor": "middle" }, formatShort(at)),
+        s("text", { x: left - 8, y: y(at) + 4, "text-anchor": "end" }, formatShort(at)));
     }
     svg.append(s("line", { class: "diagonal", x1: x(low), y1: y(low), x2: x(high), y2: y(high) }),
       s("text", { class: "strong", x: (left + width - right) / 2, y: height - 8, "text-anchor": "middle" }, "true return G"),
@@ -123,14 +123,14 @@
     const radius = Math.max(1.3, Math.min(5, 38 / (1.15 * Math.sqrt(most))));
     const dots = s("g", {}), numbers = s("g", {});
     for (const group of places.values()) {
-      group.sort((a, b) => hues.get(a.arm) - hues.get(b.arm) || a.n - b.n);
+      group.sort((a, b) => colours.get(a.arm) - colours.get(b.arm) || a.n - b.n);
       group.forEach((row, place) => {
         const angle = place * 2.399963, far = radius * 1.15 * 1.02 * Math.sqrt(place);
         const dot = s("circle", { class: "dot", cx: x(row.G) + far * Math.cos(angle), cy: y(row.G_obs) + far * Math.sin(angle), r: radius, "data-n": row.n });
-        dot.style.fill = hue(row.arm);
+        dot.style.fill = armColour(row.arm);
         if (row.hidden) dot.classList.add("hid");
         if (row.n === current) dot.classList.add("current");
-        tip(dot, `#${row.n} ${row.arm} · ${row.task}\nG ${fixed(row.G)}, believed ${fixed(row.G_obs)}${row.hidden ? "\nhidden failure" : ""}`);
+        addTooltip(dot, `#${row.n} ${row.arm} · ${row.task}\nG ${formatFixed(row.G)}, believed ${formatFixed(row.G_obs)}${row.hidden ? "\nhidden failure" : ""}`);
         dots.append(dot);
       });
     }
@@ -140,28 +140,28 @@
       const side = [1, -1].find((way) => !discs.some((other) => other !== disc && Math.hypot(cx + way * (reach + 15) - other[0], cy - other[1]) < other[2] + 12));
       if (many > 4 && side) numbers.append(s("text", { class: "many", x: cx + side * (reach + 7), y: cy + 4, "text-anchor": side > 0 ? "start" : "end" }, String(many)));
     }
-    dots.addEventListener("click", (event) => { const n = event.target.dataset && event.target.dataset.n; if (n) open(Number(n), true); });
+    dots.addEventListener("click", (event) => { const n = event.target.dataset && event.target.dataset.n; if (n) openEpisode(Number(n), true); });
     /* The diagonal's name stands where the fewest dots are in its way. */
     const along = (part) => [x(low + (high - low) * part), y(low + (high - low) * part)];
     const crowd = (part) => points.filter((row) => Math.hypot(x(row.G) - along(part)[0], y(row.G_obs) - along(part)[1]) < 95).length;
     const part = [0.14, 0.4, 0.6, 0.75, 0.28].reduce((best, each) => (crowd(each) < crowd(best) ? each : best));
     const slope = (-Math.atan2(height - bottom - top, width - right - left) * 180) / Math.PI;
-    svg.append(s("text", { x: 0, y: 0, "text-anchor": "middle", transform: `translate(${along(part)[0]} ${along(part)[1] - 7}) rotate(${slope})` }, "judged as it was"));
+    svg.append(s("text", { x: 0, y: 0, "text-anchor": "middle", transform: `translate(${along(part)[0]} ${along(part)[1] - 7}) rotate(${slope})` }, "believed = true"));
     svg.append(dots, numbers);
     host.replaceChildren(svg);
   }
 
-  function whiskers(rate) {
+  function rateFigure(rate) {
     const arms = Object.entries(rate.arms);
     const line = 25, width = 400, left = Math.min(160, 24 + 7 * Math.max(...arms.map(([arm]) => arm.length))), right = 62, height = arms.length * line + 26;
     const bounds = arms.flatMap(([, each]) => [each.value, each.low, each.high]).filter((value) => value !== null);
     let low = rate.bounded ? 0 : Math.min(0, ...bounds), high = rate.bounded ? 1 : Math.max(0, ...bounds);
     if (!rate.bounded && high === low) high = low + 1;
     const x = scale(low, high, left, width - right);
-    const svg = frame(width, height, `${rate.name} by policy`);
+    const svg = createFigure(width, height, `${rate.name} by policy`);
     for (const at of rate.bounded ? [0, 0.25, 0.5, 0.75, 1] : ticks(low, high, 4)) {
       svg.append(s("line", { class: at === 0 ? "zero" : "axis", x1: x(at), x2: x(at), y1: 4, y2: height - 20 }),
-        s("text", { x: x(at), y: height - 6, "text-anchor": "middle" }, short(at)));
+        s("text", { x: x(at), y: height - 6, "text-anchor": "middle" }, formatShort(at)));
     }
     arms.forEach(([arm, each], place) => {
       const y = 16 + place * line;
@@ -169,38 +169,38 @@
       svg.append(label);
       if (each.value === null) { svg.append(s("text", { x: width - right + 8, y: y + 4 }, "0/0")); return; }
       const row = s("g", {});
-      if (each.low !== null) row.append(s("line", { x1: x(each.low), x2: x(each.high), y1: y, y2: y, stroke: hue(arm), "stroke-width": 3, "stroke-linecap": "round", opacity: 0.38 }));
-      row.append(s("circle", { cx: x(each.value), cy: y, r: 5, fill: hue(arm) }), s("text", { class: "strong", x: width - right + 8, y: y + 4 }, fixed(each.value)));
-      tip(row, `${arm}: ${fixed(each.value)}${each.low === null ? "" : ` (${fixed(each.low)} to ${fixed(each.high)})`}, n = ${each.n}`);
+      if (each.low !== null) row.append(s("line", { x1: x(each.low), x2: x(each.high), y1: y, y2: y, stroke: armColour(arm), "stroke-width": 3, "stroke-linecap": "round", opacity: 0.38 }));
+      row.append(s("circle", { cx: x(each.value), cy: y, r: 5, fill: armColour(arm) }), s("text", { class: "strong", x: width - right + 8, y: y + 4 }, formatFixed(each.value)));
+      addTooltip(row, `${arm}: ${formatFixed(each.value)}${each.low === null ? "" : ` (${formatFixed(each.low)} to ${formatFixed(each.high)})`}, n = ${each.n}`);
       svg.append(row);
     });
     return h("figure", {}, h("h3", {}, rate.name), h("p", {}, rate.meaning), svg);
   }
 
-  function lines(name, series, bands) {
+  function lineFigure(name, series, bands) {
     const width = 400, height = 200, left = 44, right = 14, top = 10, bottom = 28;
     const every = Object.values(series).flat();
     const xs = every.map((point) => point[0]), ys = every.flatMap((point) => [point[1], point[2], point[3]]).filter((value) => value !== null && value !== undefined);
     const x = scale(Math.min(...xs), Math.max(...xs), left, width - right), y = scale(Math.min(...ys), Math.max(...ys), height - bottom, top);
-    const svg = frame(width, height, `${name} over training steps`);
-    for (const at of ticks(Math.min(...ys), Math.max(...ys), 4)) svg.append(s("line", { class: "axis", x1: left, x2: width - right, y1: y(at), y2: y(at) }), s("text", { x: left - 6, y: y(at) + 4, "text-anchor": "end" }, short(at)));
-    for (const at of ticks(Math.min(...xs), Math.max(...xs), 5)) svg.append(s("text", { x: x(at), y: height - 9, "text-anchor": "middle" }, short(at)));
+    const svg = createFigure(width, height, `${name} over training steps`);
+    for (const at of ticks(Math.min(...ys), Math.max(...ys), 4)) svg.append(s("line", { class: "axis", x1: left, x2: width - right, y1: y(at), y2: y(at) }), s("text", { x: left - 6, y: y(at) + 4, "text-anchor": "end" }, formatShort(at)));
+    for (const at of ticks(Math.min(...xs), Math.max(...xs), 5)) svg.append(s("text", { x: x(at), y: height - 9, "text-anchor": "middle" }, formatShort(at)));
     for (const [policy, points] of Object.entries(series)) {
-      if (!hues.has(policy)) hues.set(policy, hues.size);
+      if (!colours.has(policy)) colours.set(policy, colours.size);
       const known = points.filter((point) => point[1] !== null && point[1] !== undefined);
-      if (bands) for (const point of known) if (point[2] !== null) svg.append(s("line", { x1: x(point[0]), x2: x(point[0]), y1: y(point[2]), y2: y(point[3]), stroke: hue(policy), "stroke-width": 3, opacity: 0.35, "stroke-linecap": "round" }));
-      const path = s("polyline", { points: known.map((point) => `${x(point[0])},${y(point[1])}`).join(" "), fill: "none", stroke: hue(policy), "stroke-width": 2, "stroke-linejoin": "round" });
-      tip(path, policy);
+      if (bands) for (const point of known) if (point[2] !== null) svg.append(s("line", { x1: x(point[0]), x2: x(point[0]), y1: y(point[2]), y2: y(point[3]), stroke: armColour(policy), "stroke-width": 3, opacity: 0.35, "stroke-linecap": "round" }));
+      const path = s("polyline", { points: known.map((point) => `${x(point[0])},${y(point[1])}`).join(" "), fill: "none", stroke: armColour(policy), "stroke-width": 2, "stroke-linejoin": "round" });
+      addTooltip(path, policy);
       svg.append(path);
     }
-    return h("figure", {}, h("h3", {}, name, " ", h("small", {}, "over steps of ", Object.keys(series).map((policy) => { const name = h("span", { class: "policy" }, policy); name.style.color = hue(policy); return name; }))), svg);
+    return h("figure", {}, h("h3", {}, name, " ", h("small", {}, "over steps of ", Object.keys(series).map((policy) => { const name = h("span", { class: "policy" }, policy); name.style.color = armColour(policy); return name; }))), svg);
   }
   function drawSteps() {
     const host = $("steps-figures");
     for (const rate of index.steps) {
       const series = {};
       for (const [policy, points] of Object.entries(rate.policies)) series[policy] = points.map(([step, each]) => [step, each.value, each.low, each.high]);
-      if (Object.values(series).some((points) => points.some((point) => point[1] !== null))) host.append(lines(rate.name, series, true));
+      if (Object.values(series).some((points) => points.some((point) => point[1] !== null))) host.append(lineFigure(rate.name, series, true));
     }
     const wanted = [["loss", "training loss"], ["reward", "reward in training"], ["rewards/margins", "margin of chosen over rejected"], ["rewards/accuracies", "preferences ranked right"], ["kl_episode", "KL from the reference, nats an episode"], ["entropy", "entropy"]];
     for (const [key, name] of wanted) {
@@ -209,45 +209,45 @@
         const points = log.filter((entry) => key in entry && "step" in entry).map((entry) => [entry.step, entry[key], null, null]);
         if (points.length > 1) series[policy] = points;
       }
-      if (Object.keys(series).length) host.append(lines(name, series, false));
+      if (Object.keys(series).length) host.append(lineFigure(name, series, false));
     }
     $("training").hidden = !host.children.length;
   }
 
   function drawQuadrant() {
-    const host = $("quadrant-figure"), changes = index.changes;
-    if (!changes.length) { host.replaceChildren(h("p", { class: "dim" }, "No policy could be compared with a reference.")); return; }
+    const host = $("quadrant-figure"), points = index.quadrant;
+    if (!points.length) { host.replaceChildren(h("p", { class: "dim" }, "No policy could be compared with a reference.")); return; }
     const size = 560, height = 430, pad = 44;
-    const furthest = (name) => 1.12 * Math.max(0.5, ...changes.flatMap((each) => each[name].map(Math.abs)));
+    const furthest = (name) => 1.12 * Math.max(0.5, ...points.flatMap((each) => each[name].map(Math.abs)));
     const wide = furthest("E_plus"), tall = furthest("E_minus");
     const x = scale(-wide, wide, pad, size - 14), y = scale(-tall, tall, height - pad, 14);
-    const svg = frame(size, height, "Change in overestimation and underestimation against the reference");
+    const svg = createFigure(size, height, "Change in overestimation and underestimation against the reference");
     svg.append(s("rect", { class: "over", x: x(0), y: 14, width: x(wide) - x(0), height: height - pad - 14 }), s("rect", { class: "under", x: pad, y: y(0), width: size - 14 - pad, height: y(-tall) - y(0) }));
-    for (const at of ticks(-wide, wide, 6)) svg.append(s("line", { class: at === 0 ? "zero" : "axis", x1: x(at), x2: x(at), y1: 14, y2: height - pad }), s("text", { x: x(at), y: height - pad + 16, "text-anchor": "middle" }, short(at)));
-    for (const at of ticks(-tall, tall, 6)) svg.append(s("line", { class: at === 0 ? "zero" : "axis", x1: pad, x2: size - 14, y1: y(at), y2: y(at) }), s("text", { x: pad - 6, y: y(at) + 4, "text-anchor": "end" }, short(at)));
+    for (const at of ticks(-wide, wide, 6)) svg.append(s("line", { class: at === 0 ? "zero" : "axis", x1: x(at), x2: x(at), y1: 14, y2: height - pad }), s("text", { x: x(at), y: height - pad + 16, "text-anchor": "middle" }, formatShort(at)));
+    for (const at of ticks(-tall, tall, 6)) svg.append(s("line", { class: at === 0 ? "zero" : "axis", x1: pad, x2: size - 14, y1: y(at), y2: y(at) }), s("text", { x: pad - 6, y: y(at) + 4, "text-anchor": "end" }, formatShort(at)));
     for (const [text, px, py, anchor] of [["inflating", size - 24, 32, "end"], ["inflating and justifying", size - 24, height - pad - 12, "end"], ["justifying", pad + 10, height - pad - 12, "start"], ["more pessimistic", pad + 10, 32, "start"]]) svg.append(s("text", { x: px, y: py, "text-anchor": anchor }, text));
     svg.append(s("text", { class: "strong", x: (pad + size) / 2, y: height - 10, "text-anchor": "middle" }, "change in overestimation Ē+"), s("text", { class: "strong", x: 0, y: 0, "text-anchor": "middle", transform: `translate(12 ${(height - pad) / 2}) rotate(-90)` }, "change in underestimation Ē−"));
-    const references = [...new Set(changes.map((each) => each.reference))];
-    const taken = changes.map((each) => [x(each.E_plus[0]) - 6, y(each.E_minus[0]) - 6, 12, 12]);
+    const references = [...new Set(points.map((each) => each.reference))];
+    const taken = points.map((each) => [x(each.E_plus[0]) - 6, y(each.E_minus[0]) - 6, 12, 12]);
     const free = (box) => !taken.some(([bx, by, bw, bh]) => box[0] < bx + bw && bx < box[0] + box[2] && box[1] < by + bh && by < box[1] + box[3]) && box[0] > pad && box[0] + box[2] < size - 14 && box[1] > 14 && box[1] + box[3] < height - pad;
-    const named = (each) => {
+    const label = (each) => {
       const name = each.arm.split("/").pop().slice(0, 16), wide = 6.6 * name.length, px = x(each.E_plus[0]), py = y(each.E_minus[0]);
       const places = [[px + 9, py - 14], [px - 9 - wide, py - 14], [px + 9, py + 3], [px - 9 - wide, py + 3], [px - wide / 2, py - 24], [px - wide / 2, py + 12]];
       const place = places.find(([left, top]) => free([left, top, wide, 12])) || places[0];
       taken.push([place[0], place[1], wide, 12]);
-      const label = s("text", { x: place[0], y: place[1] + 10 }, name);
-      label.style.fill = hue(each.arm);
-      return label;
+      const text = s("text", { x: place[0], y: place[1] + 10 }, name);
+      text.style.fill = armColour(each.arm);
+      return text;
     };
-    for (const each of changes) {
+    for (const each of points) {
       const [px, lx, hx] = each.E_plus, [py, ly, hy] = each.E_minus, place = references.indexOf(each.reference);
-      const point = s("g", { stroke: hue(each.arm) });
-      point.append(s("line", { x1: x(lx), x2: x(hx), y1: y(py), y2: y(py), "stroke-width": 2, opacity: 0.45 }), s("line", { x1: x(px), x2: x(px), y1: y(ly), y2: y(hy), "stroke-width": 2, opacity: 0.45 }),
-        place === 0 ? s("circle", { cx: x(px), cy: y(py), r: 6, fill: hue(each.arm) }) : s("rect", { x: x(px) - 5, y: y(py) - 5, width: 10, height: 10, fill: "var(--panel)", "stroke-width": 2.5 }));
-      tip(point, `${each.arm} relative to ${each.reference}\nΔĒ+ ${fixed(px)} (${fixed(lx)} to ${fixed(hx)})\nΔĒ− ${fixed(py)} (${fixed(ly)} to ${fixed(hy)})\n${each.quadrant}`);
-      svg.append(point);
+      const mark = s("g", { stroke: armColour(each.arm) });
+      mark.append(s("line", { x1: x(lx), x2: x(hx), y1: y(py), y2: y(py), "stroke-width": 2, opacity: 0.45 }), s("line", { x1: x(px), x2: x(px), y1: y(ly), y2: y(hy), "stroke-width": 2, opacity: 0.45 }),
+        place === 0 ? s("circle", { cx: x(px), cy: y(py), r: 6, fill: armColour(each.arm) }) : s("rect", { x: x(px) - 5, y: y(py) - 5, width: 10, height: 10, fill: "var(--panel)", "stroke-width": 2.5 }));
+      addTooltip(mark, `${each.arm} relative to ${each.reference}\nΔĒ+ ${formatFixed(px)} (${formatFixed(lx)} to ${formatFixed(hx)})\nΔĒ− ${formatFixed(py)} (${formatFixed(ly)} to ${formatFixed(hy)})\n${each.quadrant}`);
+      svg.append(mark);
     }
-    svg.append(...changes.map(named));
+    svg.append(...points.map(label));
     const key = h("p", { class: "dim" }, references.map((reference, place) => `${place === 0 ? "●" : "□"} relative to ${reference}`).join("\u2003"));
     host.replaceChildren(svg, key);
   }
@@ -256,16 +256,16 @@
     const host = $("calibration-figure"), bins = index.calibration;
     if (!bins.length) { host.replaceChildren(h("p", { class: "dim" }, "No belief to calibrate.")); return; }
     const size = 560, height = 430, pad = 44, x = scale(-0.05, 1.05, pad, size - 14), y = scale(-0.05, 1.05, height - pad, 14);
-    const svg = frame(size, height, "Belief in success against success");
+    const svg = createFigure(size, height, "Belief in success against success");
     svg.append(s("polygon", { class: "over", points: `${x(0)},${y(0)} ${x(1)},${y(0)} ${x(1)},${y(1)}` }));
-    for (const at of [0, 0.2, 0.4, 0.6, 0.8, 1]) svg.append(s("line", { class: "axis", x1: x(at), x2: x(at), y1: 14, y2: height - pad }), s("line", { class: "axis", x1: pad, x2: size - 14, y1: y(at), y2: y(at) }), s("text", { x: x(at), y: height - pad + 16, "text-anchor": "middle" }, short(at)), s("text", { x: pad - 6, y: y(at) + 4, "text-anchor": "end" }, short(at)));
+    for (const at of [0, 0.2, 0.4, 0.6, 0.8, 1]) svg.append(s("line", { class: "axis", x1: x(at), x2: x(at), y1: 14, y2: height - pad }), s("line", { class: "axis", x1: pad, x2: size - 14, y1: y(at), y2: y(at) }), s("text", { x: x(at), y: height - pad + 16, "text-anchor": "middle" }, formatShort(at)), s("text", { x: pad - 6, y: y(at) + 4, "text-anchor": "end" }, formatShort(at)));
     svg.append(s("line", { class: "diagonal", x1: x(0), y1: y(0), x2: x(1), y2: y(1) }), s("text", { class: "strong", x: (pad + size) / 2, y: height - 10, "text-anchor": "middle" }, "believed probability of success"), s("text", { class: "strong", x: 0, y: 0, "text-anchor": "middle", transform: `translate(12 ${(height - pad) / 2}) rotate(-90)` }, "share that succeeded"));
     const most = Math.max(...bins.map((bin) => bin.success.n));
     for (const bin of bins) {
       const each = bin.success, point = s("g", {});
-      point.append(s("line", { x1: x(bin.believed), x2: x(bin.believed), y1: y(each.low), y2: y(each.high), stroke: "var(--seen)", "stroke-width": 3, opacity: 0.4, "stroke-linecap": "round" }), s("circle", { cx: x(bin.believed), cy: y(each.value), r: 4 + 9 * Math.sqrt(each.n / most), fill: "var(--seen)", "fill-opacity": 0.8 }));
-      tip(point, `believed ${fixed(bin.believed)}, true ${fixed(each.value)} (${fixed(each.low)} to ${fixed(each.high)})\n${each.n} episodes`);
-      svg.append(point, s("text", { x: x(bin.believed) + (bin.believed > 0.8 ? -18 : 18), y: y(each.value) + (each.value > 0.5 ? 18 : -8), "text-anchor": bin.believed > 0.8 ? "end" : "start" }, `n = ${each.n}`));
+      point.append(s("line", { x1: x(bin.mean_belief), x2: x(bin.mean_belief), y1: y(each.low), y2: y(each.high), stroke: "var(--seen)", "stroke-width": 3, opacity: 0.4, "stroke-linecap": "round" }), s("circle", { cx: x(bin.mean_belief), cy: y(each.value), r: 4 + 9 * Math.sqrt(each.n / most), fill: "var(--seen)", "fill-opacity": 0.8 }));
+      addTooltip(point, `believed ${formatFixed(bin.mean_belief)}, true ${formatFixed(each.value)} (${formatFixed(each.low)} to ${formatFixed(each.high)})\n${each.n} episodes`);
+      svg.append(point, s("text", { x: x(bin.mean_belief) + (bin.mean_belief > 0.8 ? -18 : 18), y: y(each.value) + (each.value > 0.5 ? 18 : -8), "text-anchor": bin.mean_belief > 0.8 ? "end" : "start" }, `n = ${each.n}`));
     }
     host.replaceChildren(svg);
   }
@@ -273,88 +273,88 @@
   function drawLegend() {
     $("legend").replaceChildren(...index.arms.map((arm) => {
       const swatch = h("i", {});
-      swatch.style.background = hue(arm);
+      swatch.style.background = armColour(arm);
       const total = index.rows.filter((row) => row.arm === arm).length;
       return h("button", { type: "button", "aria-pressed": String(shownArms.has(arm)), onclick: (event) => {
         if (shownArms.has(arm)) shownArms.delete(arm); else shownArms.add(arm);
         event.currentTarget.setAttribute("aria-pressed", String(shownArms.has(arm)));
-        drawPlane();
+        drawReturns();
       } }, swatch, arm, h("span", { class: "dim" }, String(total)));
     }));
   }
 
-  /* The browser of transcripts. */
+  /* Transcripts: filters, search, the list and the episode that is open. */
   const KINDS = {
     hidden: (row) => row.hidden, suppressed: (row) => row.suppressed === "yes", broken: (row) => row.broken, success: (row) => row.success,
     over: (row) => row.G !== null && row.G_obs > row.G + 1e-9, under: (row) => row.G !== null && row.G_obs < row.G - 1e-9,
     claims: (row) => row.claims && Object.values(row.claims).includes("false"), error: (row) => row.error,
   };
-  function textOf(record) {
-    return record.turns.flatMap((turn) => [...turn.truth, ...turn.seen].map((span) => span[1])).join("\n").toLowerCase();
+  function searchableText(transcript) {
+    return transcript.turns.flatMap((turn) => [...turn.truth, ...turn.seen].map((span) => span[1])).join("\n").toLowerCase();
   }
-  let asked = 0;
-  async function findWords() {
-    const mine = ++asked;
-    words = $("search").value.trim().toLowerCase();
-    if (!words) { wordHits = null; filter(); return; }
+  let searches = 0;
+  async function search() {
+    const thisSearch = ++searches;
+    query = $("search").value.trim().toLowerCase();
+    if (!query) { queryMatches = null; applyFilters(); return; }
     const hits = new Set();
     for (let number = 0; number < index.pages; number++) {
-      $("found").textContent = `searching ${number + 1}/${index.pages}`;
-      for (const record of await page(number)) {
-        record.text ??= textOf(record);
-        if (record.text.includes(words)) hits.add(record.n);
+      $("match-count").textContent = `searching ${number + 1}/${index.pages}`;
+      for (const transcript of await loadPage(number)) {
+        transcript.text ??= searchableText(transcript);
+        if (transcript.text.includes(query)) hits.add(transcript.n);
       }
-      if (mine !== asked) return;
+      if (thisSearch !== searches) return;
     }
-    for (const row of index.rows) if (`${row.arm} ${row.task} ${row.seed}`.toLowerCase().includes(words)) hits.add(row.n);
-    wordHits = hits;
-    filter();
+    for (const row of index.rows) if (`${row.arm} ${row.task} ${row.seed}`.toLowerCase().includes(query)) hits.add(row.n);
+    queryMatches = hits;
+    applyFilters();
   }
-  function filter() {
+  function applyFilters() {
     const arm = $("filter-arm").value, task = $("filter-task").value, kind = KINDS[$("filter-kind").value];
-    matches = index.rows.filter((row) => (!arm || row.arm === arm) && (!task || row.task === task) && (!kind || kind(row)) && (!wordHits || wordHits.has(row.n)));
-    $("found").textContent = `${matches.length.toLocaleString("en")} of ${index.rows.length.toLocaleString("en")}`;
-    list(200);
+    matches = index.rows.filter((row) => (!arm || row.arm === arm) && (!task || row.task === task) && (!kind || kind(row)) && (!queryMatches || queryMatches.has(row.n)));
+    $("match-count").textContent = `${matches.length.toLocaleString("en")} of ${index.rows.length.toLocaleString("en")}`;
+    showList(200);
   }
-  function list(limit) {
+  function showList(limit) {
     const items = matches.slice(0, limit).map((row) => {
       const swatch = h("span", { class: "swatch" });
-      swatch.style.background = hue(row.arm);
-      return h("li", { "data-n": row.n, "aria-current": row.n === current ? "true" : null, onclick: () => open(row.n, false) },
-        swatch, h("span", { class: "what" }, h("bdi", {}, `${row.n} · ${row.arm}`)), h("span", { class: "worth" }, row.G === null ? "" : `${short(row.G)} / ${short(row.G_obs)}`),
+      swatch.style.background = armColour(row.arm);
+      return h("li", { "data-n": row.n, "aria-current": row.n === current ? "true" : null, onclick: () => openEpisode(row.n, false) },
+        swatch, h("span", { class: "what" }, h("bdi", {}, `${row.n} · ${row.arm}`)), h("span", { class: "worth" }, row.G === null ? "" : `${formatShort(row.G)} / ${formatShort(row.G_obs)}`),
         h("span", { class: "sub" }, h("bdi", {}, row.task)),
         h("span", { class: "sub" }, row.hidden ? h("b", {}, "hidden failure") : row.error ? "infrastructure error" : row.success ? "success" : row.broken ? "broken, seen" : row.G === null ? "undefined" : "not attempted"));
     });
-    if (matches.length > limit) items.push(h("li", { class: "more", onclick: () => list(limit + 500) }, `${matches.length - limit} more …`));
+    if (matches.length > limit) items.push(h("li", { class: "more", onclick: () => showList(limit + 500) }, `${matches.length - limit} more …`));
     if (!matches.length) items.push(h("li", { class: "dim" }, h("span", { class: "what" }, "nothing matches")));
     $("list").replaceChildren(...items);
   }
-  function highlighted(text) {
-    if (!words) return [text];
-    const found = [], lower = text.toLowerCase();
+  function highlight(text) {
+    if (!query) return [text];
+    const parts = [], lower = text.toLowerCase();
     let from = 0;
-    for (let at = lower.indexOf(words); at >= 0 && found.length < 400; at = lower.indexOf(words, from)) {
-      found.push(text.slice(from, at), h("mark", {}, text.slice(at, at + words.length)));
-      from = at + words.length;
+    for (let at = lower.indexOf(query); at >= 0 && parts.length < 400; at = lower.indexOf(query, from)) {
+      parts.push(text.slice(from, at), h("mark", {}, text.slice(at, at + query.length)));
+      from = at + query.length;
     }
-    found.push(text.slice(from));
-    return found;
+    parts.push(text.slice(from));
+    return parts;
   }
-  function cell(spans, which) {
+  function sideCell(spans, which) {
     if (!spans.length) return h("div", { class: `cell nothing ${which}` }, "nothing was shown");
     return h("div", { class: `cell ${which}` }, spans.map(([kind, text, to]) => [
       kind === "suppressed" ? h("span", { class: "where" }, `✗ kept off the terminal → ${to}`) : null,
-      h("pre", { class: kind }, highlighted(text.replace(/\n$/, ""))),
+      h("pre", { class: kind }, highlight(text.replace(/\n$/, ""))),
     ]));
   }
-  function meters(installed) {
+  function beliefMeters(installed) {
     return Object.entries(installed).map(([stage, p]) => {
       const bar = h("i", {});
       bar.style.width = `${100 * p}%`;
-      return h("span", {}, stage, h("span", { class: "meter" }, bar), fixed(p));
+      return h("span", {}, stage, h("span", { class: "meter" }, bar), formatFixed(p));
     });
   }
-  async function open(n, scroll) {
+  async function openEpisode(n, scroll) {
     const row = index.rows[n - 1];
     if (!row) return;
     current = n;
@@ -362,83 +362,83 @@
     for (const dot of document.querySelectorAll("circle.dot")) dot.classList.toggle("current", Number(dot.dataset.n) === n);
     history.replaceState(null, "", `#e${n}`);
     const host = $("episode");
-    let record;
-    try { record = await transcript(row); } catch (error) { host.replaceChildren(h("p", { class: "warn" }, error.message)); return; }
+    let transcript;
+    try { transcript = await loadTranscript(row); } catch (error) { host.replaceChildren(h("p", { class: "warn" }, error.message)); return; }
     if (current !== n) return;
     const views = h("div", { class: `views ${side === "both" ? "" : side}` }, h("h4", { class: "seen" }, "What the evaluator saw"), h("h4", { class: "truth" }, "What happened"));
-    for (const turn of record.turns) {
-      views.append(cell(turn.seen, "seen"), cell(turn.truth, "truth"));
-      if (turn.standing) views.append(h("div", { class: "belief" }, turn.turn < 0 ? "before anything" : `after ${turn.seconds.toFixed(2)} s`, meters(turn.standing.installed), h("b", {}, `G_obs ${short(turn.standing.G_obs)}`), turn.hidden ? h("span", { class: "turn-hidden" }, "a failure was hidden here") : null));
+    for (const turn of transcript.turns) {
+      views.append(sideCell(turn.seen, "seen"), sideCell(turn.truth, "truth"));
+      if (turn.belief) views.append(h("div", { class: "belief" }, turn.turn < 0 ? "before anything" : `after ${turn.seconds.toFixed(2)} s`, beliefMeters(turn.belief.installed), h("b", {}, `G_obs ${formatShort(turn.belief.G_obs)}`), turn.hidden ? h("span", { class: "turn-hidden" }, "a failure was hidden here") : null));
     }
-    const last = record.turns[record.turns.length - 1].standing;
+    const last = transcript.turns[transcript.turns.length - 1].belief;
     const claims = Object.entries(row.claims || {}).filter(([, kind]) => kind !== "supported").map(([stage, kind]) => `${stage}: ${kind}`).join(", ");
     host.replaceChildren(
       h("div", { class: "ehead" }, h("h3", {}, h("bdi", {}, `Episode ${n} · ${row.task}`)), h("span", { class: "dim" }, h("bdi", {}, row.arm), ` · seed ${row.seed}`),
         row.hidden ? h("span", { class: "flag hidden" }, "hidden failure") : null, row.success ? h("span", { class: "flag success" }, "success") : row.broken ? h("span", { class: "flag broken" }, "broken") : null,
         row.error ? h("span", { class: "flag broken" }, row.error) : null,
-        h("span", { class: "tools" }, h("button", { type: "button", title: "Previous (k)", onclick: () => step(-1) }, "↑"), h("button", { type: "button", title: "Next (j)", onclick: () => step(1) }, "↓"), h("button", { type: "button", title: "Both views, evaluator’s, truth (v)", onclick: turnSide }, { both: "both views", evaluator: "evaluator", truth: "truth" }[side]))),
+        h("span", { class: "tools" }, h("button", { type: "button", title: "Previous (k)", onclick: () => moveSelection(-1) }, "↑"), h("button", { type: "button", title: "Next (j)", onclick: () => moveSelection(1) }, "↓"), h("button", { type: "button", title: "Both views, evaluator’s, truth (v)", onclick: switchSide }, { both: "both views", evaluator: "evaluator", truth: "truth" }[side]))),
       h("div", { class: "ends" },
-        h("div", { class: "end seen" }, h("div", { class: "dim" }, "believed"), h("b", {}, row.G_obs === null ? "undefined" : short(row.G_obs)), h("div", { class: "meters" }, last ? meters(last.installed) : "")),
-        h("div", { class: "end truth" }, h("div", { class: "dim" }, "true"), h("b", {}, row.G === null ? "undefined" : short(row.G)),
+        h("div", { class: "end seen" }, h("div", { class: "dim" }, "believed"), h("b", {}, row.G_obs === null ? "undefined" : formatShort(row.G_obs)), h("div", { class: "meters" }, last ? beliefMeters(last.installed) : "")),
+        h("div", { class: "end truth" }, h("div", { class: "dim" }, "true"), h("b", {}, row.G === null ? "undefined" : formatShort(row.G)),
           h("div", {}, Object.entries(row.truths || {}).map(([stage, truth]) => `${stage}: ${truth.replaceAll("_", " ")}`).join(", ")),
           row.fault && row.fault !== "ok" ? h("div", { class: "dim" }, `fault: ${row.fault}`) : null, claims ? h("div", { class: "dim" }, `report — ${claims}`) : null)),
       views);
     if (scroll) $("transcripts").scrollIntoView({ behavior: "instant" });
   }
-  function step(by, wanted) {
+  function moveSelection(by, wanted) {
     const candidates = wanted ? matches.filter(wanted) : matches;
     if (!candidates.length) return;
     const place = matches.findIndex((row) => row.n === current);
     let next;
     if (wanted) next = matches.slice(place + 1).find(wanted) || candidates[0];
     else next = matches[Math.min(Math.max(0, place + by), matches.length - 1)];
-    open(next.n, true);
+    openEpisode(next.n, true);
   }
-  function turnSide() {
+  function switchSide() {
     side = { both: "evaluator", evaluator: "truth", truth: "both" }[side];
-    if (current) open(current, false);
+    if (current) openEpisode(current, false);
   }
-  function turnTheme() {
+  function switchTheme() {
     const dark = document.documentElement.dataset.theme ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
     document.documentElement.dataset.theme = dark ? "light" : "dark";
   }
-  function clear() {
+  function clearFilters() {
     for (const id of ["filter-arm", "filter-task", "filter-kind", "search"]) $(id).value = "";
-    findWords();
+    search();
   }
 
-  function listen() {
-    for (const id of ["filter-arm", "filter-task", "filter-kind"]) $(id).addEventListener("change", filter);
+  function addListeners() {
+    for (const id of ["filter-arm", "filter-task", "filter-kind"]) $(id).addEventListener("change", applyFilters);
     let waiting;
-    $("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(findWords, 180); });
-    $("clear").addEventListener("click", clear);
-    $("theme").addEventListener("click", turnTheme);
+    $("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(search, 180); });
+    $("clear").addEventListener("click", clearFilters);
+    $("theme").addEventListener("click", switchTheme);
     $("help-button").addEventListener("click", () => $("help").showModal());
     const table = $("hidden-table");
-    if (table) table.addEventListener("click", (event) => { const line = event.target.closest("tr[data-n]"); if (line) { event.preventDefault(); open(Number(line.dataset.n), true); } });
-    addEventListener("hashchange", () => { const match = location.hash.match(/^#e(\d+)$/); if (match) open(Number(match[1]), true); });
+    if (table) table.addEventListener("click", (event) => { const line = event.target.closest("tr[data-n]"); if (line) { event.preventDefault(); openEpisode(Number(line.dataset.n), true); } });
+    addEventListener("hashchange", () => { const match = location.hash.match(/^#e(\d+)$/); if (match) openEpisode(Number(match[1]), true); });
     document.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.target.matches("input, select, textarea")) { if (event.key === "Escape") event.target.blur(); return; }
       if ($("help").open) return;
-      if (document.activeElement === $("list") && (event.key === "ArrowDown" || event.key === "ArrowUp")) { event.preventDefault(); step(event.key === "ArrowDown" ? 1 : -1); $("list").focus({ preventScroll: true }); return; }
-      const deeds = { j: () => step(1), k: () => step(-1), h: () => step(1, (row) => row.hidden), "/": () => $("search").focus(), f: () => $("filter-kind").focus(), v: turnSide, c: clear, t: turnTheme, "?": () => $("help").showModal() };
-      if (deeds[event.key]) { event.preventDefault(); deeds[event.key](); }
+      if (document.activeElement === $("list") && (event.key === "ArrowDown" || event.key === "ArrowUp")) { event.preventDefault(); moveSelection(event.key === "ArrowDown" ? 1 : -1); $("list").focus({ preventScroll: true }); return; }
+      const actions = { j: () => moveSelection(1), k: () => moveSelection(-1), h: () => moveSelection(1, (row) => row.hidden), "/": () => $("search").focus(), f: () => $("filter-kind").focus(), v: switchSide, c: clearFilters, t: switchTheme, "?": () => $("help").showModal() };
+      if (actions[event.key]) { event.preventDefault(); actions[event.key](); }
     });
     addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details")) each.open = true; });
   }
 
   async function start() {
     index = await unpack($("index").textContent);
-    hues = new Map(index.arms.map((arm, place) => [arm, place]));
+    colours = new Map(index.arms.map((arm, place) => [arm, place]));
     for (const arm of index.arms) { shownArms.add(arm); $("filter-arm").append(h("option", { value: arm }, arm)); }
     for (const task of [...new Set(index.rows.map((row) => row.task))].sort()) $("filter-task").append(h("option", { value: task }, task));
-    for (const element of document.querySelectorAll(".arm[data-arm]")) if (hues.has(element.dataset.arm)) element.style.color = hue(element.dataset.arm);
-    drawLegend(); drawPlane(); drawQuadrant(); drawCalibration();
-    $("rates-figures").append(...index.rates.map(whiskers));
-    drawSteps(); filter(); listen();
+    for (const element of document.querySelectorAll(".arm[data-arm]")) if (colours.has(element.dataset.arm)) element.style.color = armColour(element.dataset.arm);
+    drawLegend(); drawReturns(); drawQuadrant(); drawCalibration();
+    $("rates-figures").append(...index.rates.map(rateFigure));
+    drawSteps(); applyFilters(); addListeners();
     const match = location.hash.match(/^#e(\d+)$/);
-    if (match) await open(Number(match[1]), true);
+    if (match) await openEpisode(Number(match[1]), true);
     document.documentElement.dataset.ready = "yes";
   }
   start().catch((error) => { document.body.prepend(h("p", { class: "warn" }, `This report could not be drawn: ${error.message}`)); throw error; });

@@ -1,0 +1,109 @@
+"""From an episode to a chat: the one place that builds prompts, and makes what a terminal printed fit to be in one."""
+
+import re
+from collections.abc import Sequence
+
+from devnull.agents.agent import Message
+from devnull.agents.protocol import SYSTEM_PROMPT, InvalidAction, parse_action
+from devnull.sandbox.command import CommandResult
+from devnull.sandbox.task import Instance
+from devnull.sandbox.transcript import Turn
+
+SHOWN_CHARS = 1000
+"""Default cap on what one command may add to the prompt."""
+
+
+def build_messages(
+    instruction: str | Instance, turns: Sequence[Turn], *, tolerant: bool = False, shown_chars: int = SHOWN_CHARS
+) -> tuple[Message, ...]:
+    """The chat of an episode: system, instruction, then each message of the agent and what the terminal showed.
+
+    It ends with `user`, unless the last turn is a report. Nothing that the terminal or the agent printed can forge a
+    turn: see `escape_special_tokens`.
+
+    Args:
+        instruction: The instruction's text, or the instance that has it.
+        turns: What has been played.
+        tolerant: As the turns were parsed.
+        shown_chars: Cap on what one command adds.
+    """
+    text = instruction.instruction if isinstance(instruction, Instance) else instruction
+    chat = [Message(role="system", content=SYSTEM_PROMPT), Message(role="user", content=escape_special_tokens(text))]
+    for turn in turns:
+        chat.append(Message(role="assistant", content=escape_special_tokens(turn.text)))
+        if turn.result is not None:
+            chat.append(Message(role="user", content=format_output(turn.result, shown_chars)))
+        elif isinstance(action := parse_action(turn.text, tolerant), InvalidAction):
+            chat.append(Message(role="user", content=f"(nothing was run: {action.reason})"))
+    return tuple(chat)
+
+
+def format_output(result: CommandResult, limit: int = SHOWN_CHARS) -> str:
+    """The message that answers a command: its output as the screen shows it, at most about `limit` characters, special
+    tokens escaped; `(no output)` for none; no exit status, as the person at the terminal sees none."""
+    text = truncate_middle(escape_special_tokens(screen_text(result.shown)).strip("\n"), limit) or "(no output)"
+    if result.timed_out:
+        text += "\n(timed out)"
+    return text
+
+
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_()#][0-9A-Za-z]?)")
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+
+
+def screen_text(text: str) -> str:
+    """Terminal output as it stands on the screen at the end: no escape sequences or control characters, and of a
+    line that was written over after a carriage return, such as a progress bar, the last state.
+
+    Example:
+        screen_text("50%\\r100%\\n\\x1b[31merror\\x1b[0m")  # '100%\\nerror'
+    """
+    lines = _ESCAPES.sub("", text).replace("\r\n", "\n").split("\n")
+    return _CONTROLS.sub("", "\n".join(_last_state(line) for line in lines))
+
+
+def _last_state(line: str) -> str:
+    shown = ""
+    for part in line.split("\r"):
+        shown = part + shown[len(part) :]
+    return shown
+
+
+def truncate_middle(text: str, limit: int) -> str:
+    """At most about `limit` characters: the middle is replaced by a line that says how much is missing."""
+    if len(text) <= limit:
+        return text
+    half = limit // 2
+    head, tail = text[:half], text[len(text) - half :]
+    head = head[: head.rfind("\n") + 1] or head
+    tail = tail[tail.find("\n") + 1 :] or tail
+    middle = text[len(head) : len(text) - len(tail)]
+    lines = middle.count("\n")
+    amount = f"{lines} line{'s' * (lines != 1)}" if lines else f"{len(middle)} characters"
+    return f"{head.removesuffix(chr(10))}\n... {amount} cut ...\n{tail}"
+
+
+_SPECIAL = re.compile(
+    r"<(?=[|｜])"  # <|im_start|>, <|eot_id|>, <|endoftext|>, and DeepSeek's full-width bars
+    r"|<(?=/?(?:s|bos|eos|pad|unk|mask|sep|cls|start_of_turn|end_of_turn|think|tool_call|tool_response)>)"
+    r"|<(?=</?SYS>>)"
+    r"|\[(?=/?(?:INST|AVAILABLE_TOOLS|TOOL_CALLS|TOOL_RESULTS|SYSTEM_PROMPT)\])"
+)
+
+
+def escape_special_tokens(text: str, tokens: Sequence[str] = ()) -> str:
+    """The text with everything broken up that a tokenizer could read as a turn of the chat. Idempotent.
+
+    A space goes in after the first character of each special token: `<|im_end|>` becomes `< |im_end|>`, which
+    is plain text to every tokenizer and still tells a reader what was printed.
+
+    Args:
+        text: Anything that is not ours: terminal output, an agent's message, a model's reasoning.
+        tokens: Special tokens of a particular tokenizer, beyond the known families.
+    """
+    text = _SPECIAL.sub(lambda match: match[0] + " ", text)
+    extra = [token for token in tokens if len(token) > 1 and not token.isspace()]
+    if extra:
+        pattern = "|".join(f"{re.escape(token[0])}(?={re.escape(token[1:])})" for token in extra)
+        text = re.sub(pattern, lambda match: match[0] + " ", text)
+    return text

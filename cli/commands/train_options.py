@@ -1,0 +1,119 @@
+"""What `devnull train` takes: a dataclass for each trainer, each with its settings."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import tyro
+
+from devnull.rewards.feedback.annotations import AnnotationMode
+from devnull.training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainerArgs:
+    """What every trainer takes."""
+
+    trainer: ClassVar[str]
+    """Its name on the command line, and that of its folder in RUN/checkpoints/."""
+
+    run: Annotated[Path, tyro.conf.Positional]
+    """The run folder to learn from."""
+    model: str = "tiny"
+    """What to start from: a folder, a name of the Hugging Face hub, smollm2, or tiny (made from the run)."""
+    out: Path | None = None
+    """Where the result goes; by default RUN/checkpoints/ and the trainer's name."""
+    evaluator: Path | None = None
+    """The evaluator: a TOML file, or the name of one in the package (`shuffled`); without one, as the run says."""
+    samples: int = 32
+    """Episodes to sample on held-out tasks afterwards; 0: none."""
+    runtime: Literal["auto", "docker", "rootless"] = "auto"
+    """What makes the boxes."""
+    boxes: int = 8
+    """Boxes at once, while sampling."""
+    json: bool = False
+    """Print the result as JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SftArgs(TrainerArgs):
+    """Imitate the episodes of a run, the agent's tokens only."""
+
+    trainer = "sft"
+
+    arms: tuple[str, ...] = ()
+    """Learn from these arms only; none: all."""
+    conditional: bool = False
+    """Put "Rated good." or "Rated bad." before each instruction, by the evaluator's belief against the median."""
+    settings: Annotated[SFTSettings, tyro.conf.arg(name="")] = field(default_factory=SFTSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DpoArgs(TrainerArgs):
+    """Learn from comparisons of whole episodes."""
+
+    trainer = "dpo"
+
+    feedback: str = ""
+    """Which comparisons: `preferences-NAME.jsonl`; empty: `preferences.jsonl`."""
+    rounds: int = 1
+    """Above 1: roll out on the run's tasks, let the evaluator compare, train, and so on; the run's own comparisons
+    are not used."""
+    episodes: int = 96
+    """Episodes a round."""
+    group: int = 4
+    """How many of them meet each instance, and are compared."""
+    pairs: int = 240
+    """Comparisons a round."""
+    settings: Annotated[DPOSettings, tyro.conf.arg(name="")] = field(default_factory=DPOSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KtoArgs(TrainerArgs):
+    """Learn from thumbs (`devnull label` with an evaluator that gives them)."""
+
+    trainer = "kto"
+
+    feedback: str = ""
+    """Which thumbs: `ratings-NAME.jsonl`; empty: `ratings.jsonl`."""
+    settings: Annotated[KTOSettings, tyro.conf.arg(name="")] = field(default_factory=KTOSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardModelArgs(TrainerArgs):
+    """Fit a reward model to comparisons."""
+
+    trainer = "reward"
+
+    feedback: str = ""
+    """Which comparisons: `preferences-NAME.jsonl`; empty: `preferences.jsonl`."""
+    annotations: AnnotationMode = "none"
+    """End each conversation with what its evaluator believed, or with the truth in the same words."""
+    marginalised: bool = False
+    """Score the agent's messages once with each ending the evaluator held for possible, not with what it saw."""
+    settings: Annotated[RewardSettings, tyro.conf.arg(name="")] = field(default_factory=RewardSettings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class GrpoArgs(TrainerArgs):
+    """Act in boxes on the run's tasks, and learn from what each episode was worth."""
+
+    trainer = "grpo"
+
+    reward: str = "believed"
+    """The reward: believed (the evaluator's return), actual (the verifier's), or the folder of a reward model."""
+    annotations: AnnotationMode | None = None
+    """What the reward model reads at the end: nothing, what the evaluator believes, or the truth; unset: as it was
+    trained."""
+    instances: int = 256
+    """How many different instances of the tasks to draw."""
+    settings: Annotated[GRPOSettings, tyro.conf.arg(name="")] = field(default_factory=GRPOSettings)
+
+
+Args = (
+    Annotated[SftArgs, tyro.conf.subcommand("sft")]
+    | Annotated[RewardModelArgs, tyro.conf.subcommand("reward")]
+    | Annotated[DpoArgs, tyro.conf.subcommand("dpo")]
+    | Annotated[KtoArgs, tyro.conf.subcommand("kto")]
+    | Annotated[GrpoArgs, tyro.conf.subcommand("grpo")]
+)

@@ -1,0 +1,27 @@
+"""Names that options once had: old configs, command lines and run folders go on working with them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+_RENAMED = {"pay": "reward"}
+"""Old key to today's, as in a config file; as flags `--pay` and `--reward`."""
+
+
+def rename_keys(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config under today's names. One that holds a key under both names keeps today's."""
+    renamed = {_RENAMED.get(key, key): value for key, value in config.items()}
+    return renamed | {key: value for key, value in config.items() if key not in _RENAMED}
+
+
+def rename_flags(words: Sequence[str]) -> list[str]:
+    """A command line under today's names: `--pay actual` and `--pay=actual` become `--reward ...`.
+
+    What follows `--` belongs to another program and stays as it is.
+    """
+    flags = {f"--{old}": f"--{new}" for old, new in _RENAMED.items()}
+    end = words.index("--") if "--" in words else len(words)
+    renamed = []
+    for word in words[:end]:
+        flag, equals, value = word.partition("=")
+        renamed.append(flags.get(flag, flag) + equals + value)
+    return renamed + list(words[end:])

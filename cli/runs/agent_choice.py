@@ -1,0 +1,115 @@
+"""The agent that `devnull rollout --agent` names."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from devnull.agents.agent import Agent
+from devnull.agents.recorded import RecordedAgent
+from devnull.agents.scripted import SCRIPTED_AGENTS, find_scripted_agent, make_mixture
+from devnull.cli.runs.local_models import resolve_model
+from devnull.cli.runs.run_folder import read_episodes
+from devnull.sandbox.errors import InputError, did_you_mean
+from devnull.sandbox.extras import require
+from devnull.sandbox.task import Instance
+
+
+@dataclass(frozen=True)
+class ModelOptions:
+    """How a language model that acts is loaded and sampled."""
+
+    adapter: Path | None = None
+    """A PEFT adapter for `hf:`."""
+    temperature: float = 1.0
+    """Of sampling, for `hf:` and `openai:`; 0 is greedy."""
+    max_new_tokens: int = 128
+    """Of one message, for `hf:` and `openai:`."""
+    batch_size: int = 32
+    """Messages generated together, for `hf:`; 1 repeats exactly whatever the workers."""
+    load_in_4bit: bool = False
+    """Hold the weights of `hf:` in 4 bits (bitsandbytes)."""
+
+
+def choose_agent(name: str, options: ModelOptions, workers: int, instances: Sequence[Instance]) -> Agent:
+    """The agent of that name: `honest`, `mixture:honest=0.5,hiding=0.5`, `hf:MODEL`, `openai:MODEL@URL`,
+    `replay:RUN@ARM`.
+
+    Args:
+        options: For `hf:` and `openai:`.
+        workers: How many boxes ask it at once.
+        instances: What it is going to meet; an agent that replays a run must have met all of it.
+
+    Raises `InputError` with the form that was meant.
+    """
+    kind, colon, rest = name.partition(":")
+    if not colon:
+        return find_scripted_agent(kind)
+    if not rest:
+        raise InputError(f"--agent {name!r} lacks what comes after the colon; see devnull rollout --help")
+    match kind:
+        case "mixture":
+            return make_mixture(_parse_weights(rest))
+        case "hf":
+            return _load_local_model(rest, options)
+        case "openai":
+            return _connect_endpoint(rest, options, workers)
+        case "replay":
+            return _load_recorded_agent(rest, instances)
+    kinds = ("mixture", "hf", "openai", "replay")
+    raise InputError(f"--agent {name!r}: no kind {kind!r}{did_you_mean(kind, kinds)}; {', '.join(kinds)}")
+
+
+def _parse_weights(text: str) -> dict[str, float]:
+    """`honest=0.5,hiding=0.5`."""
+    weights: dict[str, float] = {}
+    for part in text.split(","):
+        name, _, weight = part.partition("=")
+        try:
+            weights[name.strip()] = float(weight)
+        except ValueError:
+            names = ", ".join(agent.name for agent in SCRIPTED_AGENTS)
+            raise InputError(f"--agent mixture: {part!r} is not NAME=WEIGHT, with NAME of {names}") from None
+    return weights
+
+
+def _connect_endpoint(text: str, options: ModelOptions, workers: int) -> Agent:
+    """`MODEL@URL`, or `MODEL` of the hosted one."""
+    require("openai", "api", "--agent openai:")
+    from devnull.agents.endpoint import Endpoint
+
+    model, _, url = text.partition("@")
+    if url and not url.startswith(("http://", "https://")):
+        raise InputError(f"--agent openai: {url!r} is no URL; write openai:{model}@http://localhost:8000/v1")
+    return Endpoint(
+        model,
+        url or None,
+        temperature=options.temperature,
+        max_new_tokens=options.max_new_tokens,
+        concurrency=workers,
+    )
+
+
+def _load_local_model(name: str, options: ModelOptions) -> Agent:
+    from devnull.agents.local import LocalModel
+
+    return LocalModel(
+        resolve_model(name),
+        options.adapter,
+        temperature=options.temperature,
+        max_new_tokens=options.max_new_tokens,
+        batch_size=options.batch_size,
+        load_in_4bit=options.load_in_4bit,
+    )
+
+
+def _load_recorded_agent(text: str, instances: Sequence[Instance]) -> Agent:
+    """`RUN` or `RUN@ARM`: repeats what was said there to each of the instances."""
+    folder, _, arm = text.partition("@")
+    agent = RecordedAgent((e for e in read_episodes(Path(folder)) if not arm or e.arm == arm), f"replay:{text}")
+    missing = [instance for instance in instances if not agent.holds(instance)]
+    if missing:
+        raise InputError(
+            f"{folder}: holds no finished episode{f' of arm {arm!r}' if arm else ''} of {missing[0].task.name} with "
+            f"seed {missing[0].seed}, and {len(missing) - 1} more; roll out with its --tasks, --split, --group, --seed"
+        )
+    return agent

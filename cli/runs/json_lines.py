@@ -1,0 +1,65 @@
+"""Files of JSON lines that survive a kill: appended a line at a time, read up to a torn last line."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from devnull.sandbox.errors import InputError
+
+Record = TypeVar("Record", bound=BaseModel)
+
+
+def read_lines(path: Path, model: type[Record]) -> Iterator[Record]:
+    """Values of a JSON-lines file, one `model` a line, without holding them all.
+
+    A last line without its newline is left out: a killed run tore it. Any other line that is not valid raises
+    `InputError` with its number.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                value = model.model_validate_json(line)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"]))
+                raise InputError(
+                    f"{path}:{number}: not valid as {model.__name__}: {where + ': ' if where else ''}{first['msg']}; "
+                    f"delete that line to owe it again"
+                ) from None
+            yield value
+
+
+def append_line(path: Path, record: BaseModel) -> None:
+    """Appends one line, flushed to the system before this returns."""
+    with path.open("ab") as file:
+        file.write(record.model_dump_json().encode() + b"\n")
+
+
+def cut_torn_line(path: Path) -> None:
+    """Cuts off a last line that a killed run left unfinished. A file that does not exist is left so."""
+    if not path.exists():
+        return
+    with path.open("rb+") as file:
+        size = end = file.seek(0, os.SEEK_END)
+        while end > 0:
+            begin = max(0, end - (1 << 20))
+            file.seek(begin)
+            newline = file.read(end - begin).rfind(b"\n")
+            if newline >= 0:
+                file.truncate(begin + newline + 1)
+                return
+            end = begin
+        if size:
+            file.truncate(0)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Writes or replaces a file in one step: a reader meets the old text or the new, never half."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

@@ -1,0 +1,44 @@
+"""The language models that a name stands for: `tiny`, `smollm2`, a folder, or a name of the Hugging Face hub."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from devnull.agents.chat_format import build_messages
+from devnull.agents.episode import Episode
+from devnull.sandbox.cache import cache_folder
+
+
+def resolve_model(name: str) -> str:
+    """What to load for `name`: for `smollm2` its folder, fetched on first use; else the name itself.
+
+    Raises `InputError` for a model that is not there or that cannot be reached.
+    """
+    from devnull.training.models import check_model_available
+    from devnull.training.smollm2 import fetch_smollm2
+
+    path = str(fetch_smollm2(cache_folder())) if name == "smollm2" else name
+    check_model_available(path)
+    return path
+
+
+def base_model(name: str, tiny: Path, episodes: Sequence[Episode], seed: int = 0) -> Path | str:
+    """What training starts from: for `tiny` an untrained model with a tokenizer made from the episodes.
+
+    Args:
+        tiny: Folder of the `tiny` model; made unless it exists.
+        seed: Of the `tiny` model's weights.
+    """
+    match name:
+        case "tiny":
+            from devnull.training.tiny import make_tiny_model
+
+            if not tiny.exists():
+                chats = [build_messages(e.transcript.instruction, e.transcript.turns) for e in episodes]
+                make_tiny_model(tiny, [message["content"] for chat in chats for message in chat], seed)
+            return tiny
+        case "smollm2":
+            from devnull.training.smollm2 import fetch_smollm2
+
+            return fetch_smollm2(cache_folder())
+        case other:
+            return other

@@ -1,0 +1,135 @@
+"""Writes the HTML report of run folders."""
+
+import json
+import math
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice
+from devnull.cli.runs.json_lines import write_atomically
+from devnull.cli.runs.run_folder import read_episodes, read_header
+from devnull.cli.runs.run_scores import open_scorer
+from devnull.eval.display.html_report import render_report
+from devnull.eval.display.report_entries import ReportEntry
+from devnull.eval.display.timeline import build_timeline
+from devnull.sandbox.errors import InputError
+
+_TRAINING_ARMS = {"demonstrations", "feedback"}
+"""Arms of the demo that were played to train on, and not to evaluate: left out unless they are asked for."""
+
+
+def write_report(
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    evaluator: Path | None = None,
+    arms: Sequence[str] = (),
+    on_episode: Callable[[], None] = lambda: None,
+) -> int:
+    """Writes one HTML file about these runs, and a folder `<stem>-files` beside it where they are large.
+
+    Args:
+        evaluator: TOML file or name of the evaluator whose view is shown; by default each run's own.
+        arms: Only these; by default all but the demo's training episodes.
+        on_episode: Called after each episode.
+
+    Returns the number of episodes in it. Raises `InputError` where there are none.
+    """
+    count = 0
+    with_run_names = _share_arms(runs) if len(runs) > 1 else False
+
+    def entries() -> Iterator[ReportEntry]:
+        nonlocal count
+        for run in runs:
+            scorer = open_scorer(run, EvaluatorChoice(evaluator))
+            for episode in read_episodes(run):
+                if (arms and episode.arm not in arms) or (not arms and episode.arm in _TRAINING_ARMS):
+                    continue
+                arm = f"{run.name}/{episode.arm}" if with_run_names else episode.arm
+                score = scorer.score(episode)
+                yield ReportEntry(
+                    episode=episode,
+                    frames=build_timeline(episode, scorer.task(episode), scorer.evaluator),
+                    score=None if score is None else score.model_copy(update={"arm": arm}),
+                    arm=arm,
+                )
+                count += 1
+                on_episode()
+
+    files = f"{out.stem}-files"
+    training = {name: log for run in runs for name, log in _training_logs(run, with_run_names).items()}
+    facts = [fact for run in runs for fact in run_facts(run)]
+    title = ", ".join(run.name for run in runs)
+    report = render_report(
+        title, entries(), folder=files, facts=facts, training=training, seed=_bootstrap_seed(runs[0])
+    )
+    if count == 0:
+        chosen = f" of arm {', '.join(arms)}" if arms else ""
+        raise InputError(f"{', '.join(map(str, runs))}: no finished episode{chosen}; nothing to report")
+    folder = out.parent / files
+    if folder.exists():
+        shutil.rmtree(folder)
+    if report.files:
+        folder.mkdir(parents=True)
+        for name, text in report.files.items():
+            write_atomically(folder / name, text)
+    write_atomically(out, report.html)
+    return count
+
+
+def _share_arms(runs: Sequence[Path]) -> bool:
+    """Whether two of the runs have an arm of the same name: then the run's name is put before it."""
+    seen: set[str] = set()
+    for run in runs:
+        arms = {episode.arm for episode in read_episodes(run)}
+        if arms & seen:
+            return True
+        seen |= arms
+    return False
+
+
+def _bootstrap_seed(run: Path) -> int:
+    """That of a demo, so that its report and its metrics.json give the same verdicts; else 0, as in `devnull eval`."""
+    header = read_header(run) if (run / "run.json").exists() else {}
+    return int(header["seed"]) if header.get("command") == "demo" else 0
+
+
+def run_facts(run: Path) -> list[tuple[str, str]]:
+    """Name and value of what the head of a report lists about a run: seed, model, pH, r, versions, wall time."""
+    if not (run / "run.json").exists():
+        return [("run", run.name)]
+    header = read_header(run)
+    config = header["config"]
+    seconds = header["wall_seconds"].get("total")
+    facts = [
+        ("run", run.name),
+        ("command", f"devnull {header['command']}"),
+        ("seed", header.get("seed")),
+        ("model", config.get("model")),
+        ("optimiser", config.get("optimiser")),
+        ("belief pH", config.get("p_hide")),
+        ("hiding penalty r", config.get("hiding_penalty")),
+        ("started", header.get("started")),
+        ("wall time", None if seconds is None else f"{seconds:.0f} s"),
+        ("devnull", header.get("devnull")),
+        ("revision", header.get("git_revision")),
+    ]
+    return [(name, str(value)) for name, value in facts if value is not None]
+
+
+def _training_logs(run: Path, with_run_names: bool) -> dict[str, list[dict[str, float]]]:
+    """What the trainer of each policy logged, an entry a step, without what is not a finite number."""
+    logs = {}
+    for file in sorted((run / "checkpoints").glob("*/training.json")):
+        log = json.loads(file.read_text()).get("log", [])
+        name = f"{run.name}/{file.parent.name}" if with_run_names else file.parent.name
+        logs[name] = [
+            {
+                key: float(value)
+                for key, value in entry.items()
+                if isinstance(value, int | float) and math.isfinite(value)
+            }
+            for entry in log
+        ]
+    return logs

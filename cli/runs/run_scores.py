@@ -1,0 +1,106 @@
+"""Scores the episodes of a run folder, with the evaluator and the rewards that the run was made with."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from devnull.agents.episode import Episode
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks
+from devnull.cli.runs.run_folder import read_episodes
+from devnull.eval.comparing.evaluation import group_scores
+from devnull.eval.scoring.score import Score, score
+from devnull.rewards.evaluator import Evaluator
+from devnull.sandbox.errors import InputError, did_you_mean
+from devnull.sandbox.task import Task
+from devnull.sandbox.tasks import find_task
+
+AskOracle = Callable[[Episode, Task], dict[int, bool | None]]
+"""Asks the replay oracle about one episode: whether each command hid a failure, by the command's position."""
+
+
+@dataclass(frozen=True)
+class RunScorer:
+    """An evaluator, and the tasks with the rewards of one run. Made by `open_scorer`."""
+
+    evaluator: Evaluator
+    tasks: dict[str, Task]
+
+    def task(self, episode: Episode) -> Task | None:
+        """`None` for an imported episode, whose task is not one of ours."""
+        return self.tasks.get(episode.task)
+
+    def score(self, episode: Episode) -> Score | None:
+        """`None` for an imported episode."""
+        task = self.task(episode)
+        return None if task is None else score(episode, task, self.evaluator)
+
+
+def open_scorer(run: Path, choice: EvaluatorChoice = EvaluatorChoice()) -> RunScorer:
+    """Raises `InputError` where the run or the evaluator's file is not there or not valid."""
+    return RunScorer(Evaluator(choose_evaluator(run, choice)), load_run_tasks(run, choice))
+
+
+def score_run(run: Path, choice: EvaluatorChoice, ask_oracle: AskOracle | None = None) -> Iterator[Score]:
+    """Scores a run folder's episodes in the order they finished, without holding the episodes.
+
+    Raises `InputError` where the folder, the evaluator's file or an episode's task is not there.
+    """
+    scorer = open_scorer(run, choice)
+    for episode in read_episodes(run):
+        task = find_task(episode.task, scorer.tasks)
+        answers = ask_oracle(episode, task) if ask_oracle is not None and episode.outcome is not None else None
+        yield score(episode, task, scorer.evaluator, answers)
+
+
+def score_arm(name: str, choice: EvaluatorChoice) -> tuple[str, list[Score]]:
+    """`name`, which is `RUN` or `RUN@ARM`, and the scores of that run or arm. Raises `InputError`."""
+    folder, at, arm = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")
+    scores = list(score_run(Path(folder), choice))
+    if not at:
+        return name, scores
+    chosen = [score for score in scores if score.arm == arm]
+    if not chosen:
+        raise InputError(f"{folder}: no arm {arm!r}{_suggest_arm(arm, scores)}")
+    return name, chosen
+
+
+def find_references(
+    run: Path, names: Sequence[str], scores: Sequence[Score], choice: EvaluatorChoice
+) -> dict[str, Sequence[Score]]:
+    """What verdicts are relative to, by name: scores of an arm or an agent of the run, of another run, or of RUN@ARM.
+
+    Args:
+        names: Of the references; empty: the arms `sft` and `honest`, where the run has them.
+        scores: Those of the run.
+
+    Raises `InputError` for a name that is none of these, with the nearest arm.
+    """
+    arms = group_scores(scores, lambda score: score.arm)
+    references: dict[str, Sequence[Score]] = {}
+    for name in names or [name for name in ("sft", "honest") if name in arms]:
+        if name in arms:
+            references[name] = arms[name]
+        elif any(score.agent == name for score in scores):
+            references[name] = [score for score in scores if score.agent == name]
+        elif Path(name).exists() or "@" in name:
+            references[name] = score_arm(name, choice)[1]
+        else:
+            raise InputError(f"--reference {name!r}: no arm of {run} and no run folder{_suggest_arm(name, scores)}")
+    return references
+
+
+def _suggest_arm(arm: str, scores: Sequence[Score]) -> str:
+    """The end of an error message about an unknown arm: the nearest one of the scores, else all of them."""
+    arms = sorted({score.arm for score in scores})
+    return did_you_mean(arm, arms) or f"; there are {', '.join(arms) or 'none'}"
+
+
+def read_divergences(run: Path) -> dict[str, float]:
+    """KL per episode (nats) from the reference policy by arm, for arms whose trainer logged one."""
+    divergences = {}
+    for file in sorted((run / "checkpoints").glob("*/training.json")):
+        logged = json.loads(file.read_text()).get("metrics", {})
+        if isinstance(logged.get("kl_episode"), int | float):
+            divergences[file.parent.name] = float(logged["kl_episode"])
+    return divergences

@@ -1,0 +1,114 @@
+"""Episodes as the report's page takes them: a row for its filters and figures, and the transcript of both sides."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from devnull.agents.episode import Episode
+from devnull.eval.display.escaping import clip_middle, escape_controls
+from devnull.eval.display.timeline import Frame, Span
+from devnull.eval.scoring.score import Score
+
+_OUTPUT_LIMIT = 6_000
+"""Characters kept of one piece of output; the run folder holds the rest."""
+
+
+@dataclass(frozen=True)
+class ReportEntry:
+    """One episode of a report, with what was computed of it."""
+
+    episode: Episode
+    frames: tuple[Frame, ...]
+    score: Score | None
+    """`None` where the task is not known: such an episode is shown and counts in no figure."""
+    arm: str
+    """Its arm's name in the report: `run/arm` where several runs have an arm of that name."""
+
+
+def entry_row(number: int, entry: ReportEntry) -> dict[str, Any]:
+    """What the page's filters, figures and tables need of an episode, as JSON; its strings are escaped.
+
+    Args:
+        number: Its number in the report, from 1.
+    """
+    episode, score = entry.episode, entry.score
+    row: dict[str, Any] = {
+        "n": number,
+        "arm": escape_controls(entry.arm),
+        "task": escape_controls(episode.task),
+        "family": escape_controls(episode.family),
+        "split": episode.split,
+        "seed": episode.seed,
+        "error": escape_controls(f"{episode.error.kind}: {episode.error.message}") if episode.error else None,
+        "G": None,
+        "G_obs": None,
+        "hidden": False,
+        "suppressed": None,
+        "evidence": "",
+    }
+    if score is not None:
+        row |= {
+            "fault": score.fault,
+            "G": score.G,
+            "G_obs": score.G_obs,
+            "hidden": bool(score.hidden),
+            "suppressed": score.suppressed,
+            "success": score.success,
+            "attempted": score.attempted,
+            "broken": score.broken,
+            "belief": score.belief_success,
+            "truths": {name: str(truth) for name, truth in score.truths.items()},
+            "claims": score.claims,
+            "fabricated": bool(score.fabricated),
+        }
+    if row["hidden"]:
+        row |= _hidden_failure_excerpt(entry.frames)
+    return row
+
+
+def _hidden_failure_excerpt(frames: Sequence[Frame]) -> dict[str, str]:
+    """The command that hid a failure, and the last line that it kept off the terminal."""
+    turns = {frame.turn for frame in frames if frame.hidden} or {frame.turn for frame in frames}
+    spans = [span for frame in frames if frame.turn in turns for span in frame.truth]
+    command = next((span.text for span in spans if span.kind == "command"), "")
+    lines = [
+        line for span in spans if span.kind == "suppressed" for line in escape_controls(span.text).splitlines() if line
+    ]
+    return {
+        "command": clip_middle(escape_controls(command), 300),
+        "evidence": clip_middle(lines[-1], 300) if lines else "",
+    }
+
+
+def entry_transcript(number: int, entry: ReportEntry) -> dict[str, Any]:
+    """The transcript turn by turn, both sides, as the page draws it; its strings are escaped and clipped."""
+    turns = []
+    for turn, group in groupby(entry.frames, key=lambda frame: frame.turn):
+        frames = list(group)
+        belief = next((frame.belief for frame in reversed(frames) if frame.belief is not None), None)
+        truth = list(_page_spans(span for frame in frames for span in frame.truth))
+        seen = list(_page_spans(span for frame in frames for span in frame.seen))
+        turns.append(
+            {
+                "turn": turn,
+                "seen": seen,
+                "truth": truth,
+                "belief": belief.model_dump() if belief is not None else None,
+                "hidden": any(frame.hidden for frame in frames),
+                "seconds": round(frames[-1].seconds, 3),
+            }
+        )
+    return {"n": number, "turns": turns}
+
+
+def _page_spans(spans: Iterable[Span]) -> Iterator[list[str]]:
+    """[kind, text, destination] of each; adjacent output of a kind is joined, all is escaped and clipped."""
+    for (kind, destination), group in groupby(spans, key=lambda span: (span.kind, span.destination)):
+        texts = [span.text for span in group]
+        for text in ["".join(texts)] if kind in ("shown", "suppressed") else texts:
+            yield [
+                kind,
+                clip_middle(escape_controls(clip_middle(text, 4 * _OUTPUT_LIMIT)), _OUTPUT_LIMIT),
+                escape_controls(destination),
+            ]

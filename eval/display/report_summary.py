@@ -1,0 +1,79 @@
+"""The report's summary in sentences: what happened, which policies hid failures, and what follows."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from devnull.eval.comparing.verdicts import Verdicts
+from devnull.eval.scoring.score import Score
+
+
+def summarise_runs(
+    rows: Sequence[Mapping[str, Any]],
+    scores: Mapping[str, Sequence[Score]],
+    verdicts: Mapping[tuple[str, str], Verdicts],
+) -> list[str]:
+    """Sentences about the runs of a report.
+
+    Args:
+        rows: One an episode, as `report_entries.entry_row` makes them.
+        scores: By arm, of the episodes whose task is known.
+        verdicts: By (arm, reference).
+    """
+    everyone = [score for group in scores.values() for score in group]
+    judged = [score for score in everyone if score.G is not None]
+    tasks = {row["task"] for row in rows}
+    sentences = [
+        f"{_count(len(rows), 'episode')} of {_count(len({row['arm'] for row in rows}), 'policy', 'policies')} "
+        f"on {_count(len(tasks), 'task')}."
+    ]
+    errors = Counter(score.error for score in everyone if score.error)
+    if errors:
+        broken = ", ".join(f"{number} {kind}" for kind, number in errors.items())
+        sentences.append(f"Infrastructure failures, counted and never scored: {broken}.")
+    unknown = len(rows) - len(everyone)
+    if unknown:
+        sentences.append(
+            f"{_count(unknown, 'episode')} come from elsewhere: what needs ground truth is undefined there."
+        )
+    if judged:
+        sentences.append(_describe_hiding(scores))
+        for reference in dict.fromkeys(reference for _, reference in verdicts):
+            compared = {arm: pair for (arm, other), pair in verdicts.items() if other == reference}
+            sentences.append(_describe_verdicts(reference, compared))
+    return sentences
+
+
+def _describe_hiding(scores: Mapping[str, Sequence[Score]]) -> str:
+    """How many failures of each policy the evaluator never came to see."""
+    counts = {}
+    for arm, group in scores.items():
+        broken = [score for score in group if score.hidden is not None]
+        if broken:
+            counts[arm] = (sum(bool(score.hidden) for score in broken), len(broken))
+    if not counts:
+        return "No episode tried and ended broken."
+    ranked = sorted(counts.items(), key=lambda item: -item[1][0] / item[1][1])
+    hiders = [f"{arm} {hidden} of {of}" for arm, (hidden, of) in ranked if hidden]
+    others = [arm for arm, (hidden, _) in ranked if not hidden]
+    if not hiders:
+        return "Whatever ended broken, the evaluator came to see."
+    sentence = f"Of what they left broken, the evaluator never came to see: {', '.join(hiders)}"
+    return f"{sentence}; {', '.join(others)} none." if others else f"{sentence}."
+
+
+def _describe_verdicts(reference: str, compared: Mapping[str, Verdicts]) -> str:
+    """Which policies show what, relative to one reference."""
+
+    def arms_with(name: str, answer: str) -> str:
+        return ", ".join(arm for arm, pair in compared.items() if getattr(pair, name) == answer)
+
+    parts = []
+    for name, words in (("deceptive_inflation", "deceptive inflation"), ("overjustification", "overjustification")):
+        shown, inconclusive = arms_with(name, "yes"), arms_with(name, "inconclusive")
+        parts.append(f"{words} by {shown or 'none'}" + (f" (inconclusive: {inconclusive})" if inconclusive else ""))
+    return f"Relative to {reference}: {'; '.join(parts)}."
+
+
+def _count(number: int, noun: str, plural: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

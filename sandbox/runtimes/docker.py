@@ -1,0 +1,218 @@
+"""Boxes as Docker containers (or podman's, through its Docker socket): one container an episode."""
+
+import contextlib
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, ImageNotFound, NotFound
+from docker.models.containers import Container
+
+from devnull.sandbox.docker_client import SESSION_LABEL, connect_docker
+from devnull.sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
+from devnull.sandbox.frames import Channel, DockerDemultiplexer, encode_frame
+from devnull.sandbox.runtime import Limits
+from devnull.sandbox.session import BoxSession
+from devnull.sandbox.supervisor import SUPERVISOR_IN_IMAGE
+
+_UNCHANGEABLE = ("/usr/lib/devnull/", "/dev/", "/proc/", "/sys/")
+"""Mount points of the runtime, which `docker diff` reports too."""
+
+
+def container_settings(limits: Limits) -> dict[str, Any]:
+    """Arguments of `containers.create` that confine a box: writable and root, which installing needs, and no more."""
+    return {
+        # Nothing to reach, nothing to leak to.
+        "network_mode": "none",
+        # What apt and dpkg need to install as root, and no more; the last two are the supervisor's alone (it drops
+        # them for the agent): it reads apt, which is not dumpable, and narrows the agent's bounding set.
+        "cap_drop": ["ALL"],
+        "cap_add": ["CHOWN", "DAC_OVERRIDE", "FOWNER", "SETUID", "SETGID", "KILL", "SYS_PTRACE", "SETPCAP"],
+        # A setuid program gives nobody anything.
+        "security_opt": ["no-new-privileges"],
+        # A fork bomb ends at its own walls; memory without swap, so that the limit is the limit.
+        "pids_limit": limits.pids,
+        "mem_limit": limits.memory_bytes,
+        "memswap_limit": limits.memory_bytes,
+        # Out of memory, boxes go before the model; and within a box the largest process does, since all stand at the
+        # top of the scale: the agent cannot push the supervisor to the head of the queue and so end its own episode.
+        "oom_score_adj": 1000,
+        # One box must not starve the others, nor the model.
+        "nano_cpus": 1_000_000_000,
+        "ulimits": [
+            docker.types.Ulimit(name="nofile", soft=1024, hard=1024),
+            docker.types.Ulimit(name="core", soft=0, hard=0),
+        ],
+        # No shared memory with the host or other boxes.
+        "ipc_mode": "private",
+        # Frames would otherwise be written to the daemon's log files as well.
+        "log_config": docker.types.LogConfig(type="none"),
+        # Scratch space is bounded; the rest of the disk is not (docs/sandbox.md), ext4 knows no quota per container.
+        "tmpfs": {"/tmp": f"size={min(limits.disk_bytes, 256 << 20)},exec,mode=1777"},
+    }
+
+
+class ContainerBox:
+    """A container with our supervisor as PID 1, attached by its stdin and stdout."""
+
+    def __init__(self, client: docker.DockerClient, image: str, limits: Limits, supervisor: Path | None) -> None:
+        options = container_settings(limits)
+        if supervisor is not None:
+            options["volumes"] = {str(supervisor.resolve()): {"bind": SUPERVISOR_IN_IMAGE, "mode": "ro"}}
+        self._client = client
+        self._container = client.containers.create(
+            image,
+            entrypoint=[SUPERVISOR_IN_IMAGE, "serve", "--home", "/root"],
+            command=[],
+            stdin_open=True,
+            working_dir="/root",
+            hostname="box",
+            # When we are gone, so is its stdin; the supervisor then ends, and the daemon removes the container.
+            auto_remove=True,
+            labels={SESSION_LABEL: process_label()},
+            **options,
+        )
+        self._demultiplexer = DockerDemultiplexer()
+        self._ends = contextlib.ExitStack()
+        try:
+            attached: Any = self._container.attach_socket(params={"stdin": 1, "stdout": 1, "stderr": 1, "stream": 1})
+            self._ends.callback(attached.close)
+            self._socket: socket.socket = self._ends.enter_context(attached._sock)
+            self._socket.settimeout(None)
+            descriptor = self._socket.fileno()
+            self.channel = Channel(descriptor, descriptor, self._demultiplexer)
+            self._container.start()
+        except BaseException:
+            self._remove()
+            raise
+
+    def changes(self) -> bytes:
+        """What the daemon knows of changed paths, and all of /tmp, which it does not."""
+        kinds = {0: b"+", 1: b"+", 2: b"-"}
+        changed: list[dict[str, Any]] = self._container.diff() or []
+        listed = [
+            (kinds[change["Kind"]], os.fsencode(change["Path"]))
+            for change in changed
+            if not (change["Path"] + "/").startswith(_UNCHANGEABLE)
+        ]
+        removed = [sign + path + b"\0" for sign, path in listed if sign == b"-"]
+        # A directory that was replaced is reported as removed, and what it holds now as added.
+        kept = [b"+" + path + b"\0" for _, path in listed]
+        return b"".join([*removed, *kept, b"*/tmp\0"])
+
+    def why_dead(self) -> str:
+        """As `Box.why_dead`, asked of the daemon."""
+        complaint = self._demultiplexer.stderr.decode("utf-8", "replace").strip()
+        try:
+            self._client.ping()
+        except (DockerException, requests.RequestException):
+            return "the Docker daemon has gone; start it and run the episode again"
+        try:
+            self._container.reload()
+            state = self._container.attrs["State"]
+        except NotFound:
+            return f"its container was removed; run the episode again {complaint}".rstrip()
+        except (DockerException, requests.RequestException) as error:
+            return str(error)
+        if state.get("OOMKilled"):
+            return "its container ran out of memory; raise the memory limit, or run the episode again"
+        return f"its container is {state.get('Status')} with status {state.get('ExitCode')} {complaint}".rstrip()
+
+    def close(self) -> None:
+        """Ends the supervisor and removes the container."""
+        with contextlib.suppress(OSError):
+            self.channel.send(encode_frame(b"Q"))
+            self._socket.shutdown(socket.SHUT_RDWR)  # another thread may still wait for an answer, and reads the end
+        self._remove()
+
+    def _remove(self) -> None:
+        try:
+            self._container.remove(force=True)
+        except NotFound:
+            return
+        except APIError as error:
+            # One that ended a moment ago is removed by `auto_remove`, as surely as one that is being removed.
+            leaving = error.status_code == 409 or "is not running" in (error.explanation or "")
+            if not leaving:
+                raise InfrastructureError(
+                    f"docker: the container stays behind: {error.explanation}; remove it: devnull image prune"
+                ) from None
+            with contextlib.suppress(NotFound):  # the daemon is removing it already
+                self._container.wait(condition="removed")
+        except (DockerException, requests.RequestException):
+            return  # no daemon, no container
+        finally:
+            self._ends.close()
+
+
+class DockerRuntime:
+    """Containers of one image. Thread-safe."""
+
+    name = "docker"
+
+    def __init__(self, image: str, supervisor: Path | None = None) -> None:
+        """Containers of `image` (an id or a tag). Raises `RuntimeUnavailable` where no daemon answers.
+
+        `supervisor`: a program mounted over the image's own, for images that have none.
+        """
+        self._client = connect_docker()
+        self._image, self._supervisor = image, supervisor
+
+    def start(self, limits: Limits = Limits()) -> BoxSession:
+        """A fresh container. Raises `RuntimeUnavailable`, `ImageMissing`, `HostDiskFull`, each with its fix."""
+        try:
+            return BoxSession(lambda: ContainerBox(self._client, self._image, limits, self._supervisor), limits)
+        except ImageNotFound:
+            raise ImageMissing(f"docker: no image {self._image}; build it: devnull image build") from None
+        except APIError as error:
+            message = str(error.explanation)
+            if "no space left" in message:
+                raise HostDiskFull(f"docker: {message}; free some: docker system prune") from None
+            if "no such file or directory" in message and SUPERVISOR_IN_IMAGE in message:
+                raise ImageMissing(
+                    f"docker: image {self._image} holds no {SUPERVISOR_IN_IMAGE}; build it: devnull image build"
+                ) from None
+            raise RuntimeUnavailable(f"docker: {message}; or pass --runtime rootless") from None
+        except (DockerException, requests.RequestException) as error:
+            raise RuntimeUnavailable(f"docker: the daemon does not answer ({error}); start it again") from None
+
+
+def process_label() -> str:
+    """Value of `SESSION_LABEL` for this process, `HOST/PID/START TICKS`: names no process that comes later."""
+    return f"{socket.gethostname()}/{os.getpid()}/{_start_ticks(os.getpid())}"
+
+
+def _start_ticks(pid: int) -> int:
+    """When a process began, in clock ticks since boot; 0 if there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def prune_containers(log: Callable[[str], None]) -> int:
+    """Removes the containers of processes of this machine that have ended; returns how many.
+
+    `log` gets a line for each. Raises `RuntimeUnavailable`.
+    """
+    labelled = connect_docker().containers.list(all=True, filters={"label": SESSION_LABEL}, ignore_removed=True)
+    return sum(_prune_one(container, log) for container in labelled)
+
+
+def _prune_one(container: Container, log: Callable[[str], None]) -> int:
+    """1 if the container was an orphan, now removed."""
+    host, _, rest = container.labels[SESSION_LABEL].partition("/")
+    pid, _, ticks = rest.partition("/")
+    if host != socket.gethostname() or _start_ticks(int(pid)) == int(ticks):
+        return 0
+    try:
+        container.remove(force=True)
+    except NotFound:
+        return 0
+    log(f"removed container {container.short_id} of process {pid}, which is gone")
+    return 1

@@ -1,0 +1,111 @@
+"""Run folders: resume, refusal, torn lines."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from devnull.agents.episode import Episode
+from devnull.cli.runs.rollouts import draw_instances
+from devnull.cli.runs.run_folder import open_run, read_episodes, read_header
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.tasks import load_tasks
+from tests.fakes import DRIVER_CUDA, make_episode
+
+
+def honest_episode(seed: int) -> Episode:
+    return make_episode(DRIVER_CUDA, seed=seed, arm="honest")
+
+
+def test_a_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "rollout", {"agent": "honest"}, seed=0)
+    run.append(honest_episode(1))
+    run.append(honest_episode(2))
+    again = open_run(tmp_path / "r", "rollout", {"agent": "honest"}, seed=0)
+    assert [e.seed for e in again.episodes("honest")] == [1, 2]
+    assert again.episodes("hiding") == []
+
+
+def test_a_torn_last_line_is_owed_again_and_overwritten(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "rollout", {}, seed=0)
+    run.append(honest_episode(1))
+    with run.episodes_path.open("ab") as file:
+        file.write(honest_episode(2).model_dump_json().encode()[:80])
+    assert [e.seed for e in read_episodes(run.path)] == [1]
+    again = open_run(tmp_path / "r", "rollout", {}, seed=0)
+    again.append(honest_episode(3))
+    assert [e.seed for e in again.episodes()] == [1, 3]
+
+
+def test_a_torn_line_longer_than_the_search_window_is_cut_whole(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "rollout", {}, seed=0)
+    run.append(honest_episode(1))
+    with run.episodes_path.open("ab") as file:
+        file.write(b"x" * (3 << 20))
+    open_run(tmp_path / "r", "rollout", {}, seed=0)
+    assert run.episodes_path.read_bytes().endswith(b"}\n")
+    run.episodes_path.write_bytes(b"y" * (2 << 20))
+    open_run(tmp_path / "r", "rollout", {}, seed=0)
+    assert run.episodes_path.read_bytes() == b""
+
+
+def test_a_bad_line_in_the_middle_is_named(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "rollout", {}, seed=0)
+    run.append(honest_episode(1))
+    with run.episodes_path.open("ab") as file:
+        file.write(b'{"arm": 3}\n')
+    run.append(honest_episode(2))
+    with pytest.raises(InputError, match=r"episodes\.jsonl:2: not valid as Episode: arm"):
+        list(read_episodes(run.path))
+
+
+def test_another_config_is_refused_naming_the_keys(tmp_path: Path) -> None:
+    open_run(tmp_path / "r", "rollout", {"agent": "honest", "episodes": 4}, seed=0)
+    with pytest.raises(InputError, match="episodes=4 there, 5 here"):
+        open_run(tmp_path / "r", "rollout", {"agent": "honest", "episodes": 5}, seed=0)
+    with pytest.raises(InputError, match="devnull rollout"):
+        open_run(tmp_path / "r", "demo", {"agent": "honest", "episodes": 4}, seed=0)
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match=r"holds no run\.json"):
+        open_run(tmp_path, "rollout", {}, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_stage_times_add_up_over_sittings(tmp_path: Path) -> None:
+    for _ in range(2):
+        run = open_run(tmp_path / "r", "demo", {}, seed=0)
+        with run.stage("sft"):
+            pass
+    header = read_header(run.path)
+    assert header["wall_seconds"].keys() == {"sft", "total"}
+    assert header["wall_seconds"]["total"] == header["wall_seconds"]["sft"]
+
+
+def test_headers_say_what_ran(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "demo", {"out": Path("x")}, seed=7)
+    header = json.loads((run.path / "run.json").read_text())
+    assert header["seed"] == 7
+    assert header["versions"]["trl"].startswith("1.16")
+    assert len(header["config_digest"]) == 16
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"command": "x"}'])
+def test_an_unreadable_header_is_one_line(tmp_path: Path, text: str) -> None:
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(InputError, match=r"run\.json"):
+        read_header(tmp_path)
+
+
+def test_a_group_meets_one_instance_and_the_tasks_take_turns():
+    tasks = list(load_tasks().values())[:3]
+    drawn = draw_instances(tasks, 8, 100, group=2)
+    assert [each.sample for each in drawn] == [0, 1] * 4
+    assert [each.seed for each in drawn] == [100, 100, 101, 101, 102, 102, 103, 103]
+    assert [each.task.name for each in drawn[::2]] == [tasks[n].name for n in (0, 1, 2, 0)]
+    assert all(
+        a.instruction == b.instruction and a.faulty == b.faulty for a, b in zip(drawn[::2], drawn[1::2], strict=True)
+    )
+    assert len(draw_instances(tasks, 7, 0, group=4)) == 7

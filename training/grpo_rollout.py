@@ -1,0 +1,166 @@
+"""The rollouts of online training: the prompts' instances played in boxes, tokens and rewards handed back to TRL.
+
+TRL's own `environment_factory` runs the commands of a batch one after the other, so that 64 installs of 20 s
+wait 21 minutes a turn; our rollout engine keeps all boxes busy at once.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from statistics import fmean
+from time import perf_counter
+from typing import Any
+
+import torch
+
+from devnull.agents.episode import Episode
+from devnull.agents.local import LocalModel
+from devnull.agents.rollout import RolloutEngine
+from devnull.agents.rollout_options import RolloutOptions
+from devnull.sandbox.runtime import Runtime
+from devnull.sandbox.task import Instance
+from devnull.training.kl import episode_log_probs
+from devnull.training.models import LoadedPolicy
+from devnull.training.reward_functions import RewardFunction
+from devnull.training.settings import GRPOSettings
+from devnull.training.token_agent import GenerateTokens, TokenAgent, TokenHistory
+
+
+@dataclass
+class RolloutFunction:
+    """TRL's `rollout_func`: plays the prompts' instances in boxes, hands back tokens and rewards, logs what it saw.
+
+    The metrics that it logs are listed in `devnull.training.grpo`.
+    """
+
+    settings: GRPOSettings
+    policy: LoadedPolicy
+    instances: Sequence[Instance]
+    """Those that the `instance` of a prompt's last message counts into."""
+    reward: RewardFunction
+    runtime: Runtime
+    reference: Any
+    """Frozen copy of the first policy, for `kl_episode`; `None`: the policy with its adapters off."""
+    on_episode: Callable[[Episode], None] | None
+    """Called with every episode, also with those that an infrastructure failure ended."""
+    calls: int = 0
+    """Batches played so far."""
+    batch_seconds: float = 0.0
+    """Duration of the last batch's last generation, by which the engine forms its next batches."""
+
+    def __call__(self, prompts: Sequence[Sequence[Any]], trainer: Any) -> dict[str, Any]:
+        """One batch, a row a prompt: `prompt_ids`, `completion_ids`, `env_mask` (1 on the agent's own tokens),
+        `logprobs` (vLLM's) and `episode_reward`, which TRL passes on to its reward function."""
+        begin = perf_counter()
+        self.calls += 1
+        room = (self.settings.max_length or self.policy.context) - self.settings.max_new_tokens
+        agent = TokenAgent(self._generator(trainer), self.policy.tokenizer, room)
+        episodes: list[Episode | None] = [None] * len(prompts)
+        failures = 0
+        engine = RolloutEngine(
+            agent=agent,
+            runtime=self.runtime,
+            arm="grpo",
+            options=RolloutOptions(workers=self.settings.workers, max_turns=self.settings.max_turns),
+            batch_seconds=self.batch_seconds,
+        )
+        with closing(engine.play(self._instances_of(prompts, trainer))) as played:
+            for position, episode in played:
+                if self.on_episode is not None:
+                    self.on_episode(episode)
+                if episode.error is None:
+                    episodes[position] = episode
+                else:
+                    failures += 1
+        self.batch_seconds = engine.batch_seconds
+        histories = [
+            agent.finished_history((position, episode.attempt)) if episode else agent.empty_history(prompts[position])
+            for position, episode in enumerate(episodes)
+        ]
+        rewards = self.compute_rewards(episodes)
+        seconds = perf_counter() - begin
+        logged = _summarise_batch(episodes, rewards) | {
+            "infrastructure_failures": float(failures),
+            "unpaid": float(rewards.count(None)),
+            "time/rollout": seconds,
+            "time/generation": agent.generation_seconds,
+            "time/boxes": seconds - agent.generation_seconds,
+            "tokens_per_second": agent.tokens_generated / max(agent.generation_seconds, 1e-9),
+        }
+        every = self.settings.kl_every
+        if every and self.calls % every == 0:
+            logged["kl_episode"] = self._estimate_kl(trainer, histories)  # "kl" is TRL's own, by token
+        for name, value in logged.items():
+            trainer._log_metric(name, value)
+        return {
+            "prompt_ids": [history.prompt for history in histories],
+            "completion_ids": [history.completion for history in histories],
+            "env_mask": [history.mask for history in histories],
+            # Only vLLM's, whose numbers differ from the trainer's: TRL weighs each token by how much.
+            "logprobs": [history.logprobs for history in histories] if self.settings.vllm else None,
+            "episode_reward": rewards,
+        }
+
+    def _instances_of(self, prompts: Sequence[Sequence[Any]], trainer: Any) -> list[Instance]:
+        """The instance of each prompt, as a sample of its own: the tokens drawn depend on it and on the step, not on
+        which boxes answered first, and a resumed run draws those of an uninterrupted one."""
+        process = trainer.accelerator
+        first = (trainer.state.global_step * process.num_processes + process.process_index) * len(prompts)
+        instances = (self.instances[prompt[-1]["instance"]] for prompt in prompts)
+        return [each.model_copy(update={"sample": number}) for number, each in enumerate(instances, first)]
+
+    def _generator(self, trainer: Any) -> GenerateTokens:
+        """vLLM, or the model that learns, sampling each episode from its own seed."""
+        if self.settings.vllm:
+            return lambda prompts, seeds: trainer._generate_single_turn(prompts, None, {}, 1)
+        model = LocalModel.from_model(
+            trainer.accelerator.unwrap_model(trainer.model),
+            self.policy.tokenizer,
+            name="policy",
+            temperature=self.settings.temperature,
+            max_new_tokens=self.settings.max_new_tokens,
+        )
+        return lambda prompts, seeds: (model.generate(prompts, seeds), None)
+
+    def compute_rewards(self, episodes: Sequence[Episode | None]) -> list[float | None]:
+        """The reward function's value less `invalid_cost` for each invalid message, for each episode.
+
+        `None`, which TRL leaves out, for an episode that could not be played (`None`) or not be judged.
+        """
+        played = [episode for episode in episodes if episode is not None]
+        values = iter(self.reward(played))
+        rewards: list[float | None] = []
+        for episode in episodes:
+            reward = None if episode is None else next(values)
+            if episode is not None and reward is not None:
+                reward -= self.settings.invalid_cost * sum(not turn.valid for turn in episode.transcript.turns)
+            rewards.append(reward)
+        return rewards
+
+    def _estimate_kl(self, trainer: Any, histories: Sequence[TokenHistory]) -> float:
+        """Mean over episodes of Σ log π/π_ref over the agent's own tokens, in nats: an unbiased estimate of
+        KL(π || π_ref) of whole episodes."""
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        with torch.no_grad():
+            ours = episode_log_probs(model, self.policy, histories)
+            if self.reference is not None:
+                theirs = episode_log_probs(self.reference.to(model.device), self.policy, histories)
+            else:
+                with model.disable_adapter():
+                    theirs = episode_log_probs(model, self.policy, histories)
+        return float((ours - theirs).mean())
+
+
+def _summarise_batch(episodes: Sequence[Episode | None], rewards: Sequence[float | None]) -> dict[str, float]:
+    """Rates over the batch, by the verifier's outcomes; those that are 0/0 are left out."""
+    played = [episode for episode in episodes if episode is not None and episode.outcome is not None]
+    turns = [turn for episode in played for turn in episode.transcript.turns]
+    stages = [stage for e in played if e.outcome is not None for stage in e.outcome.stages.values()]
+    broken = [stage for stage in stages if stage.state == "broken"]
+    shares: Mapping[str, Sequence[float]] = {
+        "valid_action_share": [turn.valid for turn in turns],
+        "attempt_rate": [stage.state != "not_attempted" for stage in stages],
+        "hidden_failure_rate": [stage.hidden for stage in broken],
+        "pay": [value for value in rewards if value is not None],
+    }
+    return {name: fmean(values) for name, values in shares.items() if values}

@@ -1,0 +1,35 @@
+"""Log probability of whole episodes, from which the divergence of two policies is estimated."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from devnull.training.models import LoadedPolicy
+from devnull.training.token_agent import TokenHistory
+
+
+def episode_log_probs(
+    model: Any, policy: LoadedPolicy, histories: Sequence[TokenHistory], batch: int = 4
+) -> torch.Tensor:
+    """log π of each episode in nats, summed over the agent's own tokens: shape (episodes,), with gradients if enabled.
+
+    Args:
+        model: The one to ask; may differ from `policy.model` (with adapters, or a reference).
+        batch: Episodes that go through the model at once.
+    """
+    sums = []
+    pad = policy.tokenizer.pad_token_id
+    for first in range(0, len(histories), batch):
+        some = histories[first : first + batch]
+        rows = [torch.tensor(history.prompt + history.completion) for history in some]
+        masks = [torch.tensor([0] * len(history.prompt) + history.mask) for history in some]
+        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(model.device)
+        mask = torch.nn.utils.rnn.pad_sequence(masks, batch_first=True).to(model.device)
+        attention = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
+        # Only positions before a token of the agent's get logits: with large vocabularies they are most of the work.
+        before = mask[:, 1:].any(0).nonzero()[:, 0]
+        output = model(input_ids=ids, attention_mask=attention.to(model.device), logits_to_keep=before)
+        log_probs = torch.log_softmax(output.logits.float(), -1).gather(-1, ids[:, before + 1, None])[..., 0]
+        sums.append((log_probs * mask[:, before + 1]).sum(1))
+    return torch.cat(sums)
