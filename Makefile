@@ -19,9 +19,10 @@ setup: $(VENV)/.demo ## virtual environment, pinned dependencies, task image
 demo: setup ## the main job, end to end: rollouts, feedback, training, verdicts (DEMO="--seed 1" passes flags)
 	@$(BIN)/devnull demo $(DEMO)
 
+# Three workers, for two processors: a third of the time a test waits for a box. The order of the files: tests/conftest.py.
 test: $(VENV)/.dev ## everything the tests need, then all tests (PYTEST="-k oracle" passes flags)
 	@scripts/setup.sh test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
 check: static test ## format, lint, types, import law, generated docs, then the tests
 
@@ -32,7 +33,7 @@ static: $(VENV)/.dev
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/docs.py --check
 
-docs: $(VENV)/.dev ## write the generated parts of docs/ and README.md anew
+docs: $(VENV)/.dev ## write docs/commands.md and docs/glossary.md anew, from the commands and the docstrings
 	$(BIN)/python scripts/docs.py
 
 bench: setup ## speed, side by side with the alternatives
@@ -43,7 +44,7 @@ clean: ## remove the virtual environment, build products and caches; runs/ stays
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.demo: pyproject.toml constraints.txt
-	@PYTHON=$(PYTHON) scripts/setup.sh python $(VENV) .
+	@PYTHON=$(PYTHON) scripts/setup.sh python $(VENV) ".[plot,smollm2]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt

@@ -31,9 +31,9 @@ build() {
 
     echo "root file system" >&2
     # From the archived sources: the machine there computes its digest from them too.
-    rootfs=$(cd "$work/bundle/devnull" && "$python" -c '
+    rootfs=$(PYTHONPATH="$work/bundle/devnull/src" "$python" -c '
 import sys
-from sandbox.image import ensure_rootfs
+from devnull.sandbox.image.rootfs import ensure_rootfs
 print(ensure_rootfs(lambda line: print(line, file=sys.stderr)))')
     name=$(basename "$rootfs")
     manifest=$(dirname "$rootfs")/manifest-${name#rootfs-}.json
@@ -67,6 +67,7 @@ run() {
     fi
     export XDG_CACHE_HOME="$here/unpacked/cache" PIP_NO_INDEX=1 PIP_FIND_LINKS="$here/unpacked/wheels"
     export HF_HUB_OFFLINE=1 PYTHON="$here/unpacked/venv/bin/python" OUT="${OUT:-$here/runs}"
+    export PYTHONPATH="$here/unpacked/devnull/src"
     cd "$here/unpacked/devnull"
     exec sh examples/gpu/run.sh "${@:-smollm2}"
 }

@@ -1,43 +1,43 @@
-"""`devnull` and `python -m devnull`: sees that the package is whole, then hands over to the command line."""
+"""`devnull` and `python -m devnull`: checks that this package is whole and alone, then runs the command line."""
 
 import sys
 from pathlib import Path
 
-ROOMS = ("sandbox", "agents", "theory", "rewards", "training", "eval", "cli")
-HERE = Path(__file__).parent
+_SUBPACKAGES = ("sandbox", "agents", "theory", "rewards", "training", "eval", "cli")
+_HERE = Path(__file__).parent
 
 
 def run() -> int:
-    """The console script."""
-    complaint = _incomplete() or _foreign()
-    if complaint:
-        print(f"devnull: {complaint}", file=sys.stderr)
+    """The console script. Returns the exit status."""
+    problem = _describe_missing_links() or _describe_other_package()
+    if problem:
+        print(f"devnull: {problem}", file=sys.stderr)
         return 1
-    from devnull.cli.main import run
+    from devnull.cli.main import run_console_script
 
-    return run()
+    return run_console_script()
 
 
-def _incomplete() -> str | None:
-    """A checkout without its links (an archive, a file system that has none) lacks the rooms."""
-    missing = [room for room in ROOMS if not (HERE / room / "__init__.py").is_file()]
+def _describe_missing_links() -> str | None:
+    """In a checkout the subpackages are symbolic links; archives and some file systems turn them into small files."""
+    missing = [name for name in _SUBPACKAGES if not (_HERE / name / "__init__.py").is_file()]
     if not missing:
         return None
     return (
-        f"{HERE} lacks {', '.join(missing)}: these are symbolic links of the checkout and were lost on the way here; "
-        f"clone it anew with `git -c core.symlinks=true clone`, or install it: pip install --force-reinstall devnull"
+        f"{_HERE} lacks {', '.join(missing)}: these are symbolic links of the checkout and were lost on the way here; "
+        f"clone it anew with `git -c core.symlinks=true clone`, or install it as a package"
     )
 
 
-def _foreign() -> str | None:
-    """Another distribution's `devnull` that comes first on the path, or was installed over this one."""
+def _describe_other_package() -> str | None:
+    """Another distribution's `devnull` may come first on the path, or have been installed over this one."""
     import devnull
 
-    here = Path(devnull.__file__).resolve().parent if devnull.__file__ else None
-    if here == HERE.resolve() and hasattr(devnull, "__version__"):
+    imported = Path(devnull.__file__).resolve().parent if devnull.__file__ else None
+    if imported == _HERE.resolve() and hasattr(devnull, "load_run"):
         return None
     return (
-        f"another package named devnull lies at {here}; this one is at {HERE}: "
+        f"another package named devnull lies at {imported}; this one is at {_HERE}: "
         f"pip uninstall the other, or use a virtual environment of its own"
     )
 
