@@ -1,10 +1,10 @@
 """Connects to the Docker daemon; the labels by which our containers and images are known."""
 
 import os
+import socket
 import weakref
 
 import docker
-import requests
 from docker.errors import DockerException
 
 from devnull.sandbox.errors import RuntimeUnavailable
@@ -20,16 +20,25 @@ def connect_docker(timeout: int = 120) -> docker.DockerClient:
 
     Raises `RuntimeUnavailable` where none answers.
     """
+    host = os.environ.get("DOCKER_HOST") or "unix:///var/run/docker.sock"
     try:
+        _check_unix_socket(host)
         client = docker.from_env(timeout=timeout, max_pool_size=64)
         weakref.finalize(client, client.api.close)  # its connections end with it
         client.ping()
-    except (DockerException, requests.RequestException) as error:
-        host = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
+    except (DockerException, OSError) as error:  # those of requests are OSErrors
         raise RuntimeUnavailable(
             f"docker: no daemon at {host} ({short_error(error)}); start it, or pass --runtime rootless"
         ) from None
     return client
+
+
+def _check_unix_socket(host: str) -> None:
+    """Raises `OSError` where nobody listens: docker-py would find that out too, but leave its socket open."""
+    scheme, _, path = host.partition("://")
+    if scheme in ("unix", "http+unix"):
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.connect(path)
 
 
 def short_error(error: Exception) -> str:

@@ -54,7 +54,6 @@ def test_the_page_runs(run_folder: Path) -> None:
 
 
 @pytest.mark.rootless
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning")
 def test_the_page_runs_in_boxes(rootless_runtime: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/none.sock")  # `auto` is rootless

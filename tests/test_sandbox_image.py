@@ -1,9 +1,11 @@
 """The image's recipe, and what is said when it cannot be built."""
 
+import gc
 import importlib.util
 import json
 import os
 import tarfile
+import warnings
 from pathlib import Path
 
 import pytest
@@ -21,15 +23,21 @@ from devnull.sandbox.supervisor import supervisor_folder
 from devnull.sandbox.tasks import load_tasks
 
 ROOT = Path(__file__).parent.parent
-pytestmark = pytest.mark.filterwarnings(
-    # docker-py leaves the socket open that could not connect
-    "ignore:Exception ignored in. <socket.socket:pytest.PytestUnraisableExceptionWarning"
-)
 
 
 @pytest.fixture
 def no_daemon(monkeypatch, tmp_path):
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nothing.sock")
+
+
+def test_a_daemon_that_is_not_there_leaves_no_socket_open(no_daemon):
+    gc.collect()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with pytest.raises(RuntimeUnavailable, match=r"nothing\.sock.*No such file"):
+            connect_docker()
+        gc.collect()
+    assert not [str(each.message) for each in caught if each.category is ResourceWarning]
 
 
 def test_dockerignore_lets_the_same_files_through():
