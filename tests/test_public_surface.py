@@ -64,6 +64,23 @@ def test_the_page_runs_in_boxes(rootless_runtime: object, tmp_path: Path, monkey
     assert again == names["episodes"]
 
 
+@pytest.mark.rootless
+def test_an_episode_that_the_world_ended_is_played_again_as_the_next_attempt(
+    rootless_runtime: object, tmp_path: Path
+) -> None:
+    def roll_out() -> list[devnull.Episode]:
+        return devnull.rollout("honest", ["driver-cuda-runfile"], episodes=1, runtime="rootless", out=tmp_path / "run")
+
+    (first,) = roll_out()
+    error = {"kind": "BoxDied", "message": "gone"}
+    file = tmp_path / "run" / "episodes.jsonl"
+    file.write_text(json.dumps(json.loads(first.model_dump_json()) | {"outcome": None, "error": error}) + "\n")
+    lost, again = roll_out()
+    assert (lost.error is not None, lost.attempt) == (True, 0)
+    assert (again.error, again.attempt, again.key) == (None, 1, first.key)
+    assert file.read_text().count("\n") == 2
+
+
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys; before = set(sys.modules); import devnull; devnull.tasks, devnull.load_run, devnull.score;"

@@ -1,5 +1,6 @@
 """Draws the instances of a run and rolls out those of which it has no finished episode yet."""
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from itertools import cycle, islice
@@ -110,11 +111,13 @@ def collect_episodes(
     config = {"agent": name, "tasks": list(names), "split": split, "episodes": episodes, "group": group, "seed": seed}
     run = None if out is None else open_run(out, "rollout", config, seed)
     missing = instances if run is None else missing_instances(run, name, instances)
-    collected = [] if run is None else [episode for episode in run.episodes(name) if episode.error is None]
+    collected = [] if run is None else run.episodes(name)
+    failed = Counter(episode.key for episode in collected if episode.error)
     if missing:
         actor = choose_agent(agent, ModelOptions(), workers, missing) if isinstance(agent, str) else agent
-        options = RolloutOptions(workers=workers)
-        for episode in rollout(actor, missing, open_runtime(runtime, print_progress), arm=name, options=options):
+        options = RolloutOptions(workers=workers, concurrent=name.startswith("openai:"))
+        for played in rollout(actor, missing, open_runtime(runtime, print_progress), arm=name, options=options):
+            episode = played.model_copy(update={"attempt": played.attempt + failed[played.key]})
             collected.append(episode)
             if run is not None:
                 run.append(episode)
