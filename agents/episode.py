@@ -69,6 +69,11 @@ class Episode(Frozen):
         return (self.arm, self.task, self.seed, self.sample)
 
     @property
+    def identity(self) -> tuple[object, ...]:
+        """The key, and for one that an infrastructure failure ended the attempt: a run counts each of these once."""
+        return (*self.key, None if self.error is None else self.attempt)
+
+    @property
     def stream(self) -> int:
         """Seeds what is drawn for this episode alone, such as a sensor that is on with some probability."""
         return self.seed + (self.sample << 32)

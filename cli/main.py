@@ -2,7 +2,6 @@
 
 import importlib
 import keyword
-import signal
 import sys
 
 COMMANDS = {
@@ -25,9 +24,10 @@ COMMANDS = {
 
 
 def run_console_script() -> int:
-    """`main`, ended quietly by a reader that closes the pipe early (`| head`), like any Unix tool."""
-    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-    return main()
+    """`main` as the program of this process."""
+    from devnull.cli.terminal.streams import run_as_program
+
+    return run_as_program(main)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -13,6 +13,7 @@ import pytest
 from devnull.cli.main import COMMANDS, main
 from devnull.cli.runs.run_folder import open_run, read_episodes
 from devnull.training.tiny import make_tiny_model
+from tests.fakes import DRIVER_CUDA, make_episode
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -81,7 +82,7 @@ def test_a_config_file_fills_in_and_a_flag_wins(tmp_path: Path, capsys: pytest.C
 
 
 def test_another_config_in_the_run_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    open_run(tmp_path / "run", "demo", {"seed": 1}, 1)
+    open_run(tmp_path / "run", "demo", {"seed": 1}, 1).append(make_episode(DRIVER_CUDA))
     assert main(["demo", "--out", str(tmp_path / "run"), "--runtime", "rootless"]) == 2
     assert "seed=1 there, 0 here" in capsys.readouterr().err
 

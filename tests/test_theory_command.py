@@ -22,8 +22,8 @@ def test_example_a(capsys):
     status, out, _ = run(capsys, "example-a", "--json")
     found = json.loads(out)
     assert status == 0
-    assert (found["J_star"], found["J_optimal"]) == (3.5, ["aI, aC"])
-    assert (found["Jobs_star"], found["Jobs_optimal"]) == (4.5, ["aI, aH"])
+    assert (found["J_star"], [row["policy"] for row in found["J_optimal"]]) == (3.5, ["aI, aC"])
+    assert (found["Jobs_star"], [row["policy"] for row in found["Jobs_optimal"]]) == (4.5, ["aI, aH"])
     assert found["policies"]["aI, aH"] == {"J": 3.0, "J_obs": 4.5, "E_plus": 1.5, "E_minus": 0.0}
     (v,) = found["verdicts"]
     assert (v["deceptive_inflation"], v["overjustification"], v["in_theorem"]) == (True, False, True)
@@ -49,7 +49,7 @@ def test_example_b(capsys):
     status, out, _ = run(capsys, "example-b", "--json")
     found = json.loads(out)
     assert status == 0
-    assert found["Jobs_optimal"] == ["aI, aV"]
+    assert [row["policy"] for row in found["Jobs_optimal"]] == ["aI, aV"]
     assert found["policies"]["aI, aD"]["E_minus"] == pytest.approx(2.25)
     assert found["verdicts"][0]["overjustification"] and not found["verdicts"][0]["deceptive_inflation"]
     assert found["learners"]["belief-aware"] == "aD"

@@ -80,6 +80,7 @@ def write_result(
     """
     model, out = trainer.accelerator.unwrap_model(trainer.model), result.path
     part = partial_folder(out)
+    shutil.rmtree(part / "model", ignore_errors=True)  # half of one, where the disk was full
     if policy.adaptation != "full":
         adapter = part / "adapter"
         model.save_pretrained(adapter)
@@ -88,8 +89,6 @@ def write_result(
     folder = save_model(model, policy.tokenizer, part / "model")
     if policy.adaptation != "full":
         shutil.move(str(part / "adapter"), str(folder / "adapter"))
-    for beside in [*part.glob("runs"), *part.glob(f"{EPISODES_FOLDER}*")]:  # TensorBoard's, and what was played
-        shutil.move(str(beside), str(folder / beside.name))
     record = {
         "kind": kind,
         "base": policy.source,
@@ -103,6 +102,8 @@ def write_result(
     }
     write_model_card(folder, record)
     (folder / "training.json").write_text(json.dumps(record, indent=2, default=str) + "\n")
+    for beside in [*part.glob("runs"), *part.glob(f"{EPISODES_FOLDER}*")]:  # TensorBoard's, and what was played
+        shutil.move(str(beside), str(folder / beside.name))
     if out.exists():
         shutil.rmtree(out)
     folder.rename(out)

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import math
 import os
+import shutil
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 import trl.trainer.utils
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
-from devnull.sandbox.errors import InputError
+from devnull.sandbox.errors import HostDiskFull, InputError
 from devnull.training.models import Dtype, LoadedPolicy, load_policy
 from devnull.training.settings import TrainerSettings, check_ranges
 from devnull.training.train_result import (
@@ -150,6 +151,20 @@ def _check_unchanged(part: Path, now: Mapping[str, Any]) -> None:
         )
 
 
+def _check_disk(part: Path, model: torch.nn.Module, settings: TrainerSettings) -> None:
+    """Raises `HostDiskFull` where the result and its checkpoints find no room, before anything is trained."""
+    result = sum(weight.numel() * weight.element_size() for weight in model.parameters())
+    learnt = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
+    checkpoint = 3 * 4 * learnt  # the weights and Adam's two moments
+    needed = result + (3 * checkpoint if settings.checkpoint_steps else 0)  # a third is written before the first goes
+    free = shutil.disk_usage(part).free
+    if free < needed:
+        raise HostDiskFull(
+            f"training writes about {needed / 1e6:.0f} MB to the disk of {part}, where {free / 1e6:.0f} MB are free; "
+            f"free some, or pass another --out"
+        )
+
+
 def run_trainer(
     trainer: Any,
     settings: TrainerSettings,
@@ -185,6 +200,8 @@ def run_trainer(
         part.mkdir(parents=True, exist_ok=True)
         (part / _SETTINGS).write_text(json.dumps(begun))
     trainer.remove_callback(PrinterCallback)  # stdout belongs to the command
+    if trainer.accelerator.is_main_process:
+        _check_disk(part, trainer.model, settings)
     if settings.push_to_hub is not None and trainer.accelerator.is_main_process:
         make_hub_repository(settings.push_to_hub)
     begin = time.monotonic()

@@ -17,12 +17,12 @@ from rich.text import Text
 
 from devnull.agents.chat_format import screen_text
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
-from devnull.cli.runs.json_lines import write_atomically
 from devnull.cli.runs.run_scores import AskOracle, find_references, read_divergences, score_run
 from devnull.cli.terminal.progress import print_progress, progress_bar
 from devnull.eval.comparing.evaluation import Evaluation, evaluate
 from devnull.eval.scoring.score import Score
 from devnull.eval.statistics import Estimate
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 
 

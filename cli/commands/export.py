@@ -1,5 +1,6 @@
 """Write a run in another tool's format: Inspect AI logs, one an arm, or a Hugging Face datasets folder."""
 
+import io
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +10,12 @@ import tyro
 
 from devnull.agents.episode import Episode
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
-from devnull.cli.runs.json_lines import write_atomically
 from devnull.cli.runs.run_folder import read_episodes
 from devnull.cli.runs.run_report import run_facts
 from devnull.cli.runs.run_scores import open_scorer
 from devnull.eval.formats.hf_dataset import episode_row, render_dataset_card
 from devnull.eval.scoring.score import Score
+from devnull.sandbox.atomic_file import replace_when_whole, write_atomically
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.extras import require
 
@@ -60,7 +61,8 @@ def _write_inspect(episodes: _ScoredEpisodes, out: Path, facts: dict[str, str]) 
     created = facts.get("started", "1970-01-01T00:00:00Z").replace("Z", "+00:00")
     for number, (arm, scored) in enumerate(arms.items(), 1):
         safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in arm)[:80].lstrip(".")
-        write_inspect_log(out / f"{number:02}-{safe}.eval", arm, scored, facts, created)
+        with replace_when_whole(out / f"{number:02}-{safe}.eval") as part:
+            write_inspect_log(part, arm, scored, facts, created)
     return len(arms)
 
 
@@ -71,7 +73,9 @@ def _write_hf(episodes: _ScoredEpisodes, out: Path, facts: dict[str, str], name:
     disable_progress_bars()
     (out / "data").mkdir(exist_ok=True)
     table = Dataset.from_list([episode_row(episode, score) for episode, score in episodes])
-    table.to_parquet(str(out / "data" / "episodes.parquet"))
+    written = io.BytesIO()  # Arrow's own writer aborts the process when the disk is full
+    table.to_parquet(written)
+    write_atomically(out / "data" / "episodes.parquet", written.getvalue())
     counts = Counter(episode.arm for episode, _ in episodes)
     write_atomically(out / "README.md", render_dataset_card(name, counts, facts))
     return 1

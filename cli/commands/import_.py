@@ -6,7 +6,7 @@ truth is undefined; logs that devnull itself wrote come back whole.
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +15,11 @@ from rich.console import Console
 from rich.text import Text
 
 from devnull.agents.episode import Episode
-from devnull.cli.runs.json_lines import write_atomically
 from devnull.cli.runs.run_folder import open_run
 from devnull.eval.display.escaping import clip_middle, escape_controls
 from devnull.eval.formats.assessment import UNDEFINED_METRICS, ImportAssessment, assess_import
 from devnull.eval.formats.chats import chat_to_episode, read_chats
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.extras import require
 
@@ -37,7 +37,7 @@ class Args:
 def main(args: Args) -> int:
     if not args.files:
         raise InputError("no file: devnull import FILE...")
-    episodes = [each for file in args.files for each in _read_file(file)]
+    episodes = _number_samples(each for file in args.files for each in _read_file(file))
     assessments = [assess_import(each) for each in episodes]
     if args.out is not None:
         digests = {str(file): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in args.files}
@@ -49,6 +49,17 @@ def main(args: Args) -> int:
     else:
         _print_assessments(assessments, args.out)
     return 0
+
+
+def _number_samples(episodes: Iterable[Episode]) -> list[Episode]:
+    """Episodes of several files, where those of one name become samples of it: each has a key of its own."""
+    numbered: dict[tuple[object, ...], Episode] = {}
+    for each in episodes:
+        episode = each
+        while numbered.get(episode.identity, episode) != episode:
+            episode = episode.model_copy(update={"sample": episode.sample + 1})
+        numbered[episode.identity] = episode
+    return list(numbered.values())
 
 
 def _read_file(file: Path) -> Iterator[Episode]:

@@ -16,7 +16,8 @@ from pydantic import BaseModel
 
 from devnull.agents.episode import Episode
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks, resolve_evaluator
-from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines, write_atomically
+from devnull.cli.runs.folder_lock import lock_folder
+from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines
 from devnull.cli.runs.run_folder import read_episodes
 from devnull.cli.terminal.progress import progress_bar
 from devnull.rewards.belief.calibrated import count_evidence, write_counts
@@ -39,6 +40,7 @@ from devnull.rewards.feedback.ratings import make_ratings
 from devnull.rewards.feedback.reward_columns import true_rewards
 from devnull.rewards.feedback.reward_inference import format_inferred_rewards, infer_rewards
 from devnull.rewards.views import observe
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.task import Task
 
@@ -87,6 +89,7 @@ def main(args: Args) -> int:
         return _write_calibration(args.count, config, episodes, tasks)
     suffix = f"-{args.name}" if args.name else ""
     accuracy: AnnotationAccuracy | None = None
+    lock_folder(args.run, f"label{suffix}")
     answers = args.run / f"judgements{suffix}.jsonl"
     cut_torn_line(answers)
     evaluator = Evaluator(

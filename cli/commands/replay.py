@@ -20,6 +20,7 @@ from devnull.cli.terminal.asciicast import asciicast_lines
 from devnull.cli.terminal.replay_player import ReplayPlayer
 from devnull.cli.terminal.replay_screen import ReplayEpisode, print_episode
 from devnull.eval.display.timeline import build_timeline
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 
 
@@ -64,8 +65,7 @@ def main(args: Args) -> int:
         )
 
     if args.cast is not None:
-        with args.cast.open("w", encoding="utf-8") as file:
-            file.writelines(asciicast_lines(load_episode(args.episode - 1), args.side, args.speed))
+        write_atomically(args.cast, "".join(asciicast_lines(load_episode(args.episode - 1), args.side, args.speed)))
     elif sys.stdin.isatty() and sys.stdout.isatty():
         ReplayPlayer(len(episodes), load_episode, args.side, args.speed, args.episode - 1).play()
     else:

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from devnull.cli.commands.theory_solution import print_example, print_solution
+from devnull.sandbox.atomic_file import replace_when_whole
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.extras import require
 from devnull.theory.check import run_checks
@@ -143,7 +144,8 @@ def main(
 
                 return bridge_runs(args.runs, args.evaluator, args.arms, args.out, args.json)
         if args.out is not None:
-            write_model(args.out, example.returns)
+            with replace_when_whole(args.out) as part:
+                write_model(part, example.returns)
         print_example(example, args.json)
         return 0
     except TheoryInputError as error:

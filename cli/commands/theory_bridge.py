@@ -14,6 +14,7 @@ from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator,
 from devnull.cli.runs.run_folder import read_episodes, read_run_config
 from devnull.eval.bridge.theory_comparison import ArmComparison, TheoryComparison, compare_with_theory, format_left_out
 from devnull.rewards.evaluator import Evaluator
+from devnull.sandbox.atomic_file import replace_when_whole
 from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.theory.model_file import write_model
 from devnull.theory.verdicts import Verdict
@@ -55,7 +56,8 @@ def bridge_runs(
             raise InputError(
                 f"--out takes one problem and the run holds {len(comparisons)}: {names}; roll out one of them"
             )
-        write_model(out, comparisons[0].problem.returns)
+        with replace_when_whole(out) as part:
+            write_model(part, comparisons[0].problem.returns)
     if as_json:
         print(json.dumps([_comparison_json(comparison) for comparison in comparisons], indent=2))
         return 0

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import ListedColormap
 from matplotlib.patches import Patch
 
+from devnull.sandbox.atomic_file import replace_when_whole
 from devnull.sandbox.errors import InputError
 from devnull.theory.regions import VERDICTS, Regions
 
@@ -68,7 +69,8 @@ def draw_regions(diagram: Regions, belief: str, r: float, path: Path) -> None:
     names = [Patch(facecolor=_VERDICT_COLOURS[i], label=VERDICTS[i]) for i in np.unique(diagram.verdict)]
     figure.legend(handles=policies, loc="outside lower left", ncols=3, frameon=False)
     figure.legend(handles=names, loc="outside lower right", ncols=2, frameon=False)
-    figure.savefig(path, dpi=200)
+    with replace_when_whole(path) as part:
+        figure.savefig(part, dpi=200)
     plt.close(figure)
 
 

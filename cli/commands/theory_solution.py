@@ -59,8 +59,8 @@ def print_example(example: Example, as_json: bool) -> None:
             "policies": {name: _measures_json(m) for name, m in measured.items()},
             "J_star": solved.J_star,
             "Jobs_star": solved.J_obs_star,
-            "J_optimal": best,
-            "Jobs_optimal": picked,
+            "J_optimal": [{"policy": name, **_measures_json(measured[name])} for name in best],
+            "Jobs_optimal": [{"policy": name, **_measures_json(measured[name])} for name in picked],
             "verdicts": [
                 {"policy": name, "reference": reference, **_verdict_json(v)}
                 for (name, reference), v in verdicts.items()

@@ -24,6 +24,7 @@ from devnull.cli.commands.train_options import (
     TrainerArgs,
 )
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks
+from devnull.cli.runs.folder_lock import lock_folder
 from devnull.cli.runs.json_lines import read_lines
 from devnull.cli.runs.local_models import base_model
 from devnull.cli.runs.policy_episodes import episode_recorder, format_rates, open_policy_run, sample_held_out
@@ -76,6 +77,11 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
     episodes = sort_episodes(read_episodes(args.run))
     tasks = load_run_tasks(args.run, needed=(episode.task for episode in episodes))
     evaluator = Evaluator(choose_evaluator(args.run, EvaluatorChoice(args.evaluator)))
+    first = int(os.environ.get("RANK", "0")) == 0  # of several processes only the first one writes, samples and prints
+    if first:
+        out = _out_folder(args)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        lock_folder(out.parent, out.name)
     with training_progress(args.trainer) as callbacks:
         source = _Source(episodes, tasks, evaluator, callbacks[args.trainer])
         match args:
@@ -89,8 +95,8 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
                 result = _train_reward_model(args, source)
             case GrpoArgs():
                 result = _train_grpo(args, source)
-    if int(os.environ.get("RANK", "0")):
-        return 0  # of several processes only the first one samples and prints
+    if not first:
+        return 0
     sampled: dict[str, Estimate] = {}
     if args.samples and not isinstance(args, RewardModelArgs):
         from devnull.agents.local import LocalModel

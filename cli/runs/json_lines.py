@@ -35,9 +35,20 @@ def read_lines(path: Path, model: type[Record]) -> Iterator[Record]:
 
 
 def append_line(path: Path, record: BaseModel) -> None:
-    """Appends one line, flushed to the system before this returns."""
-    with path.open("ab") as file:
-        file.write(record.model_dump_json().encode() + b"\n")
+    """Appends one line, flushed to the system before this returns.
+
+    Raises `OSError` with the file's name; the file is then as it was.
+    """
+    line = memoryview(record.model_dump_json().encode() + b"\n")
+    with path.open("ab", buffering=0) as file:
+        size = os.fstat(file.fileno()).st_size
+        try:
+            while line:
+                line = line[file.write(line) :]
+        except OSError as error:
+            os.ftruncate(file.fileno(), size)
+            error.filename = str(path)
+            raise
 
 
 def cut_torn_line(path: Path) -> None:
@@ -56,10 +67,3 @@ def cut_torn_line(path: Path) -> None:
             end = begin
         if size:
             file.truncate(0)
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes or replaces a file in one step: a reader meets the old text or the new, never half."""
-    part = path.with_name(path.name + ".part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)

@@ -12,7 +12,6 @@ from typing import Any
 
 from devnull.agents.agent import Agent
 from devnull.agents.episode import Episode
-from devnull.cli.runs.json_lines import write_atomically
 from devnull.cli.runs.rollouts import EVALUATION_SEEDS, draw_instances, roll_out_missing
 from devnull.cli.runs.run_folder import RunFolder, open_run, read_run_config
 from devnull.cli.terminal.progress import print_progress
@@ -20,6 +19,7 @@ from devnull.eval.scoring.metrics import compute_metrics, headlines
 from devnull.eval.scoring.score import score
 from devnull.eval.statistics import Estimate
 from devnull.rewards.evaluator import Evaluator
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Task
 

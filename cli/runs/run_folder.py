@@ -18,8 +18,10 @@ from typing import Any
 from devnull import __version__
 from devnull.agents.episode import Episode
 from devnull.cli.renamed_keys import rename_keys
-from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines, write_atomically
+from devnull.cli.runs.folder_lock import lock_folder
+from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines
 from devnull.rewards.feedback.comparisons import Preference
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "docker", "numpy", "scipy", "pydantic")
@@ -96,7 +98,8 @@ def open_run(path: Path, command: str, config: dict[str, Any], seed: int) -> Run
     Args:
         config: What the results follow from; values that are not JSON are kept as their `str`.
 
-    Raises `InputError` where the folder holds something else, naming the keys of the config that differ.
+    A run that was begun and left nothing but its `run.json` binds nobody: it is begun anew. Raises `InputError` where
+    the folder holds something else, naming the keys of the config that differ, or where another process writes to it.
     """
     config = json.loads(json.dumps(config, default=str))
     header = {
@@ -113,18 +116,32 @@ def open_run(path: Path, command: str, config: dict[str, Any], seed: int) -> Run
     }
     if path.exists() and not path.is_dir():
         raise InputError(f"{path} is a file, not a run folder; pass another --out")
-    header_path = path / "run.json"
-    if header_path.exists():
-        existing = read_header(path)
-        _check_same_run(path, existing, command, config)
-        header = existing
-    elif path.exists() and any(path.iterdir()):
-        raise InputError(f"{path} is not empty and holds no run.json; pass --out with a new folder")
     path.mkdir(parents=True, exist_ok=True)
+    begun, binding = (path / "run.json").exists(), any(_results(path))
+    if binding and not begun:
+        raise InputError(f"{path} is not empty and holds no run.json; pass --out with a new folder")
+    lock_folder(path)
+    if begun:
+        try:
+            existing = read_header(path)
+            _check_same_run(path, existing, command, config)
+            header = existing
+        except InputError:
+            if binding:
+                raise
     run = RunFolder(path, header)
     run.write_json("run.json", header)
     cut_torn_line(run.episodes_path)
     return run
+
+
+def _results(path: Path) -> Iterator[Path]:
+    """Files of a run folder that cost something to make: all but its header, its locks and torn lines of episodes."""
+    for file in path.rglob("*"):
+        ours = file == path / "run.json" or file.name.startswith((".lock", ".part-"))
+        torn = file == path / "episodes.jsonl" and b"\n" not in file.read_bytes()
+        if not (file.is_dir() or ours or torn):
+            yield file
 
 
 def _check_same_run(path: Path, header: dict[str, Any], command: str, config: dict[str, Any]) -> None:
@@ -168,13 +185,22 @@ def read_run_config(path: Path) -> dict[str, Any]:
 def read_episodes(path: Path) -> Iterator[Episode]:
     """Episodes of a run folder in the order they finished, without holding them all.
 
-    Raises `InputError` where there is no such folder, or no episode in it.
+    What two processes played twice counts once: of the finished episodes of one key the first, and each attempt that an
+    infrastructure failure ended. Raises `InputError` where there is no such folder, or no episode in it.
     """
     file = path / "episodes.jsonl"
     if not file.exists():
         read_header(path)
         raise InputError(f"{file}: no such file; the run has no finished episode yet")
-    return read_lines(file, Episode)
+    return _without_repeats(read_lines(file, Episode))
+
+
+def _without_repeats(episodes: Iterable[Episode]) -> Iterator[Episode]:
+    seen = set()
+    for episode in episodes:
+        if episode.identity not in seen:
+            seen.add(episode.identity)
+            yield episode
 
 
 def sort_episodes(episodes: Iterable[Episode]) -> list[Episode]:

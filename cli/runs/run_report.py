@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
-from devnull.cli.runs.json_lines import write_atomically
 from devnull.cli.runs.run_folder import read_episodes, read_header
 from devnull.cli.runs.run_scores import open_scorer
 from devnull.eval.display.html_report import render_report
 from devnull.eval.display.report_entries import ReportEntry
 from devnull.eval.display.timeline import build_timeline
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 
 _TRAINING_ARMS = {"demonstrations", "feedback"}
@@ -67,14 +67,21 @@ def write_report(
     if count == 0:
         chosen = f" of arm {', '.join(arms)}" if arms else ""
         raise InputError(f"{', '.join(map(str, runs))}: no finished episode{chosen}; nothing to report")
-    folder = out.parent / files
+    folder, fresh = out.parent / files, out.parent / f".part-{files}"
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        if report.files:
+            fresh.mkdir(parents=True)
+            for name, text in report.files.items():
+                write_atomically(fresh / name, text)
+        write_atomically(out, report.html)
+    except OSError:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     if folder.exists():
         shutil.rmtree(folder)
     if report.files:
-        folder.mkdir(parents=True)
-        for name, text in report.files.items():
-            write_atomically(folder / name, text)
-    write_atomically(out, report.html)
+        fresh.rename(folder)
     return count
 
 

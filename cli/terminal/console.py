@@ -1,7 +1,6 @@
 """How a command meets its user: arguments, config files, errors as one line, exit statuses."""
 
 import contextlib
-import errno
 import io
 import itertools
 import logging
@@ -16,12 +15,18 @@ from typing import Any
 import tyro
 
 from devnull.cli.renamed_keys import rename_flags
+from devnull.cli.terminal.full_disk import find_full_disk
+from devnull.cli.terminal.streams import STOPPED
 from devnull.sandbox.errors import InfrastructureError, InputError
+
+_WRONG_PATH = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
+"""What the system says of a path that a user got wrong."""
 
 
 def print_error(message: str) -> None:
     """One line on stderr, after the program's name."""
-    print(f"devnull: {message}", file=sys.stderr)
+    with contextlib.suppress(BrokenPipeError):
+        print(f"devnull: {message}", file=sys.stderr)
 
 
 def silence_libraries() -> None:
@@ -35,6 +40,7 @@ def run_command(name: str, module: ModuleType, argv: list[str]) -> int:
     a failure of the machine, 130 when interrupted; for each of these one line on stderr and no traceback.
     """
     silence_libraries()
+    args = None
     try:
         args = parse_arguments(module.Args, f"devnull {name}", insert_config(argv), module.__doc__)
         return int(module.main(args))
@@ -44,17 +50,19 @@ def run_command(name: str, module: ModuleType, argv: list[str]) -> int:
     except InfrastructureError as error:
         print_error(str(error))
         return 1
-    except OSError as error:
-        if error.errno == errno.ENOSPC:
-            print_error(f"no space left on the disk of {error.filename or Path.cwd()}; free some and run it again")
-            return 1
-        if error.filename is None:
-            raise
-        print_error(f"{error.filename}: {error.strerror}")
-        return 1
     except KeyboardInterrupt:
         print_error("stopped; run the same command again to go on from here")
-        return 130
+        return STOPPED
+    except Exception as error:
+        disk = find_full_disk(error, args)
+        if disk is not None:
+            print_error(f"no space left on the disk of {disk}; free some and run it again")
+        elif isinstance(error, OSError) and error.filename is not None:
+            print_error(f"{error.filename}: {error.strerror}")
+            return 2 if isinstance(error, _WRONG_PATH) else 1
+        else:
+            raise
+        return 1
 
 
 def parse_arguments(args_type: Any, prog: str, argv: list[str], description: str | None) -> Any:

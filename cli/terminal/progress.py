@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -12,8 +12,9 @@ if TYPE_CHECKING:
 
 
 def print_progress(message: str) -> None:
-    """A plain line on stderr, flushed at once."""
-    print(message, file=sys.stderr, flush=True)
+    """A plain line on stderr, flushed at once. Where nobody reads stderr any more, the work goes on without it."""
+    with suppress(BrokenPipeError):
+        print(message, file=sys.stderr, flush=True)
 
 
 def progress_bar() -> Progress:

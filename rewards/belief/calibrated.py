@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 from devnull.rewards.belief.belief import Belief
 from devnull.rewards.belief.stage_evidence import Evidence, read_evidence
 from devnull.rewards.views import Sensors, View
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Stage, Task, Truth
@@ -127,6 +128,6 @@ def write_counts(counts: EvidenceCounts, path: Path) -> None:
     head = {"sensors": counts.sensors, "episodes": counts.episodes}
     rows = ",\n".join(json.dumps(row.model_dump(mode="json")) for row in counts.rows)
     try:
-        path.write_text(json.dumps(head)[:-1] + ', "rows": [\n' + rows + "\n]}\n")
+        write_atomically(path, json.dumps(head)[:-1] + ', "rows": [\n' + rows + "\n]}\n")
     except FileNotFoundError:
         raise InputError(f"{path}: no folder {path.parent}; make it first") from None

@@ -9,13 +9,17 @@ _HERE = Path(__file__).parent
 
 def run() -> int:
     """The console script. Returns the exit status."""
-    problem = _describe_missing_links() or _describe_other_package()
-    if problem:
-        print(f"devnull: {problem}", file=sys.stderr)
-        return 1
-    from devnull.cli.main import run_console_script
+    try:
+        problem = _describe_missing_links() or _describe_other_package()
+        if problem:
+            print(f"devnull: {problem}", file=sys.stderr)
+            return 1
+        from devnull.cli.main import run_console_script
 
-    return run_console_script()
+        return run_console_script()
+    except KeyboardInterrupt:
+        print("devnull: stopped; run the same command again", file=sys.stderr)
+        return 130
 
 
 def _describe_missing_links() -> str | None:
