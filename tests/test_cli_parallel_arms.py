@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from devnull.cli.demo.parallel_arms import train_in_parallel
-from devnull.sandbox.errors import InputError
+from devnull.sandbox.errors import InfrastructureError, InputError
 
 
 def meet(folder: Path, arm: str, on_step) -> None:  # type: ignore[no-untyped-def]
@@ -28,6 +28,13 @@ def fail(folder: Path, arm: str, on_step) -> None:  # type: ignore[no-untyped-de
         (folder / arm).touch()
         raise InputError("nothing to learn from")
     wait_until((folder / "full").exists)
+    (folder / arm).touch()
+
+
+def die(folder: Path, arm: str, on_step) -> None:  # type: ignore[no-untyped-def]
+    """One is gone without a word."""
+    if arm == "full":
+        os._exit(7)
     (folder / arm).touch()
 
 
@@ -58,7 +65,15 @@ def test_what_one_arm_raised_is_raised_when_the_other_is_done(tmp_path: Path) ->
     assert (tmp_path / "partial").exists()
 
 
-def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:
+def test_a_process_that_dies_is_an_infrastructure_error(tmp_path: Path) -> None:
+    with pytest.raises(InfrastructureError, match="trained full ended with 7"):
+        train_in_parallel(partial(die, tmp_path), {"partial": ignore, "full": ignore})
+    assert (tmp_path / "partial").exists()
+
+
+@pytest.mark.parametrize("signalled", [signal.SIGKILL, signal.SIGINT])
+def test_nothing_outlives_a_run_that_is_stopped(tmp_path: Path, signalled: signal.Signals) -> None:
+    """Ctrl-C comes to every process of the terminal; the arms leave it to the run, which ends them."""
     program = (
         "from functools import partial; from pathlib import Path; import tests.test_cli_parallel_arms as t\n"
         "if __name__ == '__main__':\n"
@@ -67,12 +82,24 @@ def test_nothing_outlives_a_killed_run(tmp_path: Path) -> None:
     script = tmp_path.with_suffix(".py")
     script.write_text(program)
     root = Path(__file__).parent.parent
-    run = subprocess.Popen([sys.executable, script], cwd=root, env=os.environ | {"PYTHONPATH": str(root)})
+    path = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    run = subprocess.Popen(
+        [sys.executable, script],
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": path},
+        start_new_session=True,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     try:
         wait_until(lambda: len([f for f in tmp_path.iterdir() if f.read_text()]) == 2)
     finally:
-        run.send_signal(signal.SIGKILL)
-        run.wait()
+        if signalled == signal.SIGKILL:
+            run.kill()
+        else:
+            os.killpg(run.pid, signalled)
+        _, stderr = run.communicate(timeout=120)
+    assert stderr.count(b"Traceback") == (signalled == signal.SIGINT)  # that of this program, which catches nothing
     wait_until(lambda: not any(Path("/proc", file.read_text()).exists() for file in tmp_path.iterdir()))
 
 

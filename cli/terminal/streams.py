@@ -7,7 +7,6 @@ import select
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +21,10 @@ _PLAIN = str.maketrans(
     | dict.fromkeys("─━═", "-")
 )
 """What a terminal that lacks a character gets in its place; for any other, its escape."""
+
+
+_ended = threading.Event()
+"""Set once `main` has ended: what is interrupted then is the end of the process."""
 
 
 def run_as_program(main: Callable[[], int]) -> int:
@@ -54,6 +57,7 @@ def run_as_program(main: Callable[[], int]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return PIPE_CLOSED
     finally:
+        _ended.set()
         signal.signal(signal.SIGINT, lambda *_: os._exit(STOPPED))
     return status
 
@@ -83,5 +87,5 @@ def _hand_on_interrupt(unraisable: Any) -> None:
 
 def _interrupt_main() -> None:
     """From another thread, and a moment later: what is raised inside the hook would be ignored like what led to it."""
-    time.sleep(0.01)
-    signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+    if not _ended.wait(0.01):
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
