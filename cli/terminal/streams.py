@@ -1,5 +1,6 @@
 """The process's own streams and its Ctrl-C: what a program does about them once, before its command runs."""
 
+import atexit
 import codecs
 import contextlib
 import os
@@ -40,6 +41,8 @@ def run_as_program(main: Callable[[], int]) -> int:
         with contextlib.suppress(AttributeError, OSError):  # a test's stream, or one that is closed
             stream.reconfigure(errors="devnull-plain")  # type: ignore[union-attr]
     sys.unraisablehook = _hand_on_interrupt
+    # while the interpreter takes itself apart, the system's own answer to Ctrl-C would be back
+    atexit.register(signal.pthread_sigmask, signal.SIG_BLOCK, {signal.SIGINT})
     try:
         status = main()
         sys.stdout.flush()
