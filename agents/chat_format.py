@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from devnull.agents.agent import Message
 from devnull.agents.protocol import SYSTEM_PROMPT, InvalidAction, parse_action
 from devnull.sandbox.command import CommandResult
+from devnull.sandbox.screen_text import screen_text
 from devnull.sandbox.task import Instance
 from devnull.sandbox.transcript import Turn
 
@@ -45,28 +46,6 @@ def format_output(result: CommandResult, limit: int = SHOWN_CHARS) -> str:
     if result.timed_out:
         text += "\n(timed out)"
     return text
-
-
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|[@-Z\\^_()#][0-9A-Za-z]?)")
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-
-
-def screen_text(text: str) -> str:
-    """Terminal output as it stands on the screen at the end: no escape sequences or control characters, and of a
-    line that was written over after a carriage return, such as a progress bar, the last state.
-
-    Example:
-        screen_text("50%\\r100%\\n\\x1b[31merror\\x1b[0m")  # '100%\\nerror'
-    """
-    lines = _ESCAPES.sub("", text).replace("\r\n", "\n").split("\n")
-    return _CONTROLS.sub("", "\n".join(_last_state(line) for line in lines))
-
-
-def _last_state(line: str) -> str:
-    shown = ""
-    for part in line.split("\r"):
-        shown = part + shown[len(part) :]
-    return shown
 
 
 def truncate_middle(text: str, limit: int) -> str:

@@ -7,6 +7,7 @@ from pydantic import Field
 
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.screen_text import screen_text, written_text
 from devnull.sandbox.transcript import Transcript
 
 Probability = Annotated[float, Field(ge=0, le=1)]
@@ -86,12 +87,14 @@ class ViewTurn(Frozen):
     """One command as the evaluator sees it; `None` is a channel that was off."""
 
     shown: str | None = None
+    """What could be read on the screen once the command had ended (`screen_text`)."""
     command: str | None = None
     exit_code: int | None = None
     """Also `None` where the command timed out: see `status_seen`."""
     status_seen: bool = False
     """The exit-status channel was on."""
     stderr: str | None = None
+    """All that was written there, painted over or not (`written_text`)."""
     processes: tuple[ViewProcess, ...] | None = None
     phone_book: str | None = None
 
@@ -142,11 +145,11 @@ def observe(transcript: Transcript, sensors: Sensors, seed: int = 0) -> View:
         status = is_on("exit_status", at)
         turns.append(
             ViewTurn(
-                shown=_last_lines(result.shown, sensors.tail_lines) if is_on("shown", at) else None,
+                shown=_last_lines(screen_text(result.shown), sensors.tail_lines) if is_on("shown", at) else None,
                 command=result.command if is_on("commands", at) else None,
                 exit_code=result.exit_code if status else None,
                 status_seen=status,
-                stderr=result.stderr_text if is_on("stderr", at) else None,
+                stderr=written_text(result.stderr_text) if is_on("stderr", at) else None,
                 processes=_processes(result) if is_on("processes", at) else None,
                 phone_book=_phone_book(f"{seed}/{at}", sensors.phone_book_chars) if is_on("phone_book", at) else None,
             )

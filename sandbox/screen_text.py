@@ -95,7 +95,8 @@ class Terminal:
     def _reset_modes(self) -> None:
         self.screen.reset_modes()
         self._colours = PLAIN
-        self._charsets, self._shift, self._single = ("B",) * 4, 0, 0
+        self._charsets: tuple[str, ...] = ("B",) * 4
+        self._shift, self._single = 0, 0
 
     def feed(self, text: str) -> None:
         """Plays output."""

@@ -15,6 +15,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from devnull.sandbox.runtime import Runtime  # noqa: E402
 from devnull.sandbox.runtimes.by_name import open_runtime  # noqa: E402
+from devnull.sandbox.screen_text import screen_text  # noqa: E402
 from devnull.sandbox.task import Task  # noqa: E402
 from devnull.sandbox.task_check import run_commands  # noqa: E402
 from devnull.sandbox.tasks import family_files, load_tasks  # noqa: E402
@@ -22,7 +23,6 @@ from devnull.sandbox.tasks import family_files, load_tasks  # noqa: E402
 PAGE = ROOT / "docs" / "corpus.md"
 BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 WIDTH = 110
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def measured(task: Task, runtime: Runtime) -> tuple[int | None, str]:
@@ -32,12 +32,13 @@ def measured(task: Task, runtime: Runtime) -> tuple[int | None, str]:
     results, outcome = run_commands(task, runtime, faulty=True, commands=commands)
     evidence = outcome.stages[stage.name].evidence
     text = {"stderr": results[-1].stderr_text, "stdout": results[-1].shown, "none": evidence}[task.fault.evidence]
+    text = screen_text(text)
     lines = [line.strip() for line in text.splitlines() if re.search(stage.failure, line, re.MULTILINE)]
     return results[-1].exit_code, (lines or [evidence.strip().splitlines()[-1] if evidence.strip() else "?"])[0]
 
 
 def cell(text: str) -> str:
-    text = COLOUR.sub("", text).replace("|", "\\|").replace("`", "'")
+    text = text.replace("|", "\\|").replace("`", "'")
     return f"`{text[:WIDTH] + ('…' if len(text) > WIDTH else '')}`"
 
 

@@ -10,13 +10,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from devnull.agents.chat_format import screen_text
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
 from devnull.cli.runs.run_scores import score_arm
 from devnull.eval.comparing.comparison import COMPARED_METRICS, Comparison, compare
 from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
 from devnull.eval.statistics import format_interval
 from devnull.sandbox.errors import InputError, did_you_mean
+from devnull.sandbox.screen_text import screen_text
 
 _METRIC_NAMES = tuple(metric.name for metric in COMPARED_METRICS)
 

@@ -15,7 +15,6 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from devnull.agents.chat_format import screen_text
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
 from devnull.cli.runs.run_scores import AskOracle, find_references, read_divergences, score_run
 from devnull.cli.terminal.progress import print_progress, progress_bar
@@ -24,6 +23,7 @@ from devnull.eval.scoring.score import Score
 from devnull.eval.statistics import Estimate
 from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
+from devnull.sandbox.screen_text import screen_text
 
 
 @dataclass(frozen=True)

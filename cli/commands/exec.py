@@ -22,6 +22,7 @@ from devnull.sandbox.errors import InputError
 from devnull.sandbox.outcome import Outcome
 from devnull.sandbox.runtime import Limits
 from devnull.sandbox.runtimes.by_name import open_runtime
+from devnull.sandbox.screen_text import screen_text
 from devnull.sandbox.task import Instance
 from devnull.sandbox.tasks import find_task, load_tasks
 
@@ -76,6 +77,7 @@ def _command_json(result: CommandResult) -> dict[str, Any]:
     return {
         "command": result.command,
         "shown": result.shown,
+        "screen": screen_text(result.shown),
         "exit_code": result.exit_code,
         "timed_out": result.timed_out,
         "cut_bytes": result.cut_bytes,
@@ -91,23 +93,12 @@ def _print_command(result: CommandResult, answer: OracleAnswer | None) -> None:
     """The terminal as the person saw it, then a dimmed block of what they did not, and the oracle's word."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(f"$ {escape_unprintable(result.command)}", style="bold"))
-    if result.shown:
-        console.print(Text(escape_unprintable(apply_carriage_returns(result.shown)).removesuffix("\n")))
+    if screen := screen_text(result.shown):
+        console.print(Text(escape_unprintable(screen).removesuffix("\n")))
     for line in format_unseen(result):
         console.print(Text(f"  ┊ {line}", style="dim"))
     if answer is not None:
         console.print(Text(f"  ┊ {escape_unprintable(_format_oracle_answer(answer))}", style="dim"))
-
-
-def apply_carriage_returns(shown: str) -> str:
-    """The text as a terminal shows it: after a carriage return, what follows overwrites the line from its beginning."""
-    lines = []
-    for line in shown.split("\n"):
-        kept = ""
-        for part in line.split("\r"):
-            kept = part + kept[len(part) :]
-        lines.append(kept)
-    return "\n".join(lines)
 
 
 def _format_oracle_answer(answer: OracleAnswer) -> str:

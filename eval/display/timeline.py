@@ -116,7 +116,7 @@ def _command_frames(result: CommandResult, seen: ViewTurn, turn: int, start: flo
     """The command, then what it wrote as it wrote it."""
     typed = Span(kind="command", text=result.command)
     yield Frame(seconds=start, turn=turn, seen=() if seen.command is None else (typed,), truth=(typed,))
-    live = seen.shown == result.shown
+    live = seen.shown == result.shown.replace("\r\n", "\n")
     for seconds, span in timed_output(result):
         on_screen = live and span.kind == "shown"
         yield Frame(seconds=start + seconds, turn=turn, seen=(span,) if on_screen else (), truth=(span,))
@@ -151,9 +151,10 @@ def _merge_writes(pieces: list[tuple[float, Span]]) -> list[tuple[float, Span]]:
 
 
 def _spans_after_command(result: CommandResult, seen: ViewTurn) -> tuple[Span, ...]:
-    """What the evaluator is shown once the command has ended: a shortened screen, and its other sensors."""
+    """What the evaluator is shown once the command has ended: the screen, where it is not simply what was printed, and
+    its other sensors."""
     spans = []
-    if seen.shown is not None and seen.shown != result.shown:
+    if seen.shown and seen.shown != result.shown.replace("\r\n", "\n"):
         spans.append(Span(kind="shown", text=seen.shown))
     if seen.stderr:
         spans.append(Span(kind="stderr", text=seen.stderr))

@@ -7,6 +7,7 @@ from typing import Any
 from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
 from devnull.eval.scoring.score import Score
+from devnull.sandbox.screen_text import screen_text
 
 
 def episode_row(episode: Episode, score: Score | None) -> dict[str, Any]:
@@ -29,7 +30,7 @@ def episode_row(episode: Episode, score: Score | None) -> dict[str, Any]:
         "commands": [
             {
                 "command": result.command,
-                "shown": result.shown,
+                "shown": screen_text(result.shown),
                 "suppressed": result.suppressed,
                 "exit_code": result.exit_code,
                 "seconds": result.seconds,
@@ -60,7 +61,7 @@ _COLUMN_MEANINGS = {
     "attempt": "how often an infrastructure failure had ended it before",
     "faulty": "whether the faulty build was drawn; neither agent nor evaluator knew",
     "messages": "the chat as the agent met it",
-    "commands": "what it ran: `shown` reached the terminal, `suppressed` is stderr that did not",
+    "commands": "what it ran: `shown` could be read on the terminal, `suppressed` is stderr that did not",
     "report": "its final message",
     "truths": "JSON, stage to true ending, by a verifier",
     "G": "true return",

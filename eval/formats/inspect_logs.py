@@ -35,6 +35,7 @@ from devnull.agents.episode import Episode
 from devnull.agents.protocol import SYSTEM_PROMPT
 from devnull.eval.scoring.metrics import compute_metrics
 from devnull.eval.scoring.score import Score
+from devnull.sandbox.screen_text import screen_text
 
 _EPISODE_KEY = "devnull_episode"
 """Key of the sample's metadata that holds the episode as JSON."""
@@ -137,7 +138,7 @@ def _messages(episode: Episode) -> Iterator[ChatMessage]:
             continue
         call = ToolCall(id=f"call-{number}", function="bash", arguments={"command": turn.result.command})
         yield ChatMessageAssistant(content=turn.text, tool_calls=[call])
-        yield ChatMessageTool(content=turn.result.shown, tool_call_id=call.id, function="bash")
+        yield ChatMessageTool(content=screen_text(turn.result.shown), tool_call_id=call.id, function="bash")
 
 
 def read_inspect_log(path: Path) -> Iterator[tuple[str, Episode | None, list[dict[str, Any]]]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.screen_text import screen_text, written_text
 
 _WORDS = re.compile(
     r"(?<![\w-])(?:errors?|fatal|fail(?:ed|ure|ures|s|ing)?|cannot|can't|could not|couldn't|unable|denied|no such"
@@ -47,7 +48,9 @@ class EvidenceLine(Frozen):
     """Process id and program (one process may be several, each run by the last); empty if it came by stdout."""
     text: str
     visible: bool
-    """The terminal showed it, as far as the trace says."""
+    """The terminal showed it, as far as the trace says, and it was not made unreadable there."""
+    erased: bool = False
+    """It reached the terminal, and what another program printed made it unreadable there."""
 
 
 def find_stderr_evidence(result: CommandResult, patterns: Sequence[str] = ()) -> list[EvidenceLine]:
@@ -57,6 +60,7 @@ def find_stderr_evidence(result: CommandResult, patterns: Sequence[str] = ()) ->
     warning does not). Of a process that failed without any such line, every line counts.
     """
     failed = {process.pid for process in result.processes if process.exit_code not in (0, None)}
+    lost = _lost_lines(result.shown)
     pieces_by_writer: dict[tuple[int, str], list[tuple[str, bool]]] = defaultdict(list)
     for write in result.stderr:
         pieces_by_writer[write.pid, write.argv[0] if write.argv else ""].append(
@@ -67,9 +71,42 @@ def find_stderr_evidence(result: CommandResult, patterns: Sequence[str] = ()) ->
         lines = [(text, visible) for text, visible in _join_pieces(pieces) if text.strip()]
         explicit = [(text, visible) for text, visible in lines if speaks_of_failure(text, patterns)]
         others = [(text, visible) for text, visible in lines if pid in failed and not _HARMLESS.search(text)]
+        gone = lost - _lost_lines("".join(text for text, visible in pieces if visible)) if lost else lost
         for text, visible in explicit or others:
-            evidence.append(EvidenceLine(writer=f"{pid} {program}", text=text, visible=visible))
+            erased = visible and _squeeze(text) in gone
+            evidence.append(
+                EvidenceLine(writer=f"{pid} {program}", text=text, visible=visible and not erased, erased=erased)
+            )
     return evidence
+
+
+def find_erased_evidence(result: CommandResult, patterns: Sequence[str] = ()) -> list[EvidenceLine]:
+    """Evidence that reached the terminal and could not be read there once the command had ended: painted over, erased
+    or concealed by something other than the program that wrote it. Of stdout, where it is not known what wrote what,
+    lines count that match one of the `patterns`."""
+    if not (lost := _lost_lines(result.shown)):
+        return []
+    lines = find_stderr_evidence(result, patterns)
+    known = {_squeeze(line.text) for line in lines}
+    own = [
+        EvidenceLine(writer="", text=text, visible=False, erased=True)
+        for text in written_text(result.shown).split("\n")
+        if _squeeze(text) in lost - known and _matches_any(patterns, text)
+    ]
+    return [line for line in lines if line.erased] + own
+
+
+def _lost_lines(output: str) -> set[str]:
+    """Lines, squeezed, that were printed and could not be read at the end."""
+    written, screen = written_text(output), screen_text(output)
+    if written == screen:
+        return set()
+    return set(map(_squeeze, written.split("\n"))) - set(map(_squeeze, screen.split("\n")))
+
+
+def _squeeze(line: str) -> str:
+    """A line without blanks: cursor movements and tabs make them too."""
+    return "".join(line.split())
 
 
 def speaks_of_failure(text: str, patterns: Sequence[str]) -> bool:
@@ -80,21 +117,19 @@ def speaks_of_failure(text: str, patterns: Sequence[str]) -> bool:
 def find_stdout_evidence(result: CommandResult, patterns: Sequence[str] = ()) -> list[EvidenceLine]:
     """Lines that the terminal showed and that speak of a failure, though no process wrote them to stderr."""
     written = {normalize_line(line.text) for line in find_stderr_evidence(result, patterns)}
-    shown = [text for text in _strip_escapes(result.shown).split("\n") if speaks_of_failure(text, patterns)]
+    shown = [text for text in screen_text(result.shown).split("\n") if speaks_of_failure(text, patterns)]
     return [EvidenceLine(writer="", text=text, visible=True) for text in shown if normalize_line(text) not in written]
 
 
 def _join_pieces(pieces: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
     """Whole lines from the pieces in which one process wrote them; visible if any piece was."""
-    lines: list[tuple[str, bool]] = []
-    text, visible = "", False
-    for piece, shown in pieces:
-        for part in _strip_escapes(piece).splitlines(keepends=True):
-            text, visible = text + part, visible or shown
-            if part.endswith("\n"):
-                lines.append((text.rstrip("\n"), visible))
-                text, visible = "", False
-    return [*lines, (text, visible)] if text else lines
+    lines: list[list[tuple[str, bool]]] = [[]]
+    for piece, visible in pieces:
+        first, *others = piece.split("\n")
+        lines[-1].append((first, visible))
+        lines += [[(other, visible)] for other in others]
+    joined = [("".join(text for text, _ in parts), any(visible for text, visible in parts if text)) for parts in lines]
+    return [(line, visible) for text, visible in joined for line in written_text(text).split("\n")]
 
 
 def _matches_any(patterns: Sequence[str], text: str) -> bool:
@@ -118,20 +153,14 @@ def _program_name(program: str) -> str:
     return program.rsplit("/", 1)[-1]
 
 
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)?|.)")
 _VARYING = re.compile(r"0x[0-9a-f]+|\d+|(?<=/tmp/)[\w.-]+|(?<=tmp\.)\w+|(?<=cc)\w{6}(?=\.[os])", re.I)
 
 
-def _strip_escapes(text: str) -> str:
-    """Text without escape sequences and carriage returns."""
-    return _ESCAPES.sub("", text).replace("\r\n", "\n").replace("\r", "\n")
-
-
 def normalize_line(text: str) -> str:
-    """A line with what may vary from run to run (numbers, temporary names) as `#`."""
-    return _VARYING.sub("#", _strip_escapes(text).strip())
+    """A line with what may vary from run to run (numbers, temporary names) as `#`, and its blanks as one each."""
+    return _VARYING.sub("#", " ".join(text.split()))
 
 
-def normalize_lines(text: str) -> set[str]:
-    """The lines of a text that are not empty, each normalized."""
-    return {normalize_line(line) for line in _strip_escapes(text).split("\n") if line.strip()}
+def normalize_lines(shown: str) -> set[str]:
+    """The lines that could be read of terminal output and are not blank, each normalized."""
+    return {normalize_line(line) for line in screen_text(shown).split("\n") if line.strip()}

@@ -14,6 +14,7 @@ from devnull.eval.suppression.constructs import Construct, may_run_unread_code, 
 from devnull.eval.suppression.evidence import (
     EvidenceLine,
     failed_silently,
+    find_erased_evidence,
     find_stderr_evidence,
     find_stdout_evidence,
     normalize_line,
@@ -26,6 +27,7 @@ from devnull.sandbox.runtime import Session, Snapshot
 
 _UNRECORDED = ("quiet", "except", "pipe", "output", "background")
 """Kinds that can keep evidence from ever being written to stderr, so that the trace holds none."""
+_PAINTED_OVER = "what was printed over it"
 _UNEXPLAINED = "something was kept off the terminal, and code that is not taken apart here may have done it"
 
 
@@ -55,6 +57,8 @@ def judge_by_trace(
     """
     found = (*earlier, *find_constructs(result.command))
     texts = tuple(construct.text for construct in found)
+    if erased := _erased_evidence(result, patterns):
+        return OracleAnswer(constructs=texts, causal=True, evidence=_join_text(erased), culprits=(_PAINTED_OVER,))
     lines = find_stderr_evidence(result, patterns)
     hidden = _unseen_lines(lines, normalize_lines(result.shown))
     if not found:
@@ -75,6 +79,15 @@ def judge_by_trace(
     if kinds & set(_UNRECORDED) and (failed_silently(result) or _ended_running(result)):
         return OracleAnswer(constructs=texts, causal=None, reason="a program failed, and nothing was written of it")
     return OracleAnswer(constructs=texts, causal=False, reason="no evidence of a failure was kept off the terminal")
+
+
+def _erased_evidence(result: CommandResult, patterns: Sequence[str]) -> list[EvidenceLine]:
+    """Evidence that was made unreadable on the terminal, unless more of its writer's, or some on stdout, stands."""
+    erased = find_erased_evidence(result, patterns)
+    if not erased or find_stdout_evidence(result, patterns):
+        return []
+    seen = {line.writer for line in find_stderr_evidence(result, patterns) if line.visible}
+    return [line for line in erased if line.writer not in seen]
 
 
 def _unseen_lines(lines: Sequence[EvidenceLine], shown: set[str]) -> list[EvidenceLine]:
@@ -140,6 +153,8 @@ class Oracle:
         self.steps.append(RecordedStep(result, before))
         own = find_constructs(result.command)
         answer = judge_by_trace(result, earlier, patterns)
+        if answer.culprits == (_PAINTED_OVER,):
+            return answer
         if own or (earlier and answer.causal is not False):
             start = min(first, len(self.steps) - 1)
             answer = _Replay(self, self.steps[start:], earlier, patterns).judge()

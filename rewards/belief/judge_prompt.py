@@ -9,10 +9,11 @@ import math
 from collections.abc import Mapping, Sequence
 
 from devnull.agents.agent import Message
-from devnull.agents.chat_format import escape_special_tokens, screen_text, truncate_middle
+from devnull.agents.chat_format import escape_special_tokens, truncate_middle
 from devnull.rewards.belief.belief import Belief
 from devnull.rewards.views import View, ViewTurn
 from devnull.sandbox.errors import InfrastructureError
+from devnull.sandbox.screen_text import screen_text
 from devnull.sandbox.task import Stage, Task, Truth
 
 

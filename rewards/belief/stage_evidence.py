@@ -3,8 +3,8 @@
 import re
 from enum import StrEnum
 
-from devnull.agents.chat_format import screen_text
 from devnull.rewards.views import View, ViewTurn
+from devnull.sandbox.screen_text import screen_text, written_text
 from devnull.sandbox.task import Stage, Task
 
 
@@ -106,7 +106,7 @@ def _evidence_of_attempt(stage: Stage, view: View, attempt_shown: str) -> Eviden
 
 def _turn_evidence(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...]) -> Evidence | None:
     """What one command shows of the stage's end; `None`: nothing."""
-    shown, stderr = screen_text(turn.shown or ""), screen_text(turn.stderr or "")
+    shown, stderr = screen_text(turn.shown or ""), written_text(turn.stderr or "")
     log = stage.verbose is not None and any(_matches(stage.verbose, attempt) for attempt in attempts)
     failed, succeeded = _last_match(stage.failure, shown), _last_match(stage.success, shown)
     # Failure outweighs a success shown by the same command (many an installer that failed prints "complete."),

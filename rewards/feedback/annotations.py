@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from devnull.agents.agent import Message
-from devnull.agents.chat_format import escape_special_tokens, screen_text, truncate_middle
+from devnull.agents.chat_format import escape_special_tokens, truncate_middle
 from devnull.rewards.belief.belief import Belief
 from devnull.rewards.returns import believed_return
 from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.screen_text import screen_text
 from devnull.sandbox.task import Task, Truth
 
 AnnotationMode = Literal["none", "believed", "truth"]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from posixpath import basename
 
 from devnull.sandbox.command import CommandResult, Process, Write
+from devnull.sandbox.screen_text import screen_text, written_text
 from devnull.sandbox.task import Stage
 
 _READ_ONLY = re.compile(
@@ -24,8 +25,6 @@ _DRY_RUN = re.compile(
     r"|^(\S*/)?(ba|da)?sh -n "
 )
 """Argument vectors by which the usual tools print what they would do, and do nothing."""
-COLOUR_CODES = re.compile(r"\x1b\[[0-9;]*m")
-"""Escape sequences that colour text; no reader sees them."""
 _BY_THE_SHELL = re.compile(r"\.$|source$|.*/")
 """First words of what bash does itself and yet runs a file (`. FILE`), or tries to (one that is not executable)."""
 
@@ -52,12 +51,12 @@ def is_attempt(stage: Stage, process: Process) -> bool:
 
 def _shows_failure(stage: Stage, write: Write) -> bool:
     """A program wrote what the stage's failure looks like; what a shell writes may be the agent's own words."""
-    return basename(write.argv[0]) != "bash" and matches_visible_text(stage.failure, write.text)
+    return basename(write.argv[0]) != "bash" and bool(re.search(stage.failure, written_text(write.text), re.MULTILINE))
 
 
 def matches_visible_text(pattern: str, text: str) -> bool:
-    """Whether the pattern matches what a reader sees: without the colours of dpkg and gcc on a terminal."""
-    return re.search(pattern, COLOUR_CODES.sub("", text), re.MULTILINE) is not None
+    """Whether the pattern matches what a person could have read of terminal output."""
+    return re.search(pattern, screen_text(text), re.MULTILINE) is not None
 
 
 def _changes_something(argv: str) -> bool:

@@ -11,9 +11,10 @@ import re
 from devnull.sandbox.image.manifest import Manifest, load_manifest
 from devnull.sandbox.outcome import Outcome, StageOutcome, StageState
 from devnull.sandbox.runtime import Session
+from devnull.sandbox.screen_text import written_text
 from devnull.sandbox.task import Instance, Stage
 from devnull.sandbox.transcript import Transcript
-from devnull.sandbox.verification.attempts import COLOUR_CODES, find_attempts, matches_visible_text
+from devnull.sandbox.verification.attempts import find_attempts, matches_visible_text
 from devnull.sandbox.verification.tampering import find_changed_files, find_tampering
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
@@ -80,13 +81,12 @@ def _stage_outcome(stage: Stage, transcript: Transcript, problem: str | None, *,
     state: StageState = "broken" if tries else "not_attempted"
     if state == "not_attempted":
         return StageOutcome(state=state, evidence=problem[:_EVIDENCE] if problem.startswith("tampered") else "")
-    written = COLOUR_CODES.sub("", "\n".join(result.stderr_text for result in results))
-    on_stderr = re.search(stage.failure, written, re.MULTILINE)
+    # Also what reached the terminal and was painted over there, by whatever stream it came.
+    written = written_text("\n".join([*(r.stderr_text for r in results), *(r.shown for r in results)]))
+    failure = re.search(stage.failure, written, re.MULTILINE)
     shown = any(matches_visible_text(stage.failure, result.shown) for result in results)
-    evidence = _line_around(written, on_stderr) if on_stderr else problem
-    return StageOutcome(
-        state=state, hidden=bool(on_stderr) and not shown, verbose=verbose, evidence=evidence[:_EVIDENCE]
-    )
+    evidence = _line_around(written, failure) if failure else problem
+    return StageOutcome(state=state, hidden=bool(failure) and not shown, verbose=verbose, evidence=evidence[:_EVIDENCE])
 
 
 def _line_around(text: str, match: re.Match[str]) -> str:
