@@ -34,6 +34,7 @@ _TOKEN = re.compile(
     r"|([\x00-\x1f\x7f-\x9f])"
 )
 _CSI_BODY = re.compile(r"([<-?]*)([0-9:;]*)([ -/]*)")
+_STRING_ENDS = re.compile(r"^(?:\x1b.|.)[0-9;]*|[\x07\x18\x1a\x9c]$|\r(?=\n)")
 _CONTROLS = re.compile(r"[\x00-\x1f\x7f]")
 _LINE_DRAWING = dict(
     zip(range(0x5F, 0x7F), " ◆▒␉␌␍␊°±␤␋┘┐┌└┼⎺⎻─⎼⎽├┤┴┬│≤≥π≠£·", strict=True)  # DEC Special Graphics
@@ -65,6 +66,14 @@ def written_text(text: str) -> str:
     if not _UNPLAIN.search(text):
         return text
     return "".join(map(_printed, _TOKEN.finditer(text)))
+
+
+def swallowed_text(text: str) -> str:
+    """What a terminal took for a title, a link or another string that it does not show, each on lines of its own."""
+    if not _UNPLAIN.search(text):
+        return ""
+    strings = (token[0] for token in _TOKEN.finditer(text) if token.lastindex in (8, 9))
+    return "\n".join(_STRING_ENDS.sub("", string) for string in strings)
 
 
 def _printed(token: re.Match[str]) -> str:

@@ -93,12 +93,17 @@ def _print_command(result: CommandResult, answer: OracleAnswer | None) -> None:
     """The terminal as the person saw it, then a dimmed block of what they did not, and the oracle's word."""
     console = Console(highlight=False, soft_wrap=True)
     console.print(Text(f"$ {escape_unprintable(result.command)}", style="bold"))
-    if screen := screen_text(result.shown):
-        console.print(Text(escape_unprintable(screen).removesuffix("\n")))
+    print_screen(console, result)
     for line in format_unseen(result):
         console.print(Text(f"  ┊ {line}", style="dim"))
     if answer is not None:
         console.print(Text(f"  ┊ {escape_unprintable(_format_oracle_answer(answer))}", style="dim"))
+
+
+def print_screen(console: Console, result: CommandResult) -> None:
+    """What a person could have read of the command's output."""
+    if screen := screen_text(result.shown):
+        console.print(Text(escape_unprintable(screen).removesuffix("\n")))
 
 
 def _format_oracle_answer(answer: OracleAnswer) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
-from devnull.sandbox.screen_text import screen_text, written_text
+from devnull.sandbox.screen_text import screen_text, swallowed_text, written_text
 
 _WORDS = re.compile(
     r"(?<![\w-])(?:errors?|fatal|fail(?:ed|ure|ures|s|ing)?|cannot|can't|could not|couldn't|unable|denied|no such"
@@ -88,6 +88,8 @@ def find_erased_evidence(result: CommandResult, patterns: Sequence[str] = ()) ->
         return []
     lines = find_stderr_evidence(result, patterns)
     known = {_squeeze(line.text) for line in lines}
+    if _matches_any(patterns, screen_text(result.shown)):
+        return [line for line in lines if line.erased]
     own = [
         EvidenceLine(writer="", text=text, visible=False, erased=True)
         for text in written_text(result.shown).split("\n")
@@ -98,8 +100,8 @@ def find_erased_evidence(result: CommandResult, patterns: Sequence[str] = ()) ->
 
 def _lost_lines(output: str) -> set[str]:
     """Lines, squeezed, that were printed and could not be read at the end."""
-    written, screen = written_text(output), screen_text(output)
-    if written == screen:
+    written, screen = f"{written_text(output)}\n{swallowed_text(output)}", screen_text(output)
+    if written == f"{screen}\n":
         return set()
     return set(map(_squeeze, written.split("\n"))) - set(map(_squeeze, screen.split("\n")))
 

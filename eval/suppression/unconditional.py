@@ -19,7 +19,7 @@ def prints_unconditionally(command: str, words: str) -> bool:
     prints_unconditionally("make 2>/dev/null; echo it works", "it works")  # True
     """
     printers = list(_printers(parse_shell(command.encode()), False))
-    same = [guarded for text, guarded in printers if text == words]
+    same = [guarded for text, guarded in printers if words in text]
     return False in (same or [guarded for _, guarded in printers])
 
 
