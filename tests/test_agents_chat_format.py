@@ -7,9 +7,9 @@ from devnull.agents.chat_format import (
     build_messages,
     escape_special_tokens,
     format_output,
-    screen_text,
     truncate_middle,
 )
+from devnull.sandbox.screen_text import screen_text
 from devnull.sandbox.transcript import Turn
 from tests.fakes import byte_tokenizer, result
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from devnull.cli.commands.exec import apply_carriage_returns, escape_unprintable, format_unseen
+from devnull.cli.commands.exec import escape_unprintable, format_unseen
 from devnull.sandbox.command import CommandResult, Process, Write
 
 ROOT = Path(__file__).parent.parent
@@ -72,10 +72,6 @@ def test_what_was_hidden_in_words() -> None:
         "timed out, 1.500 s, in /r", "p q → ?", "7 bytes beyond the limits",
         "kept off the terminal (/dev/null):", "  oh\\x1b no",
     ]  # fmt: skip
-
-
-def test_a_carriage_return_writes_over_the_line() -> None:
-    assert apply_carriage_returns("10%\r100%\ndone\r\nERROR\rok\n") == "100%\ndone\nokROR\n"
 
 
 @pytest.mark.rootless
