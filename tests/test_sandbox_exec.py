@@ -45,7 +45,7 @@ def test_exec_for_people() -> None:
     task = ("exec", "--task", "driver-cuda-runfile", "--runtime", "rootless", "--seed", "3", "--")
     done = devnull(*task, "sh /srv/cuda/cuda_12.4_linux.run --silent 2>/dev/null; printf 'a\\033[31mb\\n'")
     assert done.returncode == 0, done.stderr
-    assert "a\\x1b[31mb" in done.stdout and "\x1b[31m" not in done.stdout
+    assert "\nab\n" in done.stdout and "\x1b[31m" not in done.stdout
     assert "no NVIDIA driver found" in done.stdout and "cuda: broken" in done.stdout
     assert done.stdout.index("$ sh /srv") < done.stdout.index("kept off the terminal (/dev/null)")
 

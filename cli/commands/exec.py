@@ -77,7 +77,6 @@ def _command_json(result: CommandResult) -> dict[str, Any]:
     return {
         "command": result.command,
         "shown": result.shown,
-        "screen": screen_text(result.shown),
         "exit_code": result.exit_code,
         "timed_out": result.timed_out,
         "cut_bytes": result.cut_bytes,
