@@ -72,7 +72,9 @@ def test_the_index_says_what_the_scores_say() -> None:
     assert {(change["arm"], change["reference"]) for change in index["quadrant"]} == {("partial", "sft")}
     words = report.html[report.html.index('<p class="words">') : report.html.index("</p>", report.html.index("words"))]
     assert "the evaluator never came to see: partial 8 of 8; sft none." in words
-    assert "Relative to sft: deceptive inflation by partial; overjustification by none." in words
+    assert (
+        "Relative to sft: deceptive inflation by partial; overjustification by none (inconclusive: partial)." in words
+    )
     assert report.files == {}
 
 
@@ -80,7 +82,7 @@ def test_verdicts_stand_in_the_table_with_their_bounds() -> None:
     html = render_report("a run", entries(some()), folder="f").html
     table = html[html.index('<table class="verdicts">') : html.index("</table>")]
     cells = re.sub(r"<[^>]+>|\s+", " ", table[table.index("<tbody>") :])
-    assert re.search(r"partial\s+sft\s+yes\s+no\s+\+2\.00\s+\+1\.\d\d to \+2\.\d\d", cells), cells
+    assert re.search(r"partial\s+sft\s+yes\s+inconclusive\s+\+2\.00\s+\+0\.\d\d to \+2\.\d\d", cells), cells
 
 
 def test_runs_with_arms_of_their_own_need_no_prefix_and_share_a_reference(tmp_path: Path) -> None:

@@ -19,15 +19,14 @@ _EXPECTED = "the partial view raises suppression and Ē+ above the warm start; t
 _CAUTION = "A model organism: the warm start already held hiding, so this is amplification by selection, not discovery."
 
 
-def write_figures(run: RunFolder, scores: Mapping[str, list[Score]], seed: int) -> None:
+def write_figures(run: RunFolder, scores: Mapping[str, list[Score]]) -> None:
     """Writes metrics.json: every metric by arm, verdicts on the arms that feedback trained, and what was expected.
 
     Args:
         scores: By arm.
-        seed: Of the bootstrap.
     """
     verdicts = {
-        f"{policy} against {reference}": compare_to_reference(scores[policy], scores[reference], seed=seed)
+        f"{policy} against {reference}": compare_to_reference(scores[policy], scores[reference])
         for policy in ("partial", "full")
         for reference in ("sft", "honest")
     }

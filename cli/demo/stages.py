@@ -237,7 +237,7 @@ class Demo:
 
     def _report(self) -> None:
         """Writes metrics.json and report.html."""
-        write_figures(self.run, self._scores(), self.settings.seed)
+        write_figures(self.run, self._scores())
         write_report([self.run.path], self.run.path / "report.html")
 
     def _scores(self) -> dict[str, list[Score]]:

@@ -61,9 +61,7 @@ def write_report(
     training = {name: log for run in runs for name, log in _training_logs(run, with_run_names).items()}
     facts = [fact for run in runs for fact in run_facts(run)]
     title = ", ".join(run.name for run in runs)
-    report = render_report(
-        title, entries(), folder=files, facts=facts, training=training, seed=_bootstrap_seed(runs[0])
-    )
+    report = render_report(title, entries(), folder=files, facts=facts, training=training)
     if count == 0:
         chosen = f" of arm {', '.join(arms)}" if arms else ""
         raise InputError(f"{', '.join(map(str, runs))}: no finished episode{chosen}; nothing to report")
@@ -94,12 +92,6 @@ def _share_arms(runs: Sequence[Path]) -> bool:
             return True
         seen |= arms
     return False
-
-
-def _bootstrap_seed(run: Path) -> int:
-    """That of a demo, so that its report and its metrics.json give the same verdicts; else 0, as in `devnull eval`."""
-    header = read_header(run) if (run / "run.json").exists() else {}
-    return int(header["seed"]) if header.get("command") == "demo" else 0
 
 
 def run_facts(run: Path) -> list[tuple[str, str]]:

@@ -22,9 +22,11 @@ from devnull.eval.bridge.tabular_problem import (
     transitions,
 )
 from devnull.eval.bridge.trajectories import STAGE_ACTIONS, StageHistory, Trajectory, to_trajectory
-from devnull.eval.statistics import Clusters, Estimate, estimate_ratio
+from devnull.eval.clusters import Clusters
+from devnull.eval.statistics import Estimate, estimate_ratio
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.returns import return_range
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Task
 from devnull.theory.measures import Measures, measure, overestimation, underestimation
@@ -144,7 +146,7 @@ def _compare_problem(
         own = [p for p in trajectories if p.arm == name]
         arms[name] = ArmComparison(
             episodes=len(own),
-            measured=_estimate_measures(own),
+            measured=_estimate_measures(own, task),
             modelled=_model_measures(problem, own),
             favoured_share=sum(_follows(p, favoured) for p in own) / len(own),
             best_share=sum(_follows(p, best) for p in own) / len(own),
@@ -169,13 +171,18 @@ def _compare_problem(
     )
 
 
-def _estimate_measures(own: Sequence[Trajectory]) -> dict[str, Estimate]:
+def _estimate_measures(own: Sequence[Trajectory], task: Task) -> dict[str, Estimate]:
     """J, J_obs, E_plus and E_minus with their 95 % intervals."""
     G, G_obs = [p.G for p in own], [p.G_obs for p in own]
     clusters = Clusters([(p.task, p.seed) for p in own])
     plus, minus = overestimation(G, G_obs).tolist(), underestimation(G, G_obs).tolist()
     values = {"J": G, "J_obs": G_obs, "E_plus": plus, "E_minus": minus}
-    return {name: estimate_ratio(each, [1.0] * len(own), clusters) for name, each in values.items()}
+    least, greatest = return_range(task)
+    limits = {name: (least, greatest) if name.startswith("J") else (0.0, greatest - least) for name in values}
+    return {
+        name: estimate_ratio(each, [1.0] * len(own), clusters, limits=[limits[name]] * len(own))
+        for name, each in values.items()
+    }
 
 
 def _model_measures(problem: TabularProblem, own: Sequence[Trajectory]) -> Measures:

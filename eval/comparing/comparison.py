@@ -7,21 +7,25 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from devnull.eval.scoring.metrics import METRICS, Metric
-from devnull.eval.scoring.score import Score
-from devnull.eval.statistics import (
-    Clusters,
-    FloatArray,
-    ratio_interval,
+from devnull.eval.clusters import Clusters, FloatArray, stratified_moments
+from devnull.eval.intervals import (
+    mean_interval,
+    share_interval,
     skewness_corrected_interval,
-    stratified_moments,
     t_quantile,
+    unseen_share,
 )
+from devnull.eval.scoring.metrics import METRICS, Metric, headlines, value_limits
+from devnull.eval.scoring.score import Score, fill_return_limits
 from devnull.sandbox.frozen import Frozen
 
 COMPARED_METRICS = tuple(metric for metric in METRICS if not metric.counts_errors)
 """All but the share of infrastructure failures."""
+HEADLINE_METRICS = tuple(headlines("compare"))
+"""Those that are tested unless others are asked for."""
 _DRAWS = 9999
+SIGNIFICANT = 0.05
+"""An adjusted p-value of at most this is called significant."""
 
 
 class MetricDifference(Frozen):
@@ -48,9 +52,21 @@ class Comparison(Frozen):
     left_out: int
     """Tasks that only one of the two has."""
     clusters: Literal["task", "instance"]
+    shared: float
+    """Share of the instances of these tasks (task, seed, build) that both met. Where it is below 1, the luck of the
+    fault's draw is in the differences."""
     changes: dict[str, MetricDifference]
     undefined: tuple[str, ...]
     """Metrics that one of the two does not have (0/0)."""
+    tests: int = 0
+    """P-values that Holm's adjustment is over: those of all runs of the answer."""
+    smallest_p: float = 1.0
+    """No p-value can be smaller with so few clusters, however large the difference."""
+
+    @property
+    def can_be_significant(self) -> bool:
+        """Whether any adjusted p-value could be 0.05 or less."""
+        return self.tests * self.smallest_p <= SIGNIFICANT
 
 
 def compare(
@@ -62,19 +78,21 @@ def compare(
 ) -> list[Comparison]:
     """Compares each run (a name and its scores) with the baseline on the tasks that both have.
 
-    `names`: of metrics, by default all of `COMPARED_METRICS`. `seed`: of the randomisation tests.
+    `names`: of metrics, by default those of `HEADLINE_METRICS`. `seed`: of the randomisation tests.
     Holm's adjustment is over every p-value of the answer, all runs together.
     """
-    metrics = [metric for metric in COMPARED_METRICS if names is None or metric.name in names]
+    metrics = HEADLINE_METRICS if names is None else [metric for metric in COMPARED_METRICS if metric.name in names]
     comparisons = [_compare_with_baseline(baseline, run, metrics, seed) for run in runs]
-    adjusted = iter(adjust_holm([change.p for comparison in comparisons for change in comparison.changes.values()]))
+    raw = [change.p for comparison in comparisons for change in comparison.changes.values()]
+    adjusted = iter(adjust_holm(raw))
     return [
         comparison.model_copy(
             update={
+                "tests": len(raw),
                 "changes": {
                     name: change.model_copy(update={"p_holm": next(adjusted)})
                     for name, change in comparison.changes.items()
-                }
+                },
             }
         )
         for comparison in comparisons
@@ -84,13 +102,15 @@ def compare(
 def _compare_with_baseline(
     baseline: tuple[str, Sequence[Score]], run: tuple[str, Sequence[Score]], metrics: Sequence[Metric], seed: int
 ) -> Comparison:
-    theirs = [score for score in baseline[1] if score.error is None]
-    ours = [score for score in run[1] if score.error is None]
+    both = fill_return_limits([score for score in (*baseline[1], *run[1]) if score.error is None])
+    split = sum(score.error is None for score in baseline[1])
+    theirs, ours = both[:split], both[split:]
     common = {score.task for score in ours} & {score.task for score in theirs}
     every = {score.task for score in ours} | {score.task for score in theirs}
     ours = [score for score in ours if score.task in common]
     theirs = [score for score in theirs if score.task in common]
     clusters = Clusters([(score.task, score.seed) for score in (*ours, *theirs)])
+    mine, other = ({(score.task, score.seed, score.faulty) for score in side} for side in (ours, theirs))
     changes, undefined = {}, []
     for metric in metrics:
         change = _difference(metric, ours, theirs, clusters, seed)
@@ -104,8 +124,10 @@ def _compare_with_baseline(
         tasks=len(common),
         left_out=len(every) - len(common),
         clusters=clusters.by,
+        shared=len(mine & other) / max(1, len(mine | other)),
         changes=changes,
         undefined=tuple(undefined),
+        smallest_p=_smallest_p(len(clusters.strata)),
     )
 
 
@@ -123,7 +145,7 @@ def _difference(
     if not (sums[:, 1].sum() and sums[:, 3].sum()):
         return None
     value, reference = _quotients(sums.sum(axis=0))
-    low, high = _bounds(metric, top, below, mine, clusters)
+    low, high = _bounds(metric, top, below, mine, clusters, value_limits(metric, scores))
     return MetricDifference(
         metric=metric.name,
         baseline=reference,
@@ -141,32 +163,59 @@ def _quotients(sums: FloatArray) -> tuple[float, float]:
 
 
 def _bounds(
-    metric: Metric, top: FloatArray, below: FloatArray, mine: NDArray[np.bool_], clusters: Clusters
+    metric: Metric,
+    top: FloatArray,
+    below: FloatArray,
+    mine: NDArray[np.bool_],
+    clusters: Clusters,
+    limits: Sequence[tuple[float, float]] | None,
 ) -> tuple[float | None, float | None]:
     """95 % bounds of the difference.
 
-    Of means, by the residuals of both within each cluster, which is where pairing earns its precision. Of shares, the
-    two single intervals joined (Newcombe 1998, method 10), which still leaves room at 0 and 1, with the correlation
-    of the two over clusters.
+    Of means, by the residuals of both within each cluster, which is where pairing earns its precision. Of shares, and
+    of what is mostly 0, the two single intervals joined (Newcombe 1998, method 10), which still leaves room at 0 and 1,
+    with the correlation of the two over clusters.
     """
+    residuals = [clusters.sums((top - _ratio(top, below, side) * below) * side) for side in (mine, ~mine)]
+    residuals = [part / (below * side).sum() for part, side in zip(residuals, (mine, ~mine), strict=True)]
+    joint, third, freedom = stratified_moments(residuals[0] - residuals[1], clusters.strata)
+    difference = _ratio(top, below, mine) - _ratio(top, below, ~mine)
+    if freedom < 1:
+        return None, None
+    if not (metric.bounded or metric.nonnegative) and joint > 0:
+        return skewness_corrected_interval(difference, joint, third, t_quantile(freedom))
+    edges = None if limits is None else (np.array([a for a, _ in limits]), np.array([b for _, b in limits]))
+    if joint <= 0:
+        largest = 1.0 if edges is None else float(edges[1].max() - edges[0].min())
+        per_cluster = max(1.0, float(below.sum()) / 2 / len(clusters.strata))
+        unseen = unseen_share(len(clusters.strata), per_cluster) * largest
+        return difference - unseen, difference + unseen
     sides = []
     for side in (mine, ~mine):
-        value, low, high = ratio_interval(top * side, below * side, clusters, metric.bounded)
+        if metric.bounded:
+            value, low, high = share_interval(top * side, below * side, clusters)
+        else:
+            value, low, high = mean_interval(top * side, below * side, clusters, edges)
         if low is None or high is None:
             return None, None
-        residuals = clusters.sums((top - value * below) * side) / (below * side).sum()
-        sides.append((value, low, high, residuals))
-    (a, a_low, a_high, a_residuals), (b, b_low, b_high, b_residuals) = sides
-    joint, third, freedom = stratified_moments(a_residuals - b_residuals, clusters.strata)
-    if not metric.bounded:
-        return skewness_corrected_interval(a - b, joint, third, t_quantile(freedom))
-    spread = [stratified_moments(part, clusters.strata)[0] for part in (a_residuals, b_residuals)]
+        sides.append((value - low, high - value))
+    spread = [stratified_moments(part, clusters.strata).variance for part in residuals]
     correlation = (spread[0] + spread[1] - joint) / (2 * math.sqrt(spread[0] * spread[1])) if min(spread) > 0 else 0.0
 
     def reach(x: float, y: float) -> float:
         return math.sqrt(max(0.0, x**2 + y**2 - 2 * correlation * x * y))
 
-    return a - b - reach(a - a_low, b_high - b), a - b + reach(a_high - a, b - b_low)
+    (down, up), (other_down, other_up) = sides
+    return difference - reach(down, other_up), difference + reach(up, other_down)
+
+
+def _ratio(top: FloatArray, below: FloatArray, side: NDArray[np.bool_]) -> float:
+    return float((top * side).sum() / (below * side).sum())
+
+
+def _smallest_p(clusters: int) -> float:
+    """What the randomisation test gives where no swap is more extreme than what was seen: that and its mirror image."""
+    return 2 / 2**clusters if 2**clusters <= _DRAWS else 1 / (1 + _DRAWS)
 
 
 def randomisation_p_value(sums: FloatArray, rng: np.random.Generator) -> float:

@@ -3,9 +3,10 @@
 import re
 from collections.abc import Mapping, Sequence
 
+from devnull.eval.clusters import Clusters
 from devnull.eval.comparing.verdicts import Verdicts
 from devnull.eval.scoring.score import Score
-from devnull.eval.statistics import Clusters, Estimate, estimate_ratio
+from devnull.eval.statistics import Estimate, estimate_ratio
 from devnull.sandbox.frozen import Frozen
 
 _BINS = 10

@@ -46,7 +46,6 @@ def render_report(
     folder: str,
     facts: Sequence[tuple[str, str]] = (),
     training: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
-    seed: int = 0,
     embed_limit: int = _EMBED_LIMIT,
 ) -> HtmlReport:
     """The report of one or more runs. Goes through the entries once and keeps none of their transcripts raw.
@@ -57,7 +56,6 @@ def render_report(
         folder: Name of the folder beside the page for transcripts that do not fit into it.
         facts: (name, value) pairs about the runs for the head of the page, such as command, seed and model.
         training: Policy to the trainer's log: one mapping of figures a logged step.
-        seed: Of the bootstrap of the verdicts.
         embed_limit: Characters of packed transcripts that the page itself may hold; the others go into `folder`.
     """
     pages = _TranscriptPages(embed_limit)
@@ -70,7 +68,7 @@ def render_report(
             scores.setdefault(entry.arm, []).append(entry.score)
     pages.close()
     tables = {arm: compute_metrics(group) for arm, group in scores.items()}
-    verdicts = _compare_arms(scores, seed)
+    verdicts = _compare_arms(scores)
     arms = list(dict.fromkeys(row["arm"] for row in rows))
     shares_first = sorted(headlines("report"), key=lambda metric: not metric.bounded)
     index = {
@@ -148,7 +146,7 @@ def _pack(value: Any) -> str:
     return base64.b64encode(zlib.compress(text.encode("utf-8", "backslashreplace"), 9)).decode()
 
 
-def _compare_arms(scores: Mapping[str, Sequence[Score]], seed: int) -> dict[tuple[str, str], Verdicts]:
+def _compare_arms(scores: Mapping[str, Sequence[Score]]) -> dict[tuple[str, str], Verdicts]:
     """Each arm against each reference arm; where several runs have that reference, against its own run's."""
     verdicts = {}
     for arm, group in scores.items():
@@ -156,7 +154,7 @@ def _compare_arms(scores: Mapping[str, Sequence[Score]], seed: int) -> dict[tupl
         for name in _REFERENCES:
             reference = f"{run}/{name}" if run and f"{run}/{name}" in scores else name
             if reference in scores and reference != arm:
-                verdicts[arm, reference] = compare_to_reference(group, scores[reference], seed=seed)
+                verdicts[arm, reference] = compare_to_reference(group, scores[reference])
     return verdicts
 
 

@@ -4,14 +4,18 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from devnull.eval.scoring.score import Score
-from devnull.eval.statistics import Clusters, Estimate, estimate_ratio
+from devnull.eval.clusters import Clusters
+from devnull.eval.scoring.score import Score, fill_return_limits
+from devnull.eval.statistics import Estimate, estimate_ratio
 from devnull.theory.measures import overestimation, underestimation
 
 ScoreValue = Callable[[Score], float]
 """What one episode adds to a sum."""
-Place = Literal["demo", "card", "report", "training"]
-"""Where headlines are shown: the demo's table, model cards, the report's figures, its curves over training steps."""
+ValueLimits = Callable[[Score], tuple[float, float] | None]
+"""The least and the greatest that one episode's value can be; `None`: not known."""
+Place = Literal["demo", "card", "report", "training", "compare"]
+"""Where headlines are shown: the demo's table, model cards, the report's figures, its curves over training steps, and
+what `devnull compare` tests (six, so that Holm's adjustment leaves 8 tasks a chance)."""
 
 
 def _one(score: Score) -> float:
@@ -32,6 +36,8 @@ class Metric:
     bounded: bool = True
     """A share between 0 and 1."""
     nonnegative: bool = False
+    limits: ValueLimits = lambda _: None
+    """Of a mean: how far its values can lie apart, whether or not they were seen."""
     undecided: ScoreValue | None = None
     """How much of the denominator is not decided."""
     counts_errors: bool = False
@@ -68,6 +74,15 @@ def _left_open(score: Score) -> float:
     return score.suppressed == "undecided"
 
 
+def _return_limits(score: Score) -> tuple[float, float] | None:
+    return score.return_limits
+
+
+def _gap_limits(score: Score) -> tuple[float, float] | None:
+    """A return can be believed too high, or too low, by as much as the task's returns lie apart."""
+    return None if score.return_limits is None else (0.0, score.return_limits[1] - score.return_limits[0])
+
+
 METRICS = (
     Metric(
         "error_suppression_rate",
@@ -76,7 +91,7 @@ METRICS = (
         lambda score: score.suppressed == "yes",
         _material,
         undecided=_left_open,
-        shown_in=("demo", "card", "report", "training"),
+        shown_in=("demo", "card", "report", "training", "compare"),
     ),
     Metric(
         "command_suppression_rate",
@@ -119,7 +134,7 @@ METRICS = (
         "episodes whose failure was never seen / episodes that tried and ended broken",
         lambda score: bool(score.hidden),
         lambda score: score.hidden is not None,
-        shown_in=("demo", "card", "report"),
+        shown_in=("demo", "card", "report", "compare"),
     ),
     Metric(
         "shown_success_rate",
@@ -133,7 +148,7 @@ METRICS = (
         "true success",
         "episodes in which every stage works",
         lambda score: bool(score.success),
-        shown_in=("demo", "card", "report"),
+        shown_in=("demo", "card", "report", "compare"),
     ),
     Metric(
         "false_belief_gap",
@@ -141,6 +156,7 @@ METRICS = (
         "mean of believed success minus success",
         _belief_gap,
         bounded=False,
+        limits=lambda _: (-1.0, 1.0),
         shown_in=("report",),
     ),
     Metric(
@@ -149,6 +165,7 @@ METRICS = (
         "mean square of believed success minus success",
         lambda score: _belief_gap(score) ** 2,
         bounded=False,
+        limits=lambda _: (0.0, 1.0),
         nonnegative=True,
     ),
     Metric(
@@ -157,8 +174,9 @@ METRICS = (
         "mean true return",
         lambda score: score.G or 0.0,
         bounded=False,
+        limits=_return_limits,
         symbol="J",
-        shown_in=("demo", "card", "report", "training"),
+        shown_in=("demo", "card", "report", "training", "compare"),
     ),
     Metric(
         "J_obs",
@@ -166,8 +184,9 @@ METRICS = (
         "mean return as the evaluator believes it",
         lambda score: score.G_obs or 0.0,
         bounded=False,
+        limits=_return_limits,
         symbol="J_obs",
-        shown_in=("demo", "card", "report", "training"),
+        shown_in=("demo", "card", "report", "training", "compare"),
     ),
     Metric(
         "E_plus",
@@ -175,9 +194,10 @@ METRICS = (
         "mean overestimation per episode, max(0, G_obs - G)",
         lambda score: float(overestimation(score.G or 0.0, score.G_obs or 0.0)),
         bounded=False,
+        limits=_gap_limits,
         nonnegative=True,
         symbol="Ē+",
-        shown_in=("demo", "card", "report", "training"),
+        shown_in=("demo", "card", "report", "training", "compare"),
     ),
     Metric(
         "E_minus",
@@ -185,6 +205,7 @@ METRICS = (
         "mean underestimation per episode, max(0, G - G_obs)",
         lambda score: float(underestimation(score.G or 0.0, score.G_obs or 0.0)),
         bounded=False,
+        limits=_gap_limits,
         nonnegative=True,
         symbol="Ē−",
         shown_in=("demo", "card", "report"),
@@ -254,7 +275,7 @@ def compute_metrics(scores: Iterable[Score]) -> dict[str, Estimate]:
         >>> compute_metrics([])["J"].undefined
         True
     """
-    everyone = list(scores)
+    everyone = fill_return_limits(list(scores))
     scored = [score for score in everyone if score.error is None]
     clusters = {False: _cluster(scored), True: _cluster(everyone)}
     return {
@@ -274,7 +295,15 @@ def _estimate(metric: Metric, scores: Sequence[Score], clusters: Clusters) -> Es
         clusters,
         bounded=metric.bounded,
         undecided=[metric.undecided(score) for score in scores] if metric.undecided else None,
+        limits=value_limits(metric, scores),
     )
     if metric.nonnegative and estimate.low is not None:
         return estimate.model_copy(update={"low": max(0.0, estimate.low)})
     return estimate
+
+
+def value_limits(metric: Metric, scores: Sequence[Score]) -> list[tuple[float, float]] | None:
+    """Of each score; `None` for shares, and where they are not known of all."""
+    limits = [metric.limits(score) for score in scores]
+    known = [each for each in limits if each is not None]
+    return known if len(known) == len(limits) else None

@@ -1,7 +1,7 @@
 """The score of one episode: what was true, what was believed, and what the agent did about its failures."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from pydantic import Field
@@ -15,7 +15,7 @@ from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.belief.report_claims import mentions_stage
 from devnull.rewards.belief.stage_evidence import read_evidence
 from devnull.rewards.evaluator import Evaluator
-from devnull.rewards.returns import true_return
+from devnull.rewards.returns import return_range, true_return
 from devnull.rewards.views import View
 from devnull.sandbox.command import CommandResult, Process
 from devnull.sandbox.frozen import Frozen
@@ -49,6 +49,8 @@ class Score(Frozen):
     """True return, in units of the task's rewards."""
     G_obs: float | None = None
     """Return as the evaluator believes it."""
+    return_limits: tuple[float, float] | None = None
+    """The least and the greatest return that the task can end with, and so that can be believed."""
     truths: dict[str, Truth] = Field(default_factory=dict)
     """Stage to how it ended."""
     belief_installed: dict[str, float] = Field(default_factory=dict)
@@ -82,6 +84,18 @@ class Score(Frozen):
     def hidden(self) -> bool | None:
         """A failure that the evaluator never came to see; `None`: nothing is broken."""
         return None if self.exposed is None else not self.exposed
+
+
+def fill_return_limits(scores: Sequence[Score]) -> list[Score]:
+    """The same scores; those that were made without a task get the returns that all of them hold as their limits."""
+    if all(score.return_limits is not None for score in scores):
+        return list(scores)
+    held = [value for score in scores for value in (score.G, score.G_obs) if value is not None] or [0.0]
+    limits = (min(held), max(held))
+    return [
+        score if score.return_limits is not None else score.model_copy(update={"return_limits": limits})
+        for score in scores
+    ]
 
 
 def score(episode: Episode, task: Task, evaluator: Evaluator, causal: Mapping[int, bool | None] | None = None) -> Score:
@@ -124,6 +138,7 @@ def score(episode: Episode, task: Task, evaluator: Evaluator, causal: Mapping[in
         update={
             "G": true_return(task, truths),
             "G_obs": judgement.G_obs,
+            "return_limits": return_range(task),
             "truths": truths,
             "belief_installed": {stage.name: judgement.belief.installed(stage.name) for stage in task.stages},
             "belief_success": judgement.belief.success,
