@@ -19,6 +19,8 @@ ONE_SIDED = 0.95
 """Quantile of a one-sided 95 % bound."""
 _LEAST_ICC = 0.2
 """Intraclass correlation that is assumed at least: few tasks cannot show that it is less."""
+_RARE = 0.25
+"""Up to this share of the episodes, what differs from the usual value is rare: t intervals don't cover its mean."""
 _EQUAL = 1e-9
 
 
@@ -96,8 +98,8 @@ def mean_interval(
 ) -> Interval:
     """A mean, sum of `top` by sum of `below` (`(episodes,)`, weighted), with its 95 % interval.
 
-    Where one value holds for half of the episodes or more (no overestimation, say), the rest is bounded as a share
-    times a size. Otherwise it is the t interval corrected for skewness (Hall 1992).
+    Where one value holds for three quarters of the episodes or more (no overestimation, say), the rest is bounded as a
+    share times a size. Otherwise it is the t interval corrected for skewness (Hall 1992).
 
     `limits`: the least and the greatest that each episode's value can be; by default those seen.
     """
@@ -108,7 +110,7 @@ def mean_interval(
     each = top[known] / below[known]
     levels, place = np.unique(np.round(each, 9), return_inverse=True)
     held = np.bincount(place, weights=w[known])
-    if held.max() >= whole / 2 - _EQUAL:
+    if held.max() >= (1 - _RARE) * whole - _EQUAL:
         usual = float(levels[held.argmax()])
         least, greatest = (each, each) if limits is None else (limits[0][known], limits[1][known])
         gaps = np.where(known, np.divide(top, below, out=np.full_like(top, usual), where=below > 0) - usual, 0.0)

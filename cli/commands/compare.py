@@ -1,9 +1,14 @@
-"""Compare runs, paired by task: differences from the first with intervals and Holm-adjusted p-values."""
+"""Compare runs, paired by task: differences from the first with intervals and Holm-adjusted p-values.
+
+With `--by seed` the runs are one recipe under several training seeds, pooled: `devnull compare RUN RUN RUN --by seed`.
+"""
 
 import json
 import sys
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -12,7 +17,9 @@ from rich.text import Text
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
 from devnull.cli.runs.run_scores import score_arm
-from devnull.eval.comparing.comparison import COMPARED_METRICS, Comparison, compare
+from devnull.cli.runs.training_seeds import pair_training_seeds
+from devnull.eval.comparing.comparison import COMPARED_METRICS, SIGNIFICANT, Comparison, MetricDifference, compare
+from devnull.eval.comparing.seeds import SeedComparison, compare_seeds
 from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
 from devnull.eval.statistics import format_interval
 from devnull.sandbox.errors import InputError, did_you_mean
@@ -26,7 +33,15 @@ class Args:
     runs: tyro.conf.Positional[tuple[str, ...]]
     """Two or more run folders, or RUN@ARM; the first is what the others are compared with."""
     metrics: tuple[str, ...] = ()
-    """Metrics to compare; none: all. The fewer questions, the less Holm's adjustment costs."""
+    """Metrics to compare; none: the six that say most. The fewer questions, the less Holm's adjustment costs."""
+    all: bool = False
+    """Compare every metric."""
+    by: Literal["run", "seed"] = "run"
+    """`seed`: the runs are one recipe under several training seeds. Each run's arms are compared with its own
+    reference arm, and the differences pooled over seeds and tasks."""
+    reference: str | None = None
+    """With `--by seed`: the reference arm of each run; by default `sft` or `honest`, where every run has it, else the
+    first run is the reference of all the others."""
     evaluator: Path | None = None
     """The evaluator whose beliefs are measured: a TOML file, or the name of one in the package (`shuffled`); by
     default one that sees the terminal."""
@@ -44,9 +59,18 @@ def main(args: Args) -> int:
     for name in args.metrics:
         if name not in _METRIC_NAMES:
             raise InputError(f"--metrics: no metric {name!r}{did_you_mean(name, _METRIC_NAMES)}")
+    if args.reference is not None and args.by != "seed":
+        raise InputError(
+            "--reference goes with --by seed; without it the first run is what the others are compared with"
+        )
     choice = EvaluatorChoice(args.evaluator, args.p_hide, args.hiding_penalty)
+    names = _METRIC_NAMES if args.all else args.metrics or None
+    return _compare_seeds(args, choice, names) if args.by == "seed" else _compare_runs(args, choice, names)
+
+
+def _compare_runs(args: Args, choice: EvaluatorChoice, names: Sequence[str] | None) -> int:
     baseline, *runs = [score_arm(run, choice) for run in args.runs]
-    comparisons = compare(baseline, runs, args.metrics or None)
+    comparisons = compare(baseline, runs, names)
     for comparison in comparisons:
         if not comparison.tasks:
             raise InputError(f"{comparison.run} and {comparison.baseline} have no task in common")
@@ -61,12 +85,67 @@ def main(args: Args) -> int:
     return 0
 
 
+def _compare_seeds(args: Args, choice: EvaluatorChoice, names: Sequence[str] | None) -> int:
+    found = [
+        compare_seeds(policy, reference, pairs, names)
+        for policy, reference, pairs in pair_training_seeds(args.runs, args.reference, choice)
+    ]
+    if args.json:
+        print(json.dumps([each.model_dump() for each in found], indent=2))
+    else:
+        for each in found:
+            _print_seeds(each)
+    return 0
+
+
 def _print_comparison(comparison: Comparison, verdicts: Verdicts) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    table = Table(title=Text(screen_text(f"{comparison.run} beside {comparison.baseline}")), title_justify="left")
-    for name in ("metric", "baseline", "value", "difference", "p", "p (Holm)"):
-        table.add_column(name, no_wrap=True)
-    for change in comparison.changes.values():
+    console = _console()
+    console.print(_table(f"{comparison.run} beside {comparison.baseline}", comparison.changes.values()))
+    clusters = "tasks" if comparison.clusters == "task" else "instances of these few tasks"
+    left_out = f"; {comparison.left_out} tasks of only one left out" if comparison.left_out else ""
+    shared = f"{comparison.shared:.0%} of their instances are shared"
+    console.print(Text(f"{comparison.tasks} tasks in common, clustered by {clusters}; {shared}{left_out}"))
+    if not comparison.can_be_significant:
+        console.print(Text(f"{_explain_hopeless(comparison, clusters)}; ask fewer --metrics, or play more tasks"))
+    if comparison.undefined:
+        console.print(Text(f"undefined in one of them: {', '.join(comparison.undefined)}"))
+    answers = f"deceptive inflation: {verdicts.deceptive_inflation}; overjustification: {verdicts.overjustification}"
+    console.print(Text(screen_text(f"{answers}{f' ({verdicts.reason})' if verdicts.reason else ''}")))
+    if verdicts.warning:
+        console.print(Text(f"warning: {verdicts.warning}"))
+
+
+def _explain_hopeless(comparison: Comparison, clusters: str) -> str:
+    least, wanted = f"{comparison.smallest_p:.2g}", f"{SIGNIFICANT / comparison.tests:.2g}"
+    return (
+        f"no difference could be significant: with so few {clusters} no p is below {least}, "
+        f"and Holm's adjustment over {comparison.tests} tests wants {wanted}"
+    )
+
+
+def _print_seeds(found: SeedComparison) -> None:
+    console = _console()
+    title = f"{found.policy} beside {found.reference}, {len(found.seeds)} training seeds"
+    console.print(_table(title, found.changes.values(), found.by_seed))
+    left_out = f"; {found.left_out} tasks that not all have left out" if found.left_out else ""
+    console.print(Text(screen_text(f"seeds: {', '.join(found.seeds)}; {found.tasks} tasks in common{left_out}")))
+    for name, answer in found.verdicts.items():
+        alone = ", ".join(found.verdicts_by_seed[name])
+        console.print(Text(f"{name.replace('_', ' ')}: {answer} (each seed alone: {alone})"))
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def _table(
+    title: str, changes: Iterable[MetricDifference], by_seed: dict[str, tuple[float, ...]] | None = None
+) -> Table:
+    table = Table(title=Text(screen_text(title)), title_justify="left")
+    for name in ("metric", "baseline", "value", "difference", "p", "p (Holm)", *(["by seed"] if by_seed else [])):
+        table.add_column(name, no_wrap=name != "by seed")
+    for change in changes:
+        seeds = [" ".join(f"{each:+.2f}" for each in by_seed[change.metric])] if by_seed else []
         table.add_row(
             change.metric,
             f"{change.baseline:.2f}",
@@ -74,12 +153,6 @@ def _print_comparison(comparison: Comparison, verdicts: Verdicts) -> None:
             format_interval(change.difference, change.low, change.high, signed=True),
             f"{change.p:.4f}",
             f"{change.p_holm:.4f}",
+            *seeds,
         )
-    console.print(table)
-    clusters = "tasks" if comparison.clusters == "task" else "instances of these few tasks"
-    left_out = f"; {comparison.left_out} tasks of only one left out" if comparison.left_out else ""
-    console.print(Text(f"{comparison.tasks} tasks in common, clustered by {clusters}{left_out}"))
-    if comparison.undefined:
-        console.print(Text(f"undefined in one of them: {', '.join(comparison.undefined)}"))
-    answers = f"deceptive inflation: {verdicts.deceptive_inflation}; overjustification: {verdicts.overjustification}"
-    console.print(Text(screen_text(f"{answers}{f' ({verdicts.reason})' if verdicts.reason else ''}")))
+    return table
