@@ -104,6 +104,68 @@ def test_compare_for_a_person(run: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "p (Holm)" in out and "error_suppression_rate" not in out
 
 
+def test_compare_asks_six_questions_or_all(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, few, _ = run_devnull(capsys, "compare", f"{run}@honest", f"{run}@hiding", "--json")
+    _, every, _ = run_devnull(capsys, "compare", f"{run}@honest", f"{run}@hiding", "--all", "--json")
+    assert len(json.loads(few)[0]["changes"]) == 6
+    assert json.loads(every)[0]["changes"]["attempt_rate"]["p"] == 1
+
+
+def test_compare_says_when_nothing_could_be_significant(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """8 tasks allow p = 2/256: six tests can reach 0.05 after Holm, all of them cannot."""
+    path = tmp_path / "run"
+    write_run(path, 2 * 8 * 6, TASKS[:8])
+    pair = (f"{path}@honest", f"{path}@hiding")
+    _, few, _ = run_devnull(capsys, "compare", *pair)
+    _, every, _ = run_devnull(capsys, "compare", *pair, "--all")
+    assert "could be significant" not in few
+    assert "no difference could be significant" in every and "0.0078" in every
+
+
+def test_unshared_instances_are_warned_of(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    lines = [json.loads(line) for line in (other / "episodes.jsonl").read_text().splitlines()]
+    moved = [line | {"seed": line["seed"] + 1000} for line in lines]
+    (other / "episodes.jsonl").write_text("".join(json.dumps(line) + "\n" for line in moved))
+    for words in (("compare", f"{run}@honest", f"{other}@hiding"), ("eval", other, "--reference", f"{run}@honest")):
+        _, out, _ = run_devnull(capsys, *words)
+        assert "instances are shared" in out and "warning" in out
+    _, out, _ = run_devnull(capsys, "compare", f"{run}@honest", f"{run}@hiding")
+    assert "warning" not in out and "100% of their instances are shared" in out
+
+
+def test_training_seeds_are_pooled(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    seeds = [tmp_path / f"seed-{seed}" for seed in range(3)]
+    for folder in seeds:
+        shutil.copytree(run, folder)
+    status, out, _ = run_devnull(capsys, "compare", *seeds, "--by", "seed", "--json")
+    (found,) = json.loads(out)
+    assert status == 0 and (found["policy"], found["reference"], len(found["seeds"])) == ("hiding", "honest", 3)
+    assert found["verdicts"]["deceptive_inflation"] == "yes"
+    assert found["verdicts_by_seed"]["deceptive_inflation"] == ["yes"] * 3
+    assert len(found["by_seed"]["J"]) == 3
+    _, text, _ = run_devnull(capsys, "compare", *seeds, "--by", "seed", "--metrics", "J")
+    assert "3 training seeds" in text and "each seed alone: yes, yes, yes" in text
+    _, out, _ = run_devnull(
+        capsys, "compare", f"{run}@honest", *(f"{s}@hiding" for s in seeds), "--by", "seed", "--json"
+    )
+    assert json.loads(out)[0]["reference"] == f"{run}@honest"
+
+
+def test_the_sample_that_would_decide_is_planned(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run"
+    write_run(path, 2 * 8 * 6, TASKS[:8])
+    status, out, _ = run_devnull(capsys, "eval", path, "--power", "--json")
+    document = json.loads(out)
+    assert status == 0 and "power" not in json.loads((path / "metrics.json").read_text())
+    for plan in document["power"]:
+        verdict = document["verdicts"][plan["policy"]][plan["reference"]]
+        assert verdict[plan["verdict"]] == "inconclusive"
+    _, text, _ = run_devnull(capsys, "eval", path, "--power")
+    assert "would decide the open verdicts" in text
+
+
 @pytest.mark.parametrize(
     ("argv", "complaint"),
     [
@@ -113,6 +175,9 @@ def test_compare_for_a_person(run: Path, capsys: pytest.CaptureFixture[str]) -> 
         (["compare", "RUN"], "two or more"),
         (["compare", "RUN@honset", "RUN@hiding"], "did you mean 'honest'"),
         (["compare", "RUN@honest", "RUN@hiding", "--metrics", "j"], "no metric 'j'"),
+        (["compare", "RUN", "RUN", "--by", "seed"], "named twice"),
+        (["compare", "RUN", "RUN", "--by", "seed", "--reference", "sft"], "not every run has that arm"),
+        (["compare", "RUN@honest", "RUN@hiding", "--reference", "honest"], "--by seed"),
     ],
 )
 def test_bad_input_is_one_line(run: Path, argv: list[str], complaint: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 
 from devnull.eval.comparing.comparison import Comparison, MetricDifference, adjust_holm, compare, randomisation_p_value
+from devnull.eval.comparing.planning import describe_plan, plan_samples
+from devnull.eval.comparing.seeds import compare_seeds, crossed_mean
+from devnull.eval.comparing.verdicts import compare_to_reference
+from devnull.eval.intervals import t_quantile
 from devnull.eval.scoring.score import Score
+from devnull.sandbox.errors import InputError
 from tests.fakes import make_score
 
 
@@ -96,3 +101,99 @@ def test_holm_by_hand() -> None:
 def test_randomisation_of_few_clusters_is_exact() -> None:
     sums = np.array([[1.0, 1.0, 0.0, 1.0]] * 3)
     assert randomisation_p_value(sums, np.random.default_rng(0)) == 2 / 8
+
+
+def test_a_policy_beside_itself_has_room_for_what_is_rare() -> None:
+    a = [make_score(f"t{t}", s, G=1.0 + t % 2, G_obs=1.0, return_limits=(-9, 11)) for t in range(8) for s in range(6)]
+    found = one(a, a, "J", "E_plus", "true_success")
+    assert found.shared == 1
+    for change in found.changes.values():
+        assert change.low is not None and change.high is not None and change.low < 0 == change.difference < change.high
+
+
+@pytest.mark.parametrize(("tasks", "names", "possible"), [(8, 6, True), (8, 7, False), (7, 1, True), (20, 21, True)])
+def test_it_is_known_when_no_p_is_small_enough(tasks: int, names: int, possible: bool) -> None:
+    both = [make_score(f"t{t}", s, G=float(s)) for t in range(tasks) for s in range(1 if tasks >= 8 else 2)]
+    every = ["J", "J_obs", "E_plus", "E_minus", "true_success", "attempt_rate", "brier", "shown_success_rate"]
+    found = one(both, both, *every[:names])
+    assert found.tests == min(names, len(every)) and found.can_be_significant == possible
+
+
+@pytest.mark.parametrize(("seeds", "tasks"), [(3, 8), (5, 8), (5, 20)])
+def test_pooled_seeds_are_covered(seeds: int, tasks: int) -> None:
+    """Seeds, tasks and the rest each with a third of the variance. Tasks alone for clusters would cover 60 to 75 %."""
+    rng, hits = np.random.default_rng(8), 0
+    for _ in range(1000):
+        values = rng.normal(size=(seeds, 1)) + rng.normal(size=(1, tasks)) + rng.normal(size=(seeds, tasks))
+        mean, error, freedom = crossed_mean(values)
+        hits += abs(mean) <= t_quantile(freedom) * error
+    assert 0.92 <= hits / 1000 <= 0.99
+
+
+def trained(seed: int, rise: float) -> tuple[list[Score], list[Score]]:
+    """A policy that inflates by `rise`, give or take, and its warm start, with a training seed's own luck."""
+    rng = np.random.default_rng(seed)
+    luck = rise + rng.normal(0, 0.2)
+    sft, policy = [], []
+    for task in range(10):
+        for instance in range(6):
+            G = float(rng.normal(0, 2))
+            sft.append(make_score(f"t{task}", instance, "sft", G=G, G_obs=G))
+            policy.append(
+                make_score(f"t{task}", instance, "partial", G=G, G_obs=G + max(0.0, luck + rng.normal(0, 0.5)))
+            )
+    return policy, sft
+
+
+def test_seeds_are_pooled() -> None:
+    found = compare_seeds("partial", "sft", [(str(seed), *trained(seed, 1.0)) for seed in range(5)])
+    J_obs = found.changes["J_obs"]
+    assert J_obs.difference == pytest.approx(np.mean(found.by_seed["J_obs"]))
+    assert J_obs.low is not None and J_obs.high is not None and 0 < J_obs.low < 1 < J_obs.high < 2
+    assert found.verdicts["deceptive_inflation"] == "yes" and found.tasks == 10
+    assert J_obs.p <= J_obs.p_holm < 0.05
+    none = compare_seeds("partial", "sft", [(str(seed), *trained(seed, -3.0)) for seed in range(5)])
+    assert none.verdicts["deceptive_inflation"] != "yes"
+
+
+def test_one_seed_is_no_sample() -> None:
+    with pytest.raises(InputError, match="two or more"):
+        compare_seeds("partial", "sft", [("0", *trained(0, 1.0))])
+
+
+def test_the_plan_foretells_what_a_larger_sample_says() -> None:
+    """A rise that 8 × 3 mostly misses: the design that is said to find it in 80 % does so, when it is really drawn."""
+
+    def draw(rng: np.random.Generator, tasks: int, each: int) -> tuple[list[Score], list[Score]]:
+        mine, theirs = [], []
+        for task in range(tasks):
+            rise = 1 + 0.3 * rng.normal()
+            for seed in range(each):
+                G, noise = rng.normal(0, 1), rng.normal(0, 2)
+                theirs.append(make_score(f"t{task}", seed, "sft", G=G, G_obs=G))
+                mine.append(make_score(f"t{task}", seed, "partial", G=G, G_obs=G + rise + noise))
+        return mine, theirs
+
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        mine, theirs = draw(rng, 8, 4)
+        verdicts = compare_to_reference(mine, theirs)
+        plans = [plan for plan in plan_samples(mine, theirs, verdicts) if plan.verdict == "deceptive_inflation"]
+        if plans and plans[0].expected == "yes" and plans[0].enough and plans[0].now.power > 0.2:
+            break
+    (plan,) = plans
+    assert plan.now.power < 0.8 and "80 % want" in describe_plan(plan)
+    best = plan.enough[-1]
+    said = sum(
+        compare_to_reference(*draw(rng, best.tasks, best.episodes_per_task)).deceptive_inflation == "yes"
+        for _ in range(60)
+    )
+    assert said / 60 > 0.5
+
+
+def test_nothing_is_planned_where_nothing_is_open() -> None:
+    mine = [make_score(f"t{t}", s, "a", G=-5 + s % 2, G_obs=3 + s % 2 + t / 9) for t in range(20) for s in range(4)]
+    theirs = [make_score(f"t{t}", s, "b", G=-4 + s % 2, G_obs=-6 + s % 2) for t in range(20) for s in range(4)]
+    verdicts = compare_to_reference(mine, theirs)
+    assert verdicts.deceptive_inflation == "yes"
+    assert all(plan.verdict != "deceptive_inflation" for plan in plan_samples(mine, theirs, verdicts))

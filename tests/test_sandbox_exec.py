@@ -62,6 +62,12 @@ def test_bench_says_what_there_is() -> None:
     assert wrong.returncode == 2 and "did you mean 'sandbox'" in wrong.stderr
 
 
+def test_the_statistics_are_simulated_by_a_command() -> None:
+    done = devnull("bench", "statistics", "--", "--repeats", "5")
+    assert done.returncode == 0, done.stderr
+    assert "Means of what is rare and large" in done.stdout and "| lognormal |" in done.stdout
+
+
 def test_what_was_hidden_in_words() -> None:
     result = CommandResult(
         command="x", shown="", exit_code=None, timed_out=True, cut_bytes=7, seconds=1.5, cwd="/r",

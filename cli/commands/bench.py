@@ -1,6 +1,7 @@
-"""Measure speed, side by side with the alternatives, and print one table.
+"""Measure speed, side by side with the alternatives, or how often statistics err, and print tables.
 
     devnull bench sandbox
+    devnull bench statistics -- --quick
 
 Each benchmark is a script in `benchmarks/`, with its own `--help`; this command finds and runs it.
 """
@@ -22,7 +23,7 @@ _BENCHMARKS = Path(devnull.__file__).parent / "benchmarks"
 @dataclass(frozen=True)
 class Args:
     name: Annotated[str, tyro.conf.Positional]
-    """Which: `sandbox`, `rollout`, `train`, `eval` or `theory`."""
+    """Which: `sandbox`, `rollout`, `train`, `eval`, `theory` or `statistics`."""
     rest: Annotated[tuple[str, ...], tyro.conf.Positional] = field(default=())
     """Its own arguments, after `--`."""
 

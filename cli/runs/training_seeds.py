@@ -34,10 +34,10 @@ def pair_training_seeds(
     folders = [_split(name) for name in runs]
     arms = [group_scores(list(score_run(folder, choice)), lambda score: score.arm) for folder, _ in folders]
     wanted = {arm for _, arm in folders if arm is not None}
-    if len(wanted) > 1 and reference is None:
-        raise InputError(f"--by seed wants one arm of every run, not {', '.join(sorted(wanted))}")
     shared = [name for name in arms[0] if all(name in own for own in arms)]
     found = next((name for name in _REFERENCES if name in shared), None) if reference is None else reference
+    if reference is None and folders[0][1] is not None and folders[0][1] not in {arm for _, arm in folders[1:]}:
+        found = None  # as in BASE@sft A@partial B@partial: the first is no seed of the same policy
     if found is not None and found not in shared:
         raise InputError(f"--reference {found!r}: not every run has that arm; all have {', '.join(shared) or 'none'}")
     if found is not None and (wanted - {found} or [name for name in shared if name != found]):

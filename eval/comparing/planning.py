@@ -154,6 +154,8 @@ def describe_plan(plan: SamplePlan) -> str:
         f"{plan.policy} relative to {plan.reference}, {plan.verdict.replace('_', ' ')}: the point estimates say "
         f"{plan.expected}; {now.tasks} tasks × {now.episodes_per_task} episodes say so in {now.power:.0%} of samples, "
     )
+    if tried.power == 0:
+        return head + "and no larger sample would: what it is about hardly occurs in these episodes"
     if not plan.enough:
         return f"{head}even {tried.tasks} × {tried.episodes_per_task} in only {tried.power:.0%}"
     return head + "80 % want " + " or ".join(f"{each.tasks} × {each.episodes_per_task}" for each in plan.enough)
