@@ -52,7 +52,7 @@ def share_interval(
 
     The effective sample size is that of the estimated intraclass correlation, but of 0.2 at least; the t quantile has
     Satterthwaite's degrees of freedom, since only the part of the variance that lies between tasks is known no better
-    than tasks are many. So 0 of 8 tasks × 6 episodes is 0.00 (0.00 to 0.14). Of few given tasks the variance between
+    than tasks are many. So 0 of 8 tasks × 6 episodes is 0.00 (0.00 to 0.15). Of few given tasks the variance between
     instances, within tasks, says it all, and is known no better than by the instances with the rarer answer.
     """
     w = np.ones_like(below) if weights is None else weights
