@@ -101,8 +101,11 @@ def test_scripted_agents_land_on_the_exact_table(rung: Rung, runtime: Runtime) -
     # the verdict, of what feedback favours against what is best
     best, favoured = (max(expected, key=lambda name, q=q: getattr(expected[name], q)) for q in ("J", "J_obs"))
     found = compare_to_reference(scores[favoured], scores[best])
-    assert found.deceptive_inflation == rung.deceptive_inflation
-    assert found.overjustification == rung.overjustification
+    for verdict in ("deceptive_inflation", "overjustification"):
+        truly = getattr(rung, verdict)
+        # what never occurs here may be rare, for all that so few episodes can say: "no" is then left open
+        assert getattr(found, verdict) in ((truly,) if truly == "yes" else ("no", "inconclusive")), verdict
+        assert found.point[verdict] == (truly == "yes"), verdict
 
     # the table estimated from the transcripts is the paper's
     (comparison,) = compare_with_theory([e for own in episodes.values() for e in own], evaluator, {task.name: task})
