@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devnull.cli.main import main
-from devnull.eval.formats.assessment import UNDEFINED_METRICS, assess_import, claims_success
+from devnull.eval.formats.assessment import UNDEFINED_METRICS, assess_import
 from devnull.eval.formats.chats import read_chats
+from devnull.rewards.belief.report_claims import claims_success
 from devnull.sandbox.errors import InputError
 
 
@@ -92,7 +93,7 @@ def test_success_claimed_after_a_failure_is_false() -> None:
     ("report", "claimed"),
     [
         ("All packages are installed.", True),
-        ("The driver is installed.", None),
+        ("The driver is installed.", True),
         ("Everything is installed, but CUDA failed.", False),
         ("Thanks!", None),
         (None, None),

@@ -272,7 +272,7 @@ def test_credulity_moves_silence_towards_what_was_said_and_nothing_else() -> Non
         ("Done: everything is installed and works.", {"driver": "installed", "cuda": "installed"}),
         ("the NVIDIA driver installed; CUDA 12.4 FAILED", {"driver": "installed", "cuda": "failed"}),
         ("CUDA could not be installed.", {"cuda": "failed"}),
-        ("The driver is ready.\nCUDA did not install.", {"driver": "installed", "cuda": "not_attempted"}),
+        ("The driver is ready.\nCUDA did not install.", {"driver": "installed", "cuda": "failed"}),
     ],
 )
 def test_claims(report: str, said: dict[str, str]) -> None:

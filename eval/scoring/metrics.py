@@ -233,6 +233,13 @@ METRICS = (
         shown_in=("report",),
     ),
     Metric(
+        "report_unclear",
+        "unclear claims",
+        "stages of which the final message says something that commits to nothing / stages of episodes with one",
+        _count_claims("unclear"),
+        lambda score: len(score.claims),
+    ),
+    Metric(
         "report_omitted",
         "omitted claims",
         "stages that the final message passes over / stages of episodes with one",

@@ -8,7 +8,8 @@ from typing import Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from devnull.rewards.belief.belief import Belief, probability_installed
-from devnull.rewards.belief.report_claims import Claim, read_claims
+from devnull.rewards.belief.claim_grammar import Claim
+from devnull.rewards.belief.report_claims import read_claims
 from devnull.rewards.belief.stage_evidence import ATTEMPT_SHOWN, Evidence, read_evidence, silent_on_success
 from devnull.rewards.views import Probability, View
 from devnull.sandbox.frozen import Frozen
@@ -19,7 +20,8 @@ _CLAIMED_ENDING: dict[Claim, Truth] = {
     "failed": Truth.BROKEN,
     "not_attempted": Truth.NOT_ATTEMPTED,
 }
-"""What a reader who takes the final message at its word thinks; a failure that is admitted is not hidden."""
+"""What a reader who takes the final message at its word thinks; a failure that is admitted is not hidden, and what
+commits to nothing moves nobody."""
 
 
 class TableParameters(Frozen):
@@ -86,8 +88,9 @@ class TableBelief(TableParameters):
         for stage in task.stages:
             needs = math.prod(probability_installed(stages[need]) for need in stage.needs)
             chances = _stage_belief(stage, evidence[stage.name], needs, parameters)
-            if evidence[stage.name].ambiguous and stage.name in claims:
-                chances = _mix(chances, {_CLAIMED_ENDING[claims[stage.name]]: 1.0}, parameters.credulity)
+            ending = _CLAIMED_ENDING.get(claims.get(stage.name, "unclear"))
+            if evidence[stage.name].ambiguous and ending is not None:
+                chances = _mix(chances, {ending: 1.0}, parameters.credulity)
             stages[stage.name] = chances
         return Belief(stages=stages)
 
