@@ -4,13 +4,13 @@ Nobody verified how such an episode ended and its file descriptors were not trac
 undefined: neither zero nor "no".
 """
 
-from devnull.agents.chat_format import screen_text
 from devnull.agents.episode import Episode
 from devnull.eval.suppression.failure_lines import find_failure_lines, output_shows_failure
 from devnull.eval.suppression.shell_constructs import find_constructs
 from devnull.rewards.belief.report_claims import claims_success
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.screen_text import screen_text
 
 UNDEFINED_METRICS = (
     "G",
