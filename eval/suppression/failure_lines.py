@@ -49,7 +49,8 @@ _SHOWS_FILES = set(
 """Programs whose output is the content of files and histories, or the agent's own words."""
 _SUSPECT = re.compile(
     r"error|fail|not found|no such|denied|is a dir|not a dir|read-only|no space|refused|permitted|cannot|can't"
-    r"|could|unable|invalid|unrecognized|unknown|illegal|missing|no rule|bad |\*\*\*|^E: |fatal|critical|panic|traceback"
+    r"|could|unable|invalid|unrecognized|unknown|illegal|missing|no rule|bad |\*\*\*|^E: |fatal"
+    r"|critical|panic|traceback"
     r"|exception|interrupt|not ok|fault|aborted|killed|terminated|core dumped|unsupported|nothing was|exec|busy"
     r"|exists|exit|returned",
     re.IGNORECASE | re.MULTILINE,

@@ -257,7 +257,9 @@ _MET = re.compile(
 """Without one of these an error is something spoken of, not something met."""
 _LEFT_UNDONE = re.compile(r"\b(?:i|we) (?:did not|didn't|have not|haven't) install")
 """Said by who should have done it: not that it failed."""
-_BEFORE_INFINITIVE = {"", *"to will would can could should may might must shall me please and".split()}
+_BEFORE_INFINITIVE = frozenset(
+    ("", "to", "will", "would", "can", "could", "should", "may", "might", "must", "shall", "me", "please", "and")
+)
 
 
 def _read_predicates(tokens: list[Token], text: str) -> Claim | None:
