@@ -21,6 +21,7 @@ class Write(Frozen):
     to: str
     """Where the descriptor led: `terminal`, a path, `pipe:[n]`, `closed`."""
     fate: Fate
+    """`suppressed` and to `terminal`: the terminal never delivered it."""
     text: str
     """Invalid UTF-8 appears as `\\xNN`."""
 
@@ -52,7 +53,12 @@ class CommandResult(Frozen):
     shell_exited: bool = False
     """The command ended the shell (`exit`, `exec`); the session goes on in a new one."""
     cut_bytes: int = 0
-    """Output beyond the limits, not kept."""
+    """Output beyond the limits, not kept: terminal output, and stderr that went elsewhere."""
+    cut_at: int | None = None
+    """Where in `shown` terminal output was left out, between its head and its tail; `None`: nowhere."""
+    unrecorded_bytes: int = 0
+    """Bytes of the command's stderr, trace and programs that the record's limit left out between its head and its tail.
+    What happened there is undecided: where it is above 0, "no" is no answer."""
     seconds: float
     cwd: str
     """Working directory after the command."""

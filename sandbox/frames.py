@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from devnull.sandbox.errors import BoxDied
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 """As the supervisor's first frame names it."""
 MAX_FRAME_BYTES = 16 << 20
 """Of a payload."""

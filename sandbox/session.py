@@ -23,7 +23,7 @@ HARNESS_SECONDS = 60.0
 """Seconds for commands of the harness itself: laying out a build, verification, the shell's part of snapshots."""
 _PIECE = 4 << 20
 """Bytes of a file sent in one frame."""
-_EVENTS = b"BCENOTWX"
+_EVENTS = b"BCELNOTWX"
 
 
 class Box(Protocol):

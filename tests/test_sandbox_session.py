@@ -100,9 +100,14 @@ def output(us: int, data: bytes) -> tuple[bytes, bytes]:
     return b"O", struct.pack("<Q", us) + data
 
 
+def by_the_shell(text: bytes, kind: int = TERMINAL) -> tuple[bytes, bytes]:
+    return b"W", struct.pack("<QIBBQI", 1, 2, 2, kind | 0x80, len(text), 0) + text
+
+
 def test_timing_adds_up_whatever_was_cut_in_two() -> None:
     parts = [b"a\xc3", b"\xa9/dev/fd/1", b"0: line 3: no\n", b"\xff"]
-    result = recorded(*(output(i * 50_000, part) for i, part in enumerate(parts)))
+    complaint = by_the_shell(b"/dev/fd/10: line 3: no\n")
+    result = recorded(complaint, *(output(i * 50_000, part) for i, part in enumerate(parts)))
     assert result.shown == "aébash: no\n\\xff"
     assert sum(length for _, length in result.timing) == len(result.shown)
     assert [seconds for seconds, _ in result.timing] == [0.0, 0.05, 0.1, 0.15]

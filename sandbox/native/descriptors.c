@@ -3,11 +3,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/sysmacros.h>
+#include <unistd.h>
 
 #include "proc.h"
 #include "terminal.h"
@@ -40,5 +43,7 @@ unsigned long descriptor_flags(pid_t tid, int fd) {
     const char *flags = strstr(info, "flags:");
     return flags ? strtoul(flags + 6, NULL, 8) : 0;
 }
+
+bool same_opening(pid_t tid, int fd, int other) { return !syscall(SYS_kcmp, tid, tid, KCMP_FILE, fd, other); }
 
 bool is_marked_stderr(pid_t tid, int fd) { return descriptor_flags(tid, fd) & O_APPEND; }

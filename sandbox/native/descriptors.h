@@ -9,6 +9,8 @@ enum destination { TERMINAL, NOWHERE, CLOSED, FILE_, PIPE, SOCKET, OTHER };
 enum destination destination_of(pid_t tid, int fd);
 /* The flags it was opened with, as for open; 0 if unknown. */
 unsigned long descriptor_flags(pid_t tid, int fd);
+/* Whether both lead to the same opening of the same thing. */
+bool same_opening(pid_t tid, int fd, int other);
 /* Our terminal is open twice: the descriptor given to the shell as stderr carries O_APPEND, which means nothing
  * on a terminal and marks every copy of it. */
 bool is_marked_stderr(pid_t tid, int fd);

@@ -20,15 +20,7 @@ void event_exit(pid_t pid, uint32_t code);
 /* A write of `total` bytes to a descriptor, the first n of them at `bytes`. */
 void event_write(const struct thread *t, int fd, enum destination to, const unsigned char *bytes, size_t n,
                  uint64_t total);
+#define BY_THE_SHELL 0x80u /* set in a write's destination: our bash says it itself, on stderr */
 /* A line of the shell's trace, or a piece of one: type T begins a line, C continues it. */
 void event_trace(const struct thread *t, char type, const unsigned char *bytes, size_t n);
-
-/* A place in the record. Events made since then can be taken back until the record is sent. */
-struct event_mark {
-    size_t held;
-    uint64_t recorded, cut;
-};
-struct event_mark events_mark(void);
-bool events_since(const struct event_mark *mark);
-void events_take_back(const struct event_mark *mark);
 #endif

@@ -2,6 +2,7 @@
 #include "filter.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -59,6 +60,18 @@ static void notify_between(long number, int index, uint32_t low, uint32_t high) 
     load(offsetof(struct seccomp_data, nr));
 }
 
+/* Notify when fcntl asks for a copy of a descriptor from 0 or 1 on. */
+static void notify_low_copies(void) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, SYS_fcntl, 0, 7);
+    load(offsetof(struct seccomp_data, args) + 8);
+    add(BPF_JMP | BPF_JEQ | BPF_K, F_DUPFD, 1, 0);
+    add(BPF_JMP | BPF_JEQ | BPF_K, F_DUPFD_CLOEXEC, 0, 3);
+    load(offsetof(struct seccomp_data, args) + 16);
+    add(BPF_JMP | BPF_JGT | BPF_K, 1, 1, 0);
+    add(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF, 0, 0);
+    load(offsetof(struct seccomp_data, nr));
+}
+
 /* A fixed answer when argument `index` of system call `number` is `value`. */
 static void answer_value(long number, int index, uint32_t value, uint32_t action) {
     add(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 4);
@@ -85,7 +98,11 @@ static void build(void) {
     notify_between(SYS_tee, 1, 1, 2);
     notify_between(SYS_splice, 2, 1, 2);
     notify_between(SYS_copy_file_range, 2, 1, 2);
-    /* What moves descriptors onto 1, to know whose copy it is. */
+    notify_between(SYS_write, 0, TRACE_FD, TRACE_FD);
+    notify_between(SYS_fcntl, 0, TRACE_FD, TRACE_FD);
+    /* What moves descriptors onto 1, to know whose copy it is; dup and fcntl do where 1 is closed. */
+    answer(SYS_dup, SECCOMP_RET_USER_NOTIF);
+    notify_low_copies();
     notify_between(SYS_dup3, 1, 1, 1);
 #ifdef SYS_dup2
     notify_between(SYS_dup2, 1, 1, 1);

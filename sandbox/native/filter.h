@@ -2,6 +2,7 @@
 #ifndef FILTER_H
 #define FILTER_H
 
+#define TRACE_FD 300 /* where our bash writes its trace (set -x), apart from its complaints; it is never open */
 /* Puts the calling process under the filter for good; returns the listener, or -1. */
 int filter_install(void);
 

@@ -28,7 +28,7 @@ void buffer_add(struct buffer *b, const void *bytes, size_t n) {
     b->end += n;
 }
 
-static uint32_t u32_at(const unsigned char *p) {
+uint32_t u32_at(const unsigned char *p) {
     return (uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 

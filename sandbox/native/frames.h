@@ -8,7 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define PROTOCOL 1
+#define PROTOCOL 2
 #define FRAME_MAX (16u << 20)
 #define FRAME_HEAD 5u
 
@@ -33,6 +33,7 @@ unsigned char *buffer_room(struct buffer *b, size_t n);
 /* Takes the next whole frame off `in`. Its payload stays valid until the next change of the buffer. */
 enum frame_state frame_next(struct buffer *in, char *type, struct reader *payload);
 
+uint32_t u32_at(const unsigned char *p);
 uint8_t read_u8(struct reader *r);
 uint32_t read_u32(struct reader *r);
 uint64_t read_u64(struct reader *r);

@@ -42,16 +42,44 @@ size_t peek_string(pid_t tid, uint64_t address, char *s, size_t n) {
     return have;
 }
 
-/* Adds what `count` pieces of memory hold to the `have` bytes of `peeked`; returns how many those are then. */
+#define PIECES 1024u            /* the kernel takes no more at once */
+#define MOST 0x7ffff000u        /* bytes, likewise */
+static unsigned pieces;         /* that may still be read */
+#define FRONT (WRITE_MAX / 2)   /* of a write too long to be kept whole: its front, then its end */
+
+/* Adds n bytes of memory to the `have` bytes of `peeked`, which are the beginning of a write of `total` bytes so far,
+ * or its front and its end; returns how many bytes those are then. */
+static size_t add(pid_t tid, uint64_t address, uint64_t n, uint64_t *total, size_t have) {
+    if (n > MOST - *total) n = MOST - *total;
+    *total += n;
+    size_t part = n < WRITE_MAX - have ? (size_t)n : WRITE_MAX - have;
+    ssize_t k = part ? peek(tid, address, peeked + have, part) : 0;
+    if (k > 0) have += (size_t)k;
+    if (part && (k < 0 || (size_t)k < part)) { /* what cannot be read cannot be written, either */
+        *total -= n - (k > 0 ? (uint64_t)k : 0);
+        return have;
+    }
+    if (n == part) return have;
+    address += part;
+    n -= part;
+    size_t end = n < WRITE_MAX - FRONT ? (size_t)n : WRITE_MAX - FRONT;
+    static unsigned char last[WRITE_MAX - FRONT];
+    if (peek(tid, address + n - end, last, end) != (ssize_t)end) return have;
+    memmove(peeked + FRONT, peeked + FRONT + end, WRITE_MAX - FRONT - end);
+    memcpy(peeked + WRITE_MAX - end, last, end);
+    return have;
+}
+
+/* The same for what `count` pieces of memory hold; of many messages, a thousand pieces in all are read. */
 static size_t gather(pid_t tid, uint64_t address, uint64_t count, uint64_t *total, size_t have) {
-    struct iovec v[64];
-    size_t n = count < 64 ? (size_t)count : 64;
+    static struct iovec v[PIECES];
+    size_t n = count < PIECES ? (size_t)count : PIECES;
     ssize_t got = peek(tid, address, v, n * sizeof *v);
     for (size_t i = 0; got > 0 && i < (size_t)got / sizeof *v; i++) {
-        *total += v[i].iov_len;
-        size_t part = v[i].iov_len < WRITE_MAX - have ? v[i].iov_len : WRITE_MAX - have;
-        ssize_t k = part ? peek(tid, (uint64_t)(uintptr_t)v[i].iov_base, peeked + have, part) : 0;
-        if (k > 0) have += (size_t)k;
+        uint64_t length = v[i].iov_len;
+        if (pieces) have = add(tid, (uint64_t)(uintptr_t)v[i].iov_base, length, total, have);
+        else *total += length < MOST - *total ? length : MOST - *total;
+        pieces -= pieces > 0;
     }
     return have;
 }
@@ -59,14 +87,14 @@ static size_t gather(pid_t tid, uint64_t address, uint64_t count, uint64_t *tota
 static size_t gather_messages(pid_t tid, uint64_t address, uint64_t count, uint64_t *total) {
     struct mmsghdr m;
     size_t have = 0;
-    for (uint64_t i = 0; i < count && i < 64; i++) /* one msghdr looks like the beginning of an mmsghdr */
+    for (uint64_t i = 0; i < count && i < PIECES; i++) /* one msghdr looks like the beginning of an mmsghdr */
         if (peek(tid, address + i * sizeof m, &m.msg_hdr, sizeof m.msg_hdr) == sizeof m.msg_hdr)
             have = gather(tid, (uint64_t)(uintptr_t)m.msg_hdr.msg_iov, m.msg_hdr.msg_iovlen, total, have);
     return have;
 }
 
 /* What sendfile, splice or copy_file_range is about to move: readable only when it comes from a file. */
-static size_t gather_file(pid_t tid, int fd, uint64_t offset_at, uint64_t count) {
+static size_t gather_file(pid_t tid, int fd, uint64_t offset_at, uint64_t count, uint64_t *total) {
     char path[48], info[128];
     snprintf(path, sizeof path, "/proc/%d/fd/%d", tid, fd);
     struct stat st;
@@ -81,15 +109,24 @@ static size_t gather_file(pid_t tid, int fd, uint64_t offset_at, uint64_t count)
         const char *pos = strstr(info, "pos:");
         if (pos) offset = strtoll(pos + 4, NULL, 10);
     }
-    ssize_t n = pread(file, peeked, count < WRITE_MAX ? (size_t)count : WRITE_MAX, (off_t)offset);
+    size_t whole = st.st_size > offset ? (size_t)(st.st_size - offset) : 0;
+    if (count < whole) whole = (size_t)count;
+    *total = whole;
+    size_t front = whole < WRITE_MAX ? whole : FRONT, have = 0;
+    ssize_t n = pread(file, peeked, front, (off_t)offset);
+    if (n > 0) have = (size_t)n;
+    if (have == FRONT && whole > WRITE_MAX)
+        n = pread(file, peeked + have, WRITE_MAX - FRONT, (off_t)(offset + (int64_t)(whole - (WRITE_MAX - FRONT))));
+    if (have == FRONT && whole > WRITE_MAX && n > 0) have += (size_t)n;
     close(file);
-    return n > 0 ? (size_t)n : 0;
+    return have;
 }
 
 size_t peek_write(const struct seccomp_notif *r, uint64_t *total) {
     pid_t tid = (pid_t)r->pid;
     const uint64_t *a = (const uint64_t *)r->data.args;
     *total = 0;
+    pieces = PIECES;
     switch (r->data.nr) {
     case SYS_writev:
     case SYS_pwritev:
@@ -101,18 +138,13 @@ size_t peek_write(const struct seccomp_notif *r, uint64_t *total) {
     case SYS_sendmmsg:
         return gather_messages(tid, a[1], a[2], total);
     case SYS_sendfile:
-        *total = gather_file(tid, (int)a[1], a[2], a[3]);
-        return (size_t)*total;
+        return gather_file(tid, (int)a[1], a[2], a[3], total);
     case SYS_splice:
     case SYS_copy_file_range:
-        *total = gather_file(tid, (int)a[0], a[1], a[4]);
-        return (size_t)*total;
+        return gather_file(tid, (int)a[0], a[1], a[4], total);
     case SYS_tee: /* from a pipe */
         return 0;
-    default: { /* write, pwrite64, sendto */
-        *total = a[2];
-        ssize_t n = peek(tid, a[1], peeked, a[2] < WRITE_MAX ? (size_t)a[2] : WRITE_MAX);
-        return n > 0 ? (size_t)n : 0;
-    }
+    default: /* write, pwrite64, sendto */
+        return add(tid, a[1], a[2], total, 0);
     }
 }

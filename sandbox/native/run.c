@@ -15,6 +15,7 @@
 #include "input.h"
 #include "proc.h"
 #include "processes.h"
+#include "record.h"
 #include "settings.h"
 #include "shell.h"
 #include "terminal.h"
@@ -38,7 +39,7 @@ static bool shell_broken(void) { return failed_starts >= GIVEN_UP; }
 bool run_busy(void) { return command.running || !(shell_ready || shell_broken()); }
 
 void run_first_shell(void) {
-    command.left = limits;
+    record_begin(&host_out, limits);
     shell_start(false, settings.home);
 }
 
@@ -48,18 +49,17 @@ static void end_command(bool shell_exited, uint32_t status) {
     for (int i = 0; command.timed_out && i < 30 && kill_since(command.since, shell_pid, SIGKILL); i++) usleep(500);
     terminal_sync();
     shell_directory(directory, sizeof directory);
+    record_begin(&host_out, limits); /* for what runs on in the background until the next command */
     frame_open(&host_out, 'D');
     put_u32(&host_out, command.timed_out ? STATUS_NONE : status);
     shell_exited = shell_exited || lost_shell;
     put_u8(&host_out, (uint8_t)((command.timed_out ? FLAG_TIMED_OUT : 0) | (shell_exited ? FLAG_SHELL_EXITED : 0)));
-    put_u64(&host_out, command.cut);
+    put_u64(&host_out, record_take_cut());
     put_u64(&host_out, command_us());
     buffer_add(&host_out, directory, strlen(directory));
     frame_close(&host_out);
     host_flush();
     command.running = lost_shell = command.timed_out = false;
-    command.cut = 0;
-    command.left = limits; /* for what runs on in the background until the next command */
     terminal_reset();
     input_end();
 }
@@ -95,7 +95,7 @@ void run_command(struct reader *r, bool verify) {
         host_flush();
         return;
     }
-    command.left = limits;
+    record_begin(&host_out, limits);
     command.started = clock_us();
     command.since = clock_ticks();
     command.running = true;

@@ -76,7 +76,7 @@ void shell_start(bool pristine, const char *where) {
     waiting.start = waiting.end = 0;
     script = lines[1];
     script_end = lines[0];
-    shell_ready = traced = errexit = false;
+    shell_ready = traced = errexit = shell_trace.lost = false;
     line_buffer = 0;
     status = 0;
     shell_started = clock_us();
@@ -87,18 +87,22 @@ void shell_start(bool pristine, const char *where) {
         return;
     }
     listeners_add(listener);
-    static const char first[] = "exec 10<&-; BASH_ARGV0=bash; unset OLDPWD; shopt -s expand_aliases\n";
-    buffer_add(&waiting, first, sizeof first - 1);
+    char first[128];
+    int n = snprintf(first, sizeof first, "exec 10<&-; BASH_XTRACEFD=%d BASH_ARGV0=bash; unset OLDPWD; "
+                     "shopt -s expand_aliases\n", TRACE_FD);
+    buffer_add(&waiting, first, (size_t)n);
     send_marker();
 }
 
 void shell_run(const unsigned char *text, size_t n) {
-    if (!traced || shell_trace.spoilt) {
+    if (!traced || shell_trace.spoilt || shell_trace.lost) {
         static const char on[] = "PS4=$'\\036X$?:${#BASH_LINENO[@]}:';\\set -x\n";
+        char again[32];
+        int k = snprintf(again, sizeof again, "BASH_XTRACEFD=%d;", TRACE_FD);
+        if (shell_trace.lost) buffer_add(&waiting, again, (size_t)k);
         buffer_add(&waiting, on, sizeof on - 1);
     }
-    shell_trace.spoilt = false;
-    shell_trace.ours = true;
+    shell_trace.ours = shell_trace.lost = true;
     char before[48];
     if (status != 1 && !(status && errexit)) { /* `$?` as the last command left it; the marker left 1 */
         int k = snprintf(before, sizeof before, status ? "(\\exit %d);" : "((1));", status);
@@ -123,7 +127,7 @@ bool shell_take_marker(const unsigned char *bytes, size_t n) {
     char mark[32];
     int length = snprintf(mark, sizeof mark, "\036END:%s:", nonce);
     const unsigned char *at = *nonce ? memmem(bytes, n, mark, (size_t)length) : NULL;
-    if (!at) return false;
+    if (!at || marked) return false; /* one that comes again is no mark but a complaint */
     char rest[32] = "";
     at += length;
     size_t left = n - (size_t)(at - bytes);
@@ -160,6 +164,8 @@ bool shell_is_echo(const unsigned char *bytes, size_t n) {
     if (!shell_trace.ours) return false;
     return memmem(bytes, n < 24 ? n : 24, "\\eval -- $'", 11) || memmem(bytes, n, "X$?:${#BASH_LINENO[@]}:", 23);
 }
+
+bool shell_prepares(void) { return !shell_ready || shell_trace.ours; }
 
 bool shell_marked(void) { return marked; }
 

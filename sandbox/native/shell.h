@@ -14,8 +14,12 @@ extern uint64_t shell_started; /* when the last one was, in microseconds */
 extern struct shell_trace {
     bool visible; /* the agent asked for `set -x`: xtrace lines are shown, not only recorded */
     bool ours;    /* xtrace lines belong to the wrapper, not yet to the command */
-    bool spoilt;  /* a command had to do with PS4: it must be set again */
+    bool spoilt;  /* a command had to do with PS4 or its like: say each time how to trace */
+    bool lost;    /* the last command's trace did not come on TRACE_FD */
 } shell_trace;
+
+/* What the shell runs is not yet the agent's. */
+bool shell_prepares(void);
 
 /* Starts bash, or the image's own one, in that directory or the last one. */
 void shell_start(bool pristine, const char *where);

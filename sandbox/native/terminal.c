@@ -15,6 +15,7 @@
 #include "command.h"
 #include "frames.h"
 #include "host.h"
+#include "record.h"
 
 #ifndef TIOCGPTPEER
 #define TIOCGPTPEER _IO('T', 0x41)
@@ -58,14 +59,11 @@ void terminal_open(void) {
 }
 
 static void show(const unsigned char *bytes, size_t n) {
-    size_t keep = n < command.left.shown ? n : (size_t)command.left.shown;
-    command.left.shown -= keep;
-    command.cut += n - keep;
-    if (!keep) return;
-    frame_open(&host_out, 'O');
-    put_u64(&host_out, command_us());
-    buffer_add(&host_out, bytes, keep);
-    frame_close(&host_out);
+    if (!n) return;
+    struct buffer *out = record_open('O');
+    put_u64(out, command_us());
+    buffer_add(out, bytes, n);
+    record_close();
 }
 
 static unsigned char held[1 << 16];

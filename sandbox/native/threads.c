@@ -50,7 +50,10 @@ struct thread *thread_of(pid_t tid, bool *first) {
     *t = (struct thread){.tid = tid, .pid = (pid_t)atol(group + 6), .parent = (pid_t)atol(parent + 6)};
     used++;
     const struct thread *from = slot(t->pid != tid ? t->pid : t->parent);
-    if (from->tid) t->copies = from->copies;
+    if (from->tid) {
+        t->copies = from->copies;
+        t->saved = from->saved;
+    }
     /* Not from the parent's entry: it may have exec'd since it forked this one. */
     t->shell = threads_shell_stack && proc_stack(t->pid) == threads_shell_stack;
     return t;
@@ -62,4 +65,5 @@ void thread_gone(pid_t pid) {
     if (!t->tid) return;
     t->shell = false;
     t->copies = 0;
+    t->saved = 0;
 }

@@ -8,10 +8,10 @@
 struct thread {
     pid_t tid, pid, parent;
     bool shell;      /* our bash or a fork of it, with no exec since: its xtrace lines are believed */
-    bool in_trace;   /* its last write was the beginning of an xtrace line */
+    bool in_trace;   /* its last xtrace line goes on in its next write */
     bool ours;       /* that line belongs to the wrapper around the command */
-    uint8_t quotes;  /* inside which quotes it broke off */
-    uint16_t copies; /* bit 0: descriptor 1 is a copy of stderr; higher bits: what bash saved, innermost first */
+    uint8_t saved;   /* copies of descriptor 1 that a shell has put aside, to be moved back */
+    uint16_t copies; /* bit 0: descriptor 1 is a copy of stderr; higher bits: what was put aside, innermost first */
 };
 /* The entry of a thread, made if it is the `first` time. NULL if it is gone already. */
 struct thread *thread_of(pid_t tid, bool *first);

@@ -15,8 +15,10 @@
 
 #include "descriptors.h"
 #include "events.h"
+#include "filter.h"
 #include "peek.h"
 #include "processes.h"
+#include "record.h"
 #include "shell.h"
 #include "threads.h"
 #include "xtrace.h"
@@ -24,8 +26,13 @@
 static bool about_to_write(const struct seccomp_notif *r, struct thread *t) {
     int number = r->data.nr;
     int fd = (int)r->data.args[number == SYS_splice || number == SYS_copy_file_range ? 2 : number == SYS_tee ? 1 : 0];
-    enum destination to = destination_of(t->tid, fd);
     uint64_t total;
+    if (fd == TRACE_FD) {
+        if (!t->shell) return false;
+        xtrace_write(t, peek_write(r, &total));
+        return true;
+    }
+    enum destination to = destination_of(t->tid, fd);
     if (fd == 1) {
         bool copy = t->copies & 1;
         /* On the terminal the mark is certain, but after `2>&1` stderr bears none itself. */
@@ -36,23 +43,33 @@ static bool about_to_write(const struct seccomp_notif *r, struct thread *t) {
     }
     if (number == SYS_copy_file_range && to != FILE_) return false; /* it works between files only */
     size_t n = peek_write(r, &total);
-    if (n && t->shell && fd == 2 && number == SYS_write) {
-        if (t->pid == shell_pid && (shell_take_marker(peeked, n) || shell_is_echo(peeked, n))) return true;
-        if (xtrace_line(t, n)) return true;
-    }
+    if (n && t->pid == shell_pid && t->shell && fd == 2 && number == SYS_write &&
+        (shell_take_marker(peeked, n) || shell_is_echo(peeked, n)))
+        return true;
     event_write(t, fd, to, peeked, n, total);
     return false;
 }
 
-/* A descriptor moves onto 1. Bash saves what it replaces at 10 or above and moves it back when the redirection ends:
- * `copies` is that stack, one bit a level. */
-static void about_to_dup(const struct seccomp_notif *r, struct thread *t) {
-    int from = (int)r->data.args[0];
+/* A descriptor is copied onto 1. A shell saves what it replaces at 10 or above, closed on exec, and moves it back when
+ * the redirection ends: `copies` is that stack, one bit a level. */
+static void about_to_copy(int from, struct thread *t) {
     if (from == 1) return;
-    if (from >= 10)
+    if (from >= 10 && t->saved && descriptor_flags(t->tid, from) & O_CLOEXEC) {
         t->copies >>= 1;
-    else
-        t->copies = (uint16_t)(t->copies << 1) | (from == 2);
+        t->saved--;
+        return;
+    }
+    bool copy = from == 2;
+    if (from > 2 && same_opening(t->tid, from, 2)) copy = t->copies & 1 || !same_opening(t->tid, 1, 2);
+    t->copies = (uint16_t)(t->copies << 1) | copy;
+    if (t->saved < 16) t->saved++;
+}
+
+/* dup and F_DUPFD take the lowest number that is free. */
+static void about_to_dup(const struct seccomp_notif *r, struct thread *t) {
+    bool from_1_on = r->data.nr == SYS_fcntl && r->data.args[2] == 1;
+    if (destination_of(t->tid, 1) != CLOSED || (!from_1_on && destination_of(t->tid, 0) == CLOSED)) return;
+    about_to_copy((int)r->data.args[0], t);
 }
 
 /* Whether the file can be executed at all: shells and `env` try each directory of PATH in turn. */
@@ -84,6 +101,7 @@ static void about_to_exec(const struct seccomp_notif *r, struct thread *t) {
     if (!executable(t->tid, path, at ? (int)a[0] : AT_FDCWD)) return;
     t->shell = false;
     t->copies &= 1; /* what bash saved closes on exec; what it redirected stays */
+    t->saved = 0;
     event_exec(t, path, a[at ? 2 : 1]);
 }
 
@@ -102,7 +120,7 @@ void trace_notification(int listener) {
     if (t && first && t->pid == t->tid) event_process(t);
     /* What follows is kept only if the caller still waited when it was let go: a caller killed or interrupted
      * before that did not do it (and an interrupted one will come again). */
-    const struct event_mark mark = events_mark();
+    const struct record_mark mark = record_mark();
     if (t) {
         switch (r->data.nr) {
         case SYS_execve:
@@ -119,7 +137,13 @@ void trace_notification(int listener) {
         case SYS_dup2:
 #endif
         case SYS_dup3:
-            about_to_dup(r, t);
+            about_to_copy((int)r->data.args[0], t);
+            break;
+        case SYS_dup:
+        case SYS_fcntl:
+            /* BASH_XTRACEFD wants a descriptor that is open; nobody shall inherit ours. */
+            swallow = r->data.args[0] == TRACE_FD && r->data.args[1] != F_DUPFD && t->shell && shell_prepares();
+            if (!swallow) about_to_dup(r, t);
             break;
         case SYS_clone:
 #ifdef SYS_fork
@@ -135,12 +159,12 @@ void trace_notification(int listener) {
             swallow = about_to_write(r, t);
         }
     }
-    bool recorded = events_since(&mark);
+    bool recorded = record_since(&mark);
     if (swallow) {
         answer.flags = 0;
-        answer.val = (int64_t)r->data.args[2];
+        answer.val = r->data.nr == SYS_fcntl ? O_WRONLY : (int64_t)r->data.args[2];
     }
     bool gone = ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer) && errno == ENOENT;
-    if (gone && recorded && !swallow) events_take_back(&mark);
+    if (gone && recorded && !swallow) record_take_back(&mark);
     if (t && r->data.nr == SYS_exit_group) thread_gone(t->pid);
 }

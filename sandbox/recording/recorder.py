@@ -1,30 +1,36 @@
 """Puts the events of one command together: frames of the supervisor in, `CommandResult` out."""
 
-import re
+import codecs
 import struct
 from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from posixpath import basename
 
-from devnull.sandbox.command import CommandResult, Process, Write
-from devnull.sandbox.recording.stderr_fates import RawWrite, decide_fates, decode_output
+from devnull.sandbox.command import CommandResult, Process
+from devnull.sandbox.errors import BoxDied
+from devnull.sandbox.recording.bash_complaints import PREFIX, BashComplaints, strip_shell_prefix
+from devnull.sandbox.recording.stderr_fates import OTHER, RawWrite, decide_fates, decode_output
 from devnull.sandbox.recording.xtrace import TracedCommand, exit_statuses, is_simple_command, parse_traced_command
 
-_SHELL_PREFIX = re.compile(r"/dev/fd/10: (?:line \d+: +\d+ (?P<end>[A-Z][^\n]*?)  +[^\n]*|(?:eval: )?(?:line \d+: )?)")
-"""How our shell, which reads a pipe, begins its error messages; a person would read `bash: `, or, when a job was
-killed, only `Killed`."""
 _EVENT = struct.Struct("<QI")
+_EXIT = struct.Struct("<QII")
 _WRITE = struct.Struct("<QIBBQI")
+_LEFT_OUT = struct.Struct("<QQ")
 _DONE = struct.Struct("<IBQQ")
 _NO_STATUS = 0xFFFFFFFF
 _TIMED_OUT, _SHELL_EXITED = 1, 2
+_BY_THE_SHELL = 0x80
+"""Set in a write's kind: bash itself complains, or says how a job ended."""
 _PAUSE = 0.01
 """Seconds between pieces of output that are kept apart in `timing`."""
-
-
-def strip_shell_prefix(text: str) -> str:
-    """The text with our shell's error messages as a person would read them: `bash: `, without the pipe's name."""
-    return _SHELL_PREFIX.sub(lambda match: match["end"] or "bash: ", text) if "/dev/fd/10: " in text else text
+_IN_FLIGHT = 0.1
+"""Seconds before the end of a command in which a process may still be on its way to the terminal."""
+_WRITERS_CHARS = 1 << 20
+"""Characters of argument vectors that the writes of one command repeat in full."""
+_REMEMBERED = 100_000
+"""Processes that are known to a session between commands."""
 
 
 @dataclass
@@ -38,120 +44,194 @@ class _Exec:
     status: int | None = None
 
 
+@dataclass
+class _Traced:
+    """One line of the shell's trace, in the pieces in which it came."""
+
+    order: int
+    pid: int
+    pieces: list[bytes]
+
+
 class Recorder:
     """Collects the event frames of one session; `result` takes what one command did, and the next one begins.
 
-    What is known of processes (argument vectors, parents) lasts for the session.
+    What is known of processes (argument vectors, parents) lasts for the session. What a box says is data: no frame
+    raises anything but `BoxDied`, for one that no supervisor sends.
     """
 
     def __init__(self) -> None:
         self._argv: dict[int, tuple[str, ...]] = {}
         self._parent: dict[int, int] = {}
         self._shell = 0
+        self._complaints = BashComplaints()
         self._clear()
 
     def _clear(self) -> None:
-        self._output: list[tuple[float, bytes]] = []
+        self._output: list[tuple[float, list[bytes]]] = []
+        self._gaps: dict[int, int] = {}
+        self._unrecorded = 0
         self._writes: list[RawWrite] = []
         self._programs: list[_Exec] = []
         self._alive: dict[int, list[_Exec]] = {}
-        self._traced: list[tuple[int, int, bytes]] = []
+        self._traced: list[_Traced] = []
+        self._last_traced: dict[int, _Traced] = {}
         self._ends: dict[int, int] = {}
         self._order = 0
 
     def add(self, kind: bytes, payload: bytes) -> None:
-        """One event frame, in the order of arrival."""
+        """One event frame, in the order of arrival. Raises `BoxDied` if it is malformed."""
+        try:
+            self._add(kind, payload)
+        except struct.error as error:
+            raise BoxDied(f"the box sent a frame {kind!r} that no supervisor sends: {error}") from None
+
+    def _add(self, kind: bytes, payload: bytes) -> None:
         self._order += 1
         if kind == b"O":
             (us,) = struct.unpack_from("<Q", payload)
-            self._output.append((us / 1e6, payload[8:]))
+            self._show(us / 1e6, payload[8:])
         elif kind == b"W":
             us, pid, _, to, _, length = _WRITE.unpack_from(payload)
-            at = _WRITE.size
-            where = decode_output(payload[at : at + length])
-            self._writes.append(RawWrite(us / 1e6, pid, self._argv.get(pid, ()), to, where, payload[at + length :]))
+            where, text = payload[_WRITE.size :][:length], payload[_WRITE.size + length :]
+            if to & _BY_THE_SHELL and text.startswith(PREFIX.encode()):
+                self._complaints.add(decode_output(text))
+                text = strip_shell_prefix(decode_output(text)).encode()
+            led = min(to & ~_BY_THE_SHELL, OTHER)
+            self._writes.append(RawWrite(us / 1e6, pid, self._argv_of(pid), led, decode_output(where), text))
         elif kind == b"T":
             _, pid = _EVENT.unpack_from(payload)
-            self._traced.append((self._order, pid, payload[_EVENT.size :]))
+            self._last_traced[pid] = _Traced(self._order, pid, [payload[_EVENT.size :]])
+            self._traced.append(self._last_traced[pid])
         elif kind == b"C":
             _, pid = _EVENT.unpack_from(payload)
-            for i in range(len(self._traced) - 1, -1, -1):
-                order, of, begun = self._traced[i]
-                if of == pid:
-                    self._traced[i] = (order, pid, begun + payload[_EVENT.size :])
-                    break
+            if pid in self._last_traced:
+                self._last_traced[pid].pieces.append(payload[_EVENT.size :])
         elif kind == b"X":
-            _, pid, parent = struct.unpack_from("<QII", payload)
-            path, *words = payload[16:].split(b"\0")[:-1]
+            _, pid, parent = _EXIT.unpack_from(payload)
+            path, *words = payload[_EXIT.size :].removesuffix(b"\0").split(b"\0")
             argv = tuple(decode_output(word) for word in words or [path])
             self._argv[pid] = argv
             program = _Exec(self._order, pid, parent, argv)
             self._programs.append(program)
             self._alive.setdefault(pid, []).append(program)
         elif kind == b"E":
-            _, pid, status = struct.unpack_from("<QII", payload)
+            _, pid, status = _EXIT.unpack_from(payload)
             self._ends[pid] = status
             # One process may have been several programs in turn; and its first thread may end before the others do.
             for program in self._alive.get(pid, ()):
                 program.status = status
         elif kind == b"B":
-            _, pid = _EVENT.unpack(payload)
+            _, pid = _EVENT.unpack_from(payload)
             self._argv[pid] = ("bash",)
             self._shell = pid
         elif kind == b"N":
-            pid, parent = struct.unpack("<II", payload)
+            pid, parent = struct.unpack_from("<II", payload)
             self._parent[pid] = parent
             self._alive.pop(pid, None)
+            self._ends.pop(pid, None)
+            command_line = payload[8:].removesuffix(b"\0")
             if parent in self._argv:
                 self._argv[pid] = self._argv[parent]
+            elif command_line:
+                self._argv[pid] = tuple(map(decode_output, command_line.split(b"\0")))
+        elif kind == b"L":
+            shown, recorded = _LEFT_OUT.unpack_from(payload)
+            if shown:
+                self._gaps[len(self._output)] = self._gaps.get(len(self._output), 0) + shown
+            self._unrecorded += recorded
+            if recorded:
+                self._last_traced.clear()  # what continues a line may continue one that was left out
+
+    def _show(self, seconds: float, data: bytes) -> None:
+        """Adds output to the last piece, or begins another after a pause."""
+        fresh = not self._output or len(self._output) in self._gaps or seconds - self._output[-1][0] >= _PAUSE
+        if fresh:
+            self._output.append((seconds, [data]))
+        else:
+            self._output[-1][1].append(data)
+
+    def _argv_of(self, pid: int) -> tuple[str, ...]:
+        return self._argv.get(pid) or ("?",)
 
     def result(self, command: str, payload: bytes) -> CommandResult:
-        """What the command did, given its D frame; the next one begins."""
-        status, flags, cut, us = _DONE.unpack_from(payload)
+        """What the command did, given its D frame; the next one begins. Raises `BoxDied` if that is malformed."""
+        try:
+            status, flags, cut, us = _DONE.unpack_from(payload)
+        except struct.error as error:
+            raise BoxDied(f"the box sent a frame 'D' that no supervisor sends: {error}") from None
         exit_code = None if status == _NO_STATUS else status
-        shown, timing = self._shown()
+        shown, timing, cut_at = self._shown()
         made = CommandResult.model_construct(
             command=command,
             shown=shown,
             timing=timing,
-            stderr=self._stderr(shown),
+            stderr=decide_fates(self._writes_within_bounds(), shown, cut=bool(self._gaps), pending=self._pending(us / 1e6)),
             processes=self._processes(exit_code),
             exit_code=exit_code,
             timed_out=bool(flags & _TIMED_OUT),
             shell_exited=bool(flags & _SHELL_EXITED),
             cut_bytes=cut,
+            cut_at=cut_at,
+            unrecorded_bytes=self._unrecorded,
             seconds=us / 1e6,
             cwd=decode_output(payload[_DONE.size :]),
         )
+        self._forget_the_dead()
         self._clear()
         return made
 
-    def _stderr(self, shown: str) -> tuple[Write, ...]:
-        return decide_fates([_without_shell_prefix(write) for write in self._writes], shown)
+    def _forget_the_dead(self) -> None:
+        for known in (self._argv, self._parent):
+            for pid in self._ends:
+                known.pop(pid, None)
+            for pid in [*islice(known, max(0, len(known) - _REMEMBERED))]:
+                del known[pid]
 
-    def _shown(self) -> tuple[str, tuple[tuple[float, int], ...]]:
-        text = decode_output(b"".join(data for _, data in self._output))
-        text = strip_shell_prefix(text)
-        if not text:
-            return "", ()
-        chunks: list[tuple[float, bytes]] = []
-        for seconds, data in self._output:
-            if chunks and seconds - chunks[-1][0] < _PAUSE:
-                chunks[-1] = (chunks[-1][0], chunks[-1][1] + data)
-            else:
-                chunks.append((seconds, data))
-        lengths = [len(strip_shell_prefix(decode_output(data))) for _, data in chunks]
-        lengths[-1] += len(text) - sum(lengths)  # where a character or a prefix was cut in two
-        return text, tuple((seconds, length) for (seconds, _), length in zip(chunks, lengths, strict=True))
+    def _pending(self, end: float) -> frozenset[int]:
+        """Positions of writes that may not yet have come to the terminal when the command ended: the last that is known
+        of a process that lives on."""
+        last = {write.pid: i for i, write in enumerate(self._writes)}
+        return frozenset(
+            i for pid, i in last.items() if pid not in self._ends and end - self._writes[i].seconds < _IN_FLIGHT
+        )
+
+    def _writes_within_bounds(self) -> list[RawWrite]:
+        """The writes; where their argument vectors are long and many, the later ones name the program only."""
+        left = _WRITERS_CHARS
+        out = []
+        for write in self._writes:
+            left -= sum(map(len, write.argv))
+            out.append(write if left >= 0 else write.by((write.argv[0][:80],)))
+        return out
+
+    def _shown(self) -> tuple[str, tuple[tuple[float, int], ...], int | None]:
+        """What the terminal showed; `timing`; where in it something was left out."""
+        decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
+        pieces: list[str] = []
+        last = len(self._output) - 1
+        for i, (_, data) in enumerate(self._output):
+            pieces.append(decoder.decode(b"".join(data), i == last or i + 1 in self._gaps))
+        starts = [0]
+        for piece in pieces:
+            starts.append(starts[-1] + len(piece))
+        text, starts = self._complaints.reread("".join(pieces), starts)
+        timing = tuple(
+            (seconds, starts[i + 1] - starts[i]) for i, (seconds, _) in enumerate(self._output)
+        )
+        return text, timing, starts[min(self._gaps)] if self._gaps else None
 
     def _processes(self, final: int | None) -> tuple[Process, ...]:
-        parsed = (parse_traced_command(order, pid, decode_output(line)) for order, pid, line in self._traced)
+        parsed = (
+            parse_traced_command(line.order, line.pid, decode_output(b"".join(line.pieces))) for line in self._traced
+        )
         steps = [step for step in parsed if step is not None]
         statuses = exit_statuses(steps, self._parent, self._ends, self._shell, final)
         programs: dict[int, list[_Exec]] = {}
         for program in self._programs:
             programs.setdefault(program.pid, []).append(program)
-            programs.setdefault(program.parent, []).append(program)
+            if program.parent != program.pid:
+                programs.setdefault(program.parent, []).append(program)
         ends: dict[int, int] = {}
         ordered: list[tuple[int, Process]] = []
         for step, status in zip(reversed(steps), reversed(statuses), strict=True):
@@ -172,21 +252,13 @@ def _process(pid: int, argv: tuple[str, ...], status: int | None, *, builtin: bo
     return Process.model_construct(pid=pid, argv=argv, exit_code=status, builtin=builtin)
 
 
-def _program_of(step: TracedCommand, end: int, near: list[_Exec]) -> _Exec | None:
+def _program_of(step: TracedCommand, end: int, near: Sequence[_Exec]) -> _Exec | None:
     """Which exec, before the shell's next step at `end`, ran the program that it traced as `step`."""
-    start = bisect_left(near, step.order, key=lambda program: program.order)
-    for program in near[start:]:
+    for i in range(bisect_left(near, step.order, key=lambda program: program.order), len(near)):
+        program = near[i]
         if program.order >= end:
             return None
         # The first word may be a path in one and a name in the other.
         if program.argv[1:] == step.argv[1:] and basename(program.argv[0]) == basename(step.argv[0]):
             return program
     return None
-
-
-def _without_shell_prefix(write: RawWrite) -> RawWrite:
-    """The write with the shell's own prefix as a person would read it."""
-    if not write.text.startswith(b"/dev/fd/10: "):
-        return write
-    text = strip_shell_prefix(decode_output(write.text)).encode()
-    return RawWrite(write.seconds, write.pid, write.argv, write.kind, write.to, text)

@@ -4,6 +4,10 @@ import re
 from dataclasses import dataclass
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*(\[[^]]*\])?\+?=")
+_NUMBER = re.compile(r"[0-9]{1,9}")
+_PLAIN = re.compile(r"[^ \n'\"$\\]+")
+"""Characters of a word that stand for themselves."""
+_OCTAL = re.compile(r"[0-7]{1,3}")
 _HEADERS = ("for", "case", "select")
 _ESCAPES = {"a": "\a", "b": "\b", "e": "\x1b", "E": "\x1b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "v": "\v"}
 
@@ -24,7 +28,7 @@ def parse_traced_command(order: int, pid: int, line: str) -> TracedCommand | Non
     """From a T frame's text, `status:depth:words`; `None` for text of another form."""
     status, _, rest = line.partition(":")
     depth, _, words = rest.partition(":")
-    if not (status.isdigit() and depth.isdigit()):
+    if not (_NUMBER.fullmatch(status) and _NUMBER.fullmatch(depth)):
         return None
     argv = split_words(words)
     return TracedCommand(order, pid, int(status), int(depth), argv)
@@ -69,8 +73,9 @@ def split_words(line: str) -> tuple[str, ...]:
             word.append(line[i + 1 : i + 2])
             i += 2
         else:
-            word.append(c)
-            i += 1
+            plain = _PLAIN.match(line, i)
+            word.append(plain[0] if plain else c)
+            i = plain.end() if plain else i + 1
     if word is not None:
         words.append("".join(word))
     return tuple(words)
@@ -85,7 +90,7 @@ def _ansi_c(line: str, i: int) -> tuple[str, int]:
             out += c.encode("utf-8", "surrogateescape")
             i += 1
             continue
-        octal = re.compile(r"[0-7]{1,3}").match(line, i + 1)
+        octal = _OCTAL.match(line, i + 1)
         if octal:
             out.append(int(octal[0], 8) & 255)
             i = octal.end()
