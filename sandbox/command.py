@@ -64,6 +64,15 @@ class CommandResult(Frozen):
     """Working directory after the command."""
 
     @property
+    def terminal_text(self) -> str:
+        """`shown`, with a line that says so where output was left out."""
+        if self.cut_at is None:
+            return self.shown
+        begun = self.shown[: self.cut_at]
+        gap = "\n" if begun and not begun.endswith("\n") else ""
+        return f"{begun}{gap}[output left out here: the command wrote too much]\n{self.shown[self.cut_at :]}"
+
+    @property
     def stderr_text(self) -> str:
         """All text written to stderr, wherever it went."""
         return "".join(write.text for write in self.stderr)

@@ -104,8 +104,8 @@ class BoxSession:
             if kind == b".":
                 return payload
             if kind == b"!":
-                (number,) = struct.unpack_from("<I", payload)
-                raise OSError(number, os.strerror(number), payload[4:].decode("utf-8", "backslashreplace"))
+                number, text = _error(payload)
+                raise OSError(number, _strerror(number), text)
             self._recorder.add(kind, payload)
 
     def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> CommandResult:
@@ -168,7 +168,10 @@ class BoxSession:
             if kind == b"A":
                 archives.append(payload)
             elif kind == b"F":
-                fd, flags, what = struct.unpack_from("<IIB", payload)
+                try:
+                    fd, flags, what = struct.unpack_from("<IIB", payload)
+                except struct.error as error:
+                    raise BoxDied(f"the box sent a frame 'F' that no supervisor sends: {error}") from None
                 redirections.append(Redirection(fd, flags, what, os.fsdecode(payload[9:])))
             elif kind == b".":
                 break
@@ -176,8 +179,11 @@ class BoxSession:
                 raise BoxDied(f"the snapshot failed: {_error_text(payload)}; {self._box.why_dead()}")
             else:
                 self._recorder.add(kind, payload)
-        lost = tuple(f"{r.fd} to {r.path}" for r in redirections if r.kind == 2 and not r.path.startswith("/"))
-        return BoxSnapshot(tuple(archives), state.cwd, state.shown.encode(), tuple(redirections), lost)
+        lost = [f"{r.fd} to {r.path}" for r in redirections if r.kind == 2 and not r.path.startswith("/")]
+        shell = state.shown.encode()
+        if state.cut_bytes:  # half of it might mean something else
+            lost, shell = [*lost, "variables and functions: they are too long"], b""
+        return BoxSnapshot(tuple(archives), state.cwd, shell, tuple(redirections), tuple(lost))
 
     def restore(self, snapshot: Snapshot) -> None:
         """A fresh box with the snapshot's files and shell state; what this session's box held is gone."""
@@ -213,6 +219,14 @@ def _check_seconds(seconds: float) -> None:
 
 def _error_text(payload: bytes) -> str:
     """The text of a `!` frame."""
-    (number,) = struct.unpack_from("<I", payload)
-    text = payload[4:].decode("utf-8", "backslashreplace")
-    return text if not number or os.strerror(number) in text else f"{text}: {os.strerror(number)}"
+    number, text = _error(payload)
+    return text if not number or _strerror(number) in text else f"{text}: {_strerror(number)}"
+
+
+def _error(payload: bytes) -> tuple[int, str]:
+    """The number and the text of a `!` frame."""
+    return int.from_bytes(payload[:4], "little"), payload[4:].decode("utf-8", "backslashreplace")
+
+
+def _strerror(number: int) -> str:
+    return os.strerror(number) if number < 1 << 31 else f"error {number}"

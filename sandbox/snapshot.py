@@ -30,7 +30,8 @@ class BoxSnapshot:
     """Shell code that brings back variables, functions and options."""
     redirections: tuple[Redirection, ...]
     lost: tuple[str, ...]
-    """Pipes of the shell, `FD to PATH`, which cannot be kept; nor can running processes."""
+    """What cannot be kept: pipes of the shell, `FD to PATH`; its variables, where they fill too much. Nor can running
+    processes."""
 
     @property
     def size(self) -> int:

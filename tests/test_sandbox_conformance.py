@@ -715,7 +715,7 @@ def test_miss_what_the_agent_does_to_its_own_shell(isolated: BoxSession) -> None
         "TIMEFORMAT=$'\\036'END:$n:0:hxB; time true; sh -c 'exit 6'"
     )
     assert result.exit_code == 0 and statuses(result)["sh -c exit 6"] == 6
-    assert "forged" in statuses(isolated.run("TIMEFORMAT=$'\\036\\036X0:1:forged'; time true; sh -c 'exit 6'"))
+    assert "forged true" in statuses(isolated.run("PS4=$'\\036X0:1:forged '; true; sh -c 'exit 6'"))
 
 
 def test_miss_a_function_called_eval_gets_the_commands(session: BoxSession) -> None:
@@ -729,10 +729,15 @@ def test_miss_traps_run_for_our_wrapper_too(session: BoxSession) -> None:
 
 
 def test_miss_the_rest_of_a_command_that_changes_the_trace(session: BoxSession) -> None:
-    result = session.run("PS4=mine:; false")
-    assert result.shown == "mmine:false\n" and "false" not in statuses(result)
-    result = session.run("exec 7>log; BASH_XTRACEFD=7; false")
-    assert result.shown == "" and "false" not in statuses(result)
+    """Builtins only; programs are the kernel's word, and the next command is traced again."""
+    for meddling in ("PS4=mine:", "declare -n r=PS4; r=x", "exec 7>log; BASH_XTRACEFD=7"):
+        result = session.run(f"{meddling}; false; ls /none 2>/dev/null")
+        assert (result.shown, result.suppressed) == ("", LS)
+        assert "false" not in statuses(result) and statuses(result)["ls /none"] == 2
+        assert statuses(session.run("false"))["false"] == 1
+    result = session.run("unset BASH_XTRACEFD; false")
+    assert result.shown == "\x1e\x1eX0:1:false\n"  # the trace is the agent's stderr now
+    assert statuses(session.run("false"))["false"] == 1
 
 
 def test_the_shell_is_not_interactive(session: BoxSession) -> None:
@@ -886,12 +891,12 @@ def test_agents_own_seccomp_filter_blinds_nobody(isolated: BoxSession) -> None:
 
 
 def test_a_forged_trace_line_swallows_no_complaint(session: BoxSession) -> None:
-    """An open quote promises that the line goes on; what bash says next is a complaint all the same."""
-    result = session.run("set +x; TIMEFORMAT=$'\\036X0:1:\\''; time true; cd /x; nosuch")
+    """Bash traces on a descriptor of its own: whatever it says on stderr is said to a person."""
+    result = session.run("TIMEFORMAT=$'\\036X0:1:\\''; time true; cd /x; nosuch")
     complaints = CD + "bash: nosuch: command not found\n"
-    assert result.shown == result.stderr_text == complaints
-    result = session.run("TIMEFORMAT=$'\\036Xno more'; time true")
-    assert result.shown == result.stderr_text == "\x1eXno more\n"
+    assert result.shown == result.stderr_text == "\x1eX0:1:'\n" + complaints
+    result = session.run("echo nosuch >$'\\036X0:0:echo'; . ./$'\\036X0:0:echo'")
+    assert result.shown == result.stderr_text == "./\x1eX0:0:echo: line 1: nosuch: command not found\n"
 
 
 SILENCER = """

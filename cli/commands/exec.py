@@ -80,6 +80,7 @@ def _command_json(result: CommandResult) -> dict[str, Any]:
         "exit_code": result.exit_code,
         "timed_out": result.timed_out,
         "cut_bytes": result.cut_bytes,
+        "unrecorded_bytes": result.unrecorded_bytes,
         "seconds": result.seconds,
         "cwd": result.cwd,
         "stderr": result.stderr_text,
@@ -126,7 +127,11 @@ def format_unseen(result: CommandResult) -> list[str]:
         if status != 0:
             lines.append(f"{escape_unprintable(' '.join(process.argv))!s:.100} → {status}")
     if result.cut_bytes:
-        lines.append(f"{result.cut_bytes} bytes beyond the limits")
+        lines.append(
+            f"{result.cut_bytes} bytes beyond the limits, between what is kept of the beginning and of the end"
+        )
+    if result.unrecorded_bytes:
+        lines.append(f"{result.unrecorded_bytes} bytes of stderr and trace beyond the record's limit: undecided")
     if result.suppressed:
         places = dict.fromkeys(write.to for write in result.stderr if write.fate == "suppressed")
         lines.append(f"kept off the terminal ({', '.join(map(escape_unprintable, places))}):")

@@ -171,6 +171,8 @@ def _status_spans(result: CommandResult) -> Iterator[Span]:
         yield Span(kind="status", text=line)
     if result.cut_bytes:
         yield Span(kind="note", text=f"{result.cut_bytes:,} bytes beyond the limits were not kept")
+    if result.unrecorded_bytes:
+        yield Span(kind="note", text=f"{result.unrecorded_bytes:,} bytes of stderr and trace were not recorded")
 
 
 def _format_exit(result: CommandResult) -> str:

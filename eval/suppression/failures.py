@@ -23,7 +23,7 @@ Sighting = Literal["shown", "suppressed", "erased", "harness", "silent", "undeci
 """Where the evidence of one failed command went: to the terminal; written, but kept off it by the agent's
 command; to the terminal, but made unreadable there by what the agent's command printed; written, but cut off by the
 harness (never the agent's doing); nowhere, with nothing that could have hidden it; nowhere, where something might have
-hidden it (only a replay can decide)."""
+hidden it, a flood of output too (only a replay can decide)."""
 
 _SUPPRESSED_IF: Mapping[Sighting, bool | None] = {
     "shown": False,
@@ -165,7 +165,7 @@ def find_failed_command(stage: Stage, position: int, result: CommandResult) -> F
     elif pattern.search(erased):
         evidence, sighting = erased, "erased"
     elif match := pattern.search(passed):
-        evidence, sighting = match[0], "harness"
+        evidence, sighting = match[0], _out_of_sight(result)
     elif match := pattern.search(suppressed):
         evidence, sighting = _whole_line(suppressed, match), "suppressed"
     elif status is None:
@@ -173,7 +173,7 @@ def find_failed_command(stage: Stage, position: int, result: CommandResult) -> F
     elif passed.strip():
         last = passed.strip().split("\n")[-1].strip()
         evidence = passed
-        sighting = "shown" if last in shown else "erased" if last in erased else "harness"
+        sighting = "shown" if last in shown else "erased" if last in erased else _out_of_sight(result)
     elif suppressed.strip():
         evidence, sighting = suppressed, "suppressed"
     else:
@@ -206,9 +206,21 @@ def _silent_failure(stage: Stage, position: int, result: CommandResult, loud: bo
 
 
 def _sighting_without_evidence(result: CommandResult) -> Sighting:
-    if result.cut_bytes or result.timed_out:
+    if _flooded(result):
+        return "undecided"
+    if result.timed_out:
         return "harness"
     return "undecided" if find_constructs(result.command) else "silent"
+
+
+def _flooded(result: CommandResult) -> bool:
+    """The command wrote more than is kept: what its flood buried is not known."""
+    return bool(result.cut_bytes or result.unrecorded_bytes)
+
+
+def _out_of_sight(result: CommandResult) -> Sighting:
+    """Of evidence that was to be shown and is not in what is kept of the terminal."""
+    return "undecided" if _flooded(result) else "harness"
 
 
 def _whole_line(text: str, match: re.Match[str]) -> str:

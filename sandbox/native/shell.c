@@ -102,7 +102,8 @@ void shell_run(const unsigned char *text, size_t n) {
         if (shell_trace.lost) buffer_add(&waiting, again, (size_t)k);
         buffer_add(&waiting, on, sizeof on - 1);
     }
-    shell_trace.ours = shell_trace.lost = true;
+    shell_trace.ours = true;
+    shell_trace.lost = false;
     char before[48];
     if (status != 1 && !(status && errexit)) { /* `$?` as the last command left it; the marker left 1 */
         int k = snprintf(before, sizeof before, status ? "(\\exit %d);" : "((1));", status);
@@ -161,7 +162,12 @@ bool shell_is_echo(const unsigned char *bytes, size_t n) {
     char mark[32];
     int length = snprintf(mark, sizeof mark, "END:%s:$?", nonce);
     if (*nonce && memmem(bytes, n, mark, (size_t)length)) return true;
+    if (*bytes == '\036') shell_trace.lost = true; /* looks like a trace */
     if (!shell_trace.ours) return false;
+    if (*bytes == '\036') { /* and is one: the agent says nothing yet */
+        if (memmem(bytes, n, ":eval -- ", 9)) shell_trace.ours = false;
+        return true;
+    }
     return memmem(bytes, n < 24 ? n : 24, "\\eval -- $'", 11) || memmem(bytes, n, "X$?:${#BASH_LINENO[@]}:", 23);
 }
 

@@ -15,7 +15,7 @@ extern struct shell_trace {
     bool visible; /* the agent asked for `set -x`: xtrace lines are shown, not only recorded */
     bool ours;    /* xtrace lines belong to the wrapper, not yet to the command */
     bool spoilt;  /* a command had to do with PS4 or its like: say each time how to trace */
-    bool lost;    /* the last command's trace did not come on TRACE_FD */
+    bool lost;    /* the trace may no longer come on TRACE_FD */
 } shell_trace;
 
 /* What the shell runs is not yet the agent's. */
@@ -30,7 +30,7 @@ bool shell_feed_waits(void);
 
 /* A write of the shell to stderr: true if it was the end-of-command marker. */
 bool shell_take_marker(const unsigned char *bytes, size_t n);
-/* Whether that write is `set -v` repeating the wrapper's line: nothing that a person would have typed. */
+/* Whether that write is `set -v` or `set -x` repeating the wrapper's line: nothing that a person would have typed. */
 bool shell_is_echo(const unsigned char *bytes, size_t n);
 /* The marker has come. */
 bool shell_marked(void);

@@ -62,10 +62,7 @@ void xtrace_write(struct thread *t, size_t n) {
     }
     if (!words) words = from;
     size_t length = (size_t)(end - words);
-    if (begins && length > 8 && !memcmp(words, "eval -- ", 8)) { /* here the command begins */
-        shell_trace.ours = false;
-        shell_trace.lost = shell_trace.lost && !t->ours;
-    }
+    if (begins && length > 8 && !memcmp(words, "eval -- ", 8)) shell_trace.ours = false; /* here the command begins */
     if (t->ours) return;
     if (begins && command.timed_out && t->pid == shell_pid) { /* nothing more of it begins */
         kill(shell_pid, SIGKILL);
@@ -80,5 +77,5 @@ void xtrace_write(struct thread *t, size_t n) {
     memcpy(line, words, length < sizeof line - 1 ? length : sizeof line - 1);
     int turn = begins ? turns_trace(line) : 0;
     if (turn) shell_trace.visible = turn > 0;
-    if (meddles(words, length)) shell_trace.spoilt = true;
+    if (meddles(words, length)) shell_trace.spoilt = shell_trace.lost = true;
 }

@@ -166,7 +166,9 @@ class Recorder:
             command=command,
             shown=shown,
             timing=timing,
-            stderr=decide_fates(self._writes_within_bounds(), shown, cut=bool(self._gaps), pending=self._pending(us / 1e6)),
+            stderr=decide_fates(
+                self._writes_within_bounds(), shown, cut=bool(self._gaps), pending=self._pending(us / 1e6)
+            ),
             processes=self._processes(exit_code),
             exit_code=exit_code,
             timed_out=bool(flags & _TIMED_OUT),
@@ -216,9 +218,7 @@ class Recorder:
         for piece in pieces:
             starts.append(starts[-1] + len(piece))
         text, starts = self._complaints.reread("".join(pieces), starts)
-        timing = tuple(
-            (seconds, starts[i + 1] - starts[i]) for i, (seconds, _) in enumerate(self._output)
-        )
+        timing = tuple((seconds, starts[i + 1] - starts[i]) for i, (seconds, _) in enumerate(self._output))
         return text, timing, starts[min(self._gaps)] if self._gaps else None
 
     def _processes(self, final: int | None) -> tuple[Process, ...]:

@@ -16,7 +16,7 @@ TERMINAL, NOWHERE, CLOSED, FILE, PIPE, SOCKET, OTHER = range(7)
 _STEPS = 50_000_000
 """Characters compared at most to find one command's stderr in what the terminal showed."""
 _CHANGED_BY_TERMINALS = re.compile(r"\\x[0-9a-f]{2}|[^!-~]+")
-"""What a terminal whose settings the agent changed may show otherwise (tabs, ends of lines), and halves of characters."""
+"""What a terminal with other settings may show otherwise (tabs, ends of lines), and halves of characters."""
 
 
 @dataclass(frozen=True)
