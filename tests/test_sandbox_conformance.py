@@ -530,7 +530,7 @@ def test_small_events_count_against_the_limit(kind: Kind) -> None:
         assert 100 < len(writes.stderr) < 600 and writes.cut_bytes >= 1400
         steps = session.run("for i in {1..2000}; do :; done")
         assert 100 < len(steps.processes) < 600
-        long = session.run("for i in 1 2 3 4; do env true $(printf '%20000d' 0); done")
+        long = session.run("for i in 1 2 3 4; do env true $(printf '%020000d' 0); done")
         assert sum(len(word) for process in long.processes for word in process.argv) < 50_000
 
 
@@ -610,6 +610,142 @@ def test_close_twice(kind: Kind) -> None:
         session.run("true")
 
 
+# ---- no flood buries, nothing undelivered is shown
+
+
+C = "sh -c 'echo installing; echo Error: no driver >&2; exit 5' installer"
+ERROR = "Error: no driver\n"
+FLOOD = "head -c 3000000 /dev/zero | tr '\\0' x"
+
+
+def test_a_flood_of_stderr_buries_nothing_at_its_end(session: BoxSession) -> None:
+    result = session.run(f"{{ echo first >&2; {FLOOD} >&2; {FLOOD} >&2; {C}; }} 2>/dev/null")
+    assert result.suppressed.startswith("first\nx") and result.suppressed.endswith(f"x{ERROR}")
+    assert (result.shown, result.exit_code) == ("installing\n", 5)
+    assert statuses(result)["sh -c echo installing; echo Error: no driver >&2; exit 5 installer"] == 5
+    kept = len(result.suppressed)
+    assert result.cut_bytes == 6_000_000 + len("first\n" + ERROR) - kept
+    assert 0 <= result.unrecorded_bytes - result.cut_bytes < 200  # some of the trace, too
+    assert 3_500_000 < kept <= 4 << 20
+    after = session.run("echo on >&2")
+    assert (after.shown, after.unrecorded_bytes, after.cut_bytes) == ("on\n", 0, 0)
+
+
+def test_what_two_floods_bury_is_counted(session: BoxSession) -> None:
+    result = session.run(f"{{ {FLOOD} >&2; {FLOOD} >&2; {C}; {FLOOD} >&2; {FLOOD} >&2; }} 2>/dev/null")
+    assert ERROR not in result.suppressed and result.unrecorded_bytes > 7_000_000
+    assert statuses(result)["sh -c echo installing; echo Error: no driver >&2; exit 5 installer"] == 5
+
+
+def test_a_flood_of_output_keeps_its_head_and_its_tail(session: BoxSession) -> None:
+    result = session.run(f"echo first; {FLOOD}; {C}")
+    assert result.shown.startswith("first\nx") and result.shown.endswith(f"xinstalling\n{ERROR}")
+    assert (len(result.shown), result.cut_at, result.unrecorded_bytes) == (1 << 20, 1 << 19, 0)
+    assert result.cut_bytes == 3_000_000 + len("first\ninstalling\n" + ERROR) - (1 << 20)
+    assert "x\n[output left out here" in result.terminal_text
+    assert fates(result) == {"shown"}
+
+
+def test_a_flood_of_programs_is_bounded_and_counted(kind: Kind) -> None:
+    with kind.start(LIMITS.model_copy(update={"recorded_bytes": 20_000})) as session:
+        result = session.run(
+            "env first; for i in {1..60}; do env true $(printf '%02000d' 0); done; sh -c 'exit 5' last"
+        )
+        known = statuses(result)
+        assert known["env first"] == 127 and known["sh -c exit 5 last"] == 5
+        assert result.unrecorded_bytes > 60_000 and len(result.model_dump_json()) < 80_000
+
+
+def test_the_end_of_one_long_write_is_read_too(session: BoxSession) -> None:
+    for call in (
+        "os.write(2, b'first' + b'x' * 3000000 + b'last')",
+        "os.writev(2, [b'first'] + [b'x' * 9000] * 900 + [b'last'])",
+    ):
+        result = session.run(f'python3 -c "import os; {call}" 2>/dev/null')
+        assert result.suppressed.startswith("firstx") and result.suppressed.endswith("xlast")
+        assert result.unrecorded_bytes > 1_900_000
+    result = session.run("python3 -c \"import os; os.writev(2, [b'x'] * 300 + [b'last'])\" 2>/dev/null")
+    assert (result.suppressed, result.unrecorded_bytes) == ("x" * 300 + "last", 0)
+
+
+UNDELIVERED = {
+    "a stopped terminal": "import fcntl, os, termios\nfcntl.fcntl(2, 4, fcntl.fcntl(2, 3) | os.O_NONBLOCK)\ntermios.tcflow(2, termios.TCOOFF)\ntry: os.write(2, b'lost\\n')\nexcept BlockingIOError: pass\ntermios.tcflow(2, termios.TCOON)",
+    "a stopped terminal, and bash itself": "import fcntl, os, termios\nfcntl.fcntl(2, 4, fcntl.fcntl(2, 3) | os.O_NONBLOCK)\ntermios.tcflow(2, termios.TCOOFF)",
+    "a group without a parent": "import os, time\nos.system('stty tostop')\nif not os.fork():\n    os.setpgid(0, 0)\n    time.sleep(0.1)\n    try: os.write(2, b'lost\\n')\n    except OSError: pass\n    open('done', 'w')",
+    "/dev/tty of an inner terminal": "import os, pty, socket\na, b = socket.socketpair()\npid, _ = pty.fork()\nif not pid:\n    socket.send_fds(a, [b'x'], [os.open('/dev/tty', os.O_RDWR)])\n    os._exit(0)\nos.dup2(socket.recv_fds(b, 1, 1)[1][0], 2)\nos.write(2, b'lost\\n')",
+}
+
+
+@pytest.mark.parametrize("script", UNDELIVERED.values(), ids=UNDELIVERED)
+def test_what_the_terminal_never_delivered_was_not_shown(session: BoxSession, script: str) -> None:
+    home = session.run("pwd").shown.strip()
+    session.write_file(f"{home}/u.py", script.encode())
+    say_it = "" if "lost" in script else "lost"
+    result = session.run(
+        f"echo before >&2; python3 u.py; for i in {{1..40}}; do [ -e done ] || sleep 0.01; done; {say_it}"
+    )
+    assert result.shown == "before\n"
+    assert [(w.fate, w.to) for w in result.stderr if "lost" in w.text] == [("suppressed", "terminal")]
+    assert [w.fate for w in result.stderr if "before" in w.text] == ["shown"]
+
+
+def test_what_a_terminal_shows_otherwise_was_shown_all_the_same(session: BoxSession) -> None:
+    result = session.run("stty opost onlcr olcuc tab3; printf 'a\\tlong\\nétude\\n' >&2; ls /none")
+    assert "A       LONG\r\n" in result.shown and fates(result) == {"shown"}
+    busy = session.run(
+        "for k in 1 2 3; do sh -c 'for i in 1 2 3 4 5 6 7 8; do echo e $0 $i >&2; echo o; done' $k & done; wait"
+    )
+    assert fates(busy) == {"shown"} and len(busy.stderr) == 24
+    late = [session.run("sh -c 'echo late >&2' & :") for _ in range(10)]  # on its way when the command ends
+    assert {fate for result in late for fate in fates(result)} <= {"shown"}
+
+
+COPIES = {
+    "close, dup": "os.close(1); os.dup(2)",
+    "F_DUPFD": "os.close(1); fcntl.fcntl(2, fcntl.F_DUPFD, 0)",
+    "F_DUPFD_CLOEXEC": "os.close(1); fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 1)",
+    "dup2 from above 10": "os.dup2(2, 20); os.dup2(20, 1)",
+    "moved back": "n = fcntl.fcntl(2, fcntl.F_DUPFD_CLOEXEC, 10); os.dup2(n, 1)",
+    "a copy of a copy": "n = os.dup(2); os.close(1); os.dup(n)",
+}
+
+
+@pytest.mark.parametrize("how", COPIES.values(), ids=COPIES)
+def test_descriptor_1_made_a_copy_of_stderr(session: BoxSession, how: str) -> None:
+    result = session.run(f"python3 -c \"import fcntl, os; {how}; os.write(1, b'said\\n')\" 2>/dev/null")
+    assert (result.shown, result.suppressed) == ("", "said\n")
+
+
+def test_descriptor_1_made_anew_is_still_stdout(session: BoxSession) -> None:
+    how = "n = os.dup(1); os.close(1); os.dup(n); os.dup2(1, 20); os.dup2(20, 1)"
+    result = session.run(f"python3 -c \"import os; {how}; os.write(1, b'said\\n')\" 2>/dev/null | cat")
+    assert (result.shown, result.stderr_text) == ("said\n", "")
+    result = session.run("{ exec 12>&2; echo a >&12; echo b >&2; echo c; } 2>/dev/null; echo d")
+    assert (result.shown, result.suppressed) == ("c\nd\n", "a\nb\n")
+
+
+def test_only_what_bash_itself_says_is_said_otherwise(session: BoxSession) -> None:
+    said = "/dev/fd/10: line 1: hello\n"
+    result = session.run(
+        f"printf '{said}'; printf '{said}' | cat >&2; nosuch; nosuch 2>&1 | sed 's/^/> /'; nosuch 2>log"
+    )
+    complaint = "bash: nosuch: command not found\n"
+    assert result.shown == said * 2 + complaint + "> " + complaint
+    assert session.run("cat log").shown == complaint
+
+
+def test_who_wrote_is_known_of_orphans_too(session: BoxSession) -> None:
+    script = """perl -e 'if (!fork) { select(undef, undef, undef, 0.1); print STDERR "started\\n" }'; sleep 0.3"""
+    result = session.run(script)
+    assert result.shown == "started\n" and result.stderr[0].argv[:2] == ("perl", "-e")
+
+
+def test_a_crowd_of_orphans_is_data(isolated: BoxSession) -> None:
+    for command in ("b() { b | b & }; b", "sleep 0.3"):
+        result = isolated.run(command, timeout=20)
+        assert all(write.argv for write in result.stderr)
+
+
 # ---- what the supervisor cannot see: docs/sandbox.md lists these; each case here shows one
 
 
@@ -623,6 +759,18 @@ def test_miss_a_copy_of_stderr_above_2(session: BoxSession) -> None:
 
 def test_miss_dev_stderr_opened_anew(session: BoxSession) -> None:
     assert session.run("sh -c 'echo unseen >/dev/stderr' 2>/dev/null").stderr_text == ""
+
+
+def test_miss_a_copy_of_stderr_that_another_process_sends_to_descriptor_1(session: BoxSession) -> None:
+    script = "import os, socket; a, b = socket.socketpair(); socket.send_fds(a, [b'x'], [2]); os.close(1); socket.recv_fds(b, 1, 1); os.write(1, b'unseen')"
+    assert session.run(f'python3 -c "{script}" 2>/dev/null').stderr_text == ""
+
+
+def test_miss_what_is_not_delivered_but_stands_there_already(session: BoxSession) -> None:
+    home = session.run("pwd").shown.strip()
+    session.write_file(f"{home}/u.py", UNDELIVERED["a stopped terminal"].encode())
+    result = session.run("echo lost >&2; python3 u.py")
+    assert result.shown == "lost\n" and fates(result) == {"shown"}
 
 
 def test_miss_builtins_of_other_shells(session: BoxSession) -> None:

@@ -102,7 +102,7 @@ def _print_command(result: CommandResult, answer: OracleAnswer | None) -> None:
 
 def print_screen(console: Console, result: CommandResult) -> None:
     """What a person could have read of the command's output."""
-    if screen := screen_text(result.shown):
+    if screen := screen_text(result.terminal_text):
         console.print(Text(escape_unprintable(screen).removesuffix("\n")))
 
 

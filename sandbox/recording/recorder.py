@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from posixpath import basename
 
-from devnull.sandbox.command import CommandResult, Process
+from devnull.sandbox.command import CommandResult, Process, Write
 from devnull.sandbox.errors import BoxDied
 from devnull.sandbox.recording.bash_complaints import PREFIX, BashComplaints, strip_shell_prefix
 from devnull.sandbox.recording.stderr_fates import OTHER, RawWrite, decide_fates, decode_output
@@ -166,9 +166,7 @@ class Recorder:
             command=command,
             shown=shown,
             timing=timing,
-            stderr=decide_fates(
-                self._writes_within_bounds(), shown, cut=bool(self._gaps), pending=self._pending(us / 1e6)
-            ),
+            stderr=self._stderr(shown, us / 1e6),
             processes=self._processes(exit_code),
             exit_code=exit_code,
             timed_out=bool(flags & _TIMED_OUT),
@@ -187,15 +185,23 @@ class Recorder:
         for known in (self._argv, self._parent):
             for pid in self._ends:
                 known.pop(pid, None)
-            for pid in [*islice(known, max(0, len(known) - _REMEMBERED))]:
-                del known[pid]
+            if len(known) > _REMEMBERED:
+                for pid in [*islice(known, len(known) - _REMEMBERED)]:
+                    del known[pid]
+
+    def _stderr(self, shown: str, end: float) -> tuple[Write, ...]:
+        if not self._writes:
+            return ()
+        return decide_fates(self._writes_within_bounds(), shown, cut=bool(self._gaps), pending=self._pending(end))
 
     def _pending(self, end: float) -> frozenset[int]:
         """Positions of writes that may not yet have come to the terminal when the command ended: the last that is known
-        of a process that lives on."""
+        of a process that lives on. (The shell itself has ended its command.)"""
         last = {write.pid: i for i, write in enumerate(self._writes)}
         return frozenset(
-            i for pid, i in last.items() if pid not in self._ends and end - self._writes[i].seconds < _IN_FLIGHT
+            i
+            for pid, i in last.items()
+            if pid not in self._ends and pid != self._shell and end - self._writes[i].seconds < _IN_FLIGHT
         )
 
     def _writes_within_bounds(self) -> list[RawWrite]:
@@ -209,6 +215,8 @@ class Recorder:
 
     def _shown(self) -> tuple[str, tuple[tuple[float, int], ...], int | None]:
         """What the terminal showed; `timing`; where in it something was left out."""
+        if not self._output:
+            return "", (), 0 if self._gaps else None
         decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         pieces: list[str] = []
         last = len(self._output) - 1
