@@ -160,9 +160,10 @@ class BoxSession:
     def snapshot(self) -> BoxSnapshot:
         """Files and shell state as they are now, between two commands."""
         state = self.run(PRINT_SHELL_STATE, timeout=HARNESS_SECONDS)
-        self._send(encode_frame(b"S", self._box.changes()))
         archives: list[bytes] = []
         redirections: list[Redirection] = []
+        parts = _split_list(self._box.changes())
+        self._send(encode_frame(b"S", parts.pop()))
         while True:
             kind, payload = self._next(_GRACE)
             if kind == b"A":
@@ -173,8 +174,11 @@ class BoxSession:
                 except struct.error as error:
                     raise BoxDied(f"the box sent a frame 'F' that no supervisor sends: {error}") from None
                 redirections.append(Redirection(fd, flags, what, os.fsdecode(payload[9:])))
-            elif kind == b".":
+            elif kind == b"." and not parts:
                 break
+            elif kind == b".":
+                redirections.clear()  # they come with each part
+                self._send(encode_frame(b"S", parts.pop()))
             elif kind == b"!":
                 raise BoxDied(f"the snapshot failed: {_error_text(payload)}; {self._box.why_dead()}")
             else:
@@ -215,6 +219,16 @@ class BoxSession:
 def _check_seconds(seconds: float) -> None:
     if not 0 < seconds <= _LONGEST:  # nan is not, either
         raise InputError(f"a time limit of {seconds} s: give a number above 0, at most {_LONGEST:.0f}")
+
+
+def _split_list(paths: bytes) -> list[bytes]:
+    """A list of paths, each with a zero at its end, in parts that a frame holds, the last part first."""
+    parts = []
+    while len(paths) > _PIECE:
+        end = paths.rindex(b"\0", 0, _PIECE) + 1
+        parts.append(paths[:end])
+        paths = paths[end:]
+    return [*parts, paths][::-1]
 
 
 def _error_text(payload: bytes) -> str:

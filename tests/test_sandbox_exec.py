@@ -30,8 +30,8 @@ def test_exec_for_programs() -> None:
     assert said["runtime"] == "rootless" and said["outcome"] == {"driver": "not_attempted", "cuda": "broken"}
     first, second = said["commands"]
     assert set(first) == {
-        "command", "shown", "exit_code", "timed_out", "cut_bytes", "seconds", "cwd", "stderr", "suppressed",
-        "processes",
+        "command", "shown", "exit_code", "timed_out", "cut_bytes", "unrecorded_bytes", "seconds", "cwd", "stderr",
+        "suppressed", "processes",
     }  # fmt: skip
     assert (first["shown"], first["exit_code"], first["cwd"], first["timed_out"]) == ("", 1, "/tmp", False)
     assert first["stderr"] == first["suppressed"] == "ERROR: CUDA 12.4 was not installed: no NVIDIA driver found\n"

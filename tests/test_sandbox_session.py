@@ -9,6 +9,7 @@ from devnull.sandbox.command import CommandResult
 from devnull.sandbox.recording.recorder import Recorder, strip_shell_prefix
 from devnull.sandbox.recording.stderr_fates import CLOSED, FILE, NOWHERE, PIPE, TERMINAL, RawWrite, decide_fates
 from devnull.sandbox.recording.xtrace import TracedCommand, exit_statuses, split_words
+from devnull.sandbox.session import _split_list
 from devnull.sandbox.snapshot import BoxSnapshot, Redirection, restore_script
 
 BIG = "the whole of a long complaint"
@@ -144,3 +145,10 @@ def test_redirections_come_back() -> None:
         "{", 'declare -x A="1"', "", "} >/dev/null 2>&1", "cd -- '/a b'",
         "exec 1>&2", "exec 2>>/dev/null", "exec 3</in", "exec 4>&-",
     ]  # fmt: skip
+
+
+def test_a_long_list_of_changes_goes_in_parts() -> None:
+    paths = b"".join(b"+/some/folder/%06d\0" % i for i in range(400_000))
+    parts = _split_list(paths)
+    assert b"".join(reversed(parts)) == paths and max(map(len, parts)) <= 4 << 20
+    assert all(part.endswith(b"\0") for part in parts) and _split_list(b"") == [b""]

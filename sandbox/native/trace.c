@@ -142,8 +142,8 @@ void trace_notification(int listener) {
         case SYS_dup:
         case SYS_fcntl:
             /* BASH_XTRACEFD wants a descriptor that is open; nobody shall inherit ours. */
-            swallow = r->data.args[0] == TRACE_FD && r->data.args[1] != F_DUPFD && t->shell && shell_prepares();
-            if (!swallow) about_to_dup(r, t);
+            if (r->data.args[1] == F_DUPFD || r->data.args[1] == F_DUPFD_CLOEXEC) about_to_dup(r, t);
+            else swallow = t->shell && shell_prepares();
             break;
         case SYS_clone:
 #ifdef SYS_fork
