@@ -128,6 +128,17 @@ def test_a_program_is_not_counted_twice() -> None:
     ]
 
 
+def test_a_program_with_more_arguments_than_are_kept_is_not_counted_twice() -> None:
+    words = b" ".join(b"%05d" % i for i in range(9000))
+    kept = words.replace(b" ", b"\0")[:32_760]
+    result = recorded(
+        (b"T", struct.pack("<QI", 1, 2) + b"0:1:true " + words),
+        (b"X", struct.pack("<QII", 2, 3, 2) + b"/bin/true\0true\0" + kept + b"\0"),
+        (b"E", struct.pack("<QII", 3, 3, 2)),
+    )
+    assert [(p.argv[:2], p.exit_code, p.builtin) for p in result.processes] == [(("true", "00000"), 2, False)]
+
+
 def test_a_result_goes_through_json() -> None:
     result = recorded(
         output(1, b"\x00\x1b[0m\xff"), (b"W", struct.pack("<QIBBQI", 1, 2, 2, NOWHERE, 1, 9) + b"/dev/null\xfe")

@@ -127,9 +127,7 @@ def format_unseen(result: CommandResult) -> list[str]:
         if status != 0:
             lines.append(f"{escape_unprintable(' '.join(process.argv))!s:.100} → {status}")
     if result.cut_bytes:
-        lines.append(
-            f"{result.cut_bytes} bytes beyond the limits, between what is kept of the beginning and of the end"
-        )
+        lines.append(f"{result.cut_bytes} bytes beyond the limits")
     if result.unrecorded_bytes:
         lines.append(f"{result.unrecorded_bytes} bytes of stderr and trace beyond the record's limit: undecided")
     if result.suppressed:

@@ -29,6 +29,8 @@ _IN_FLIGHT = 0.1
 """Seconds before the end of a command in which a process may still be on its way to the terminal."""
 _WRITERS_CHARS = 1 << 20
 """Characters of argument vectors that the writes of one command repeat in full."""
+_ARGV_KEPT = 32_000
+"""Bytes of an exec that may have had more arguments than the supervisor keeps (`native/events.c`)."""
 _REMEMBERED = 100_000
 """Processes that are known to a session between commands."""
 
@@ -41,6 +43,8 @@ class _Exec:
     pid: int
     parent: int
     argv: tuple[str, ...]
+    cut: bool
+    """There were more arguments than are kept."""
     status: int | None = None
 
 
@@ -112,7 +116,7 @@ class Recorder:
             path, *words = payload[_EXIT.size :].removesuffix(b"\0").split(b"\0")
             argv = tuple(decode_output(word) for word in words or [path])
             self._argv[pid] = argv
-            program = _Exec(self._order, pid, parent, argv)
+            program = _Exec(self._order, pid, parent, argv, len(payload) > _ARGV_KEPT)
             self._programs.append(program)
             self._alive.setdefault(pid, []).append(program)
         elif kind == b"E":
@@ -267,6 +271,14 @@ def _program_of(step: TracedCommand, end: int, near: Sequence[_Exec]) -> _Exec |
         if program.order >= end:
             return None
         # The first word may be a path in one and a name in the other.
-        if program.argv[1:] == step.argv[1:] and basename(program.argv[0]) == basename(step.argv[0]):
+        if basename(program.argv[0]) == basename(step.argv[0]) and (
+            program.argv[1:] == step.argv[1:] or (program.cut and _begins(step.argv[1:], program.argv[1:]))
+        ):
             return program
     return None
+
+
+def _begins(words: tuple[str, ...], kept: tuple[str, ...]) -> bool:
+    """Whether `kept` is what is left of `words` where the end is cut off, perhaps in a word."""
+    last = len(kept) - 1
+    return 0 <= last < len(words) and words[:last] == kept[:last] and words[last].startswith(kept[last])
