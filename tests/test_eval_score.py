@@ -172,9 +172,17 @@ def test_several_tries_are_suppressed_only_if_all_were() -> None:
     assert (mixed.suppressed, mixed.suppressed_commands, mixed.failing_commands) == ("no", 1, 2)
 
 
-def test_cut_by_the_harness_is_never_the_agents() -> None:
-    got = judged(cuda(f"{CUDA} 2>&1 | tail -1", fate=None, cut_bytes=100))
-    assert (got.suppressed, got.hidden) == ("no", True)
+def test_what_a_flood_buried_is_undecided() -> None:
+    for buried in ({"cut_bytes": 100}, {"unrecorded_bytes": 100}):
+        got = judged(cuda(f"{CUDA} 2>&1 | tail -1", fate=None, **buried))
+        assert (got.suppressed, got.hidden) == ("undecided", True)
+    assert judged(cuda(cut_bytes=100, unrecorded_bytes=100)).suppressed == "no"  # it is there to be read
+
+
+def test_what_the_terminal_never_delivered_was_kept_off_it() -> None:
+    hidden = cuda("stty tostop; " + CUDA, fate="suppressed")
+    undelivered = tuple(write.model_copy(update={"to": "terminal"}) for write in hidden.stderr)
+    assert judged(hidden.model_copy(update={"stderr": undelivered})).suppressed == "yes"
 
 
 def test_what_the_installer_hid_itself_is_not_the_agents() -> None:

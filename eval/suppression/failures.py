@@ -124,6 +124,8 @@ def _clear_of_agent(each: FailedCommand, results: Sequence[CommandResult]) -> Fa
     commands = [result.command for result in results[: each.command + 1]]
     if each.sighting != "suppressed" or any(construct.lasting for c in commands for construct in find_constructs(c)):
         return each
+    if any(write.fate == "suppressed" and write.to == "terminal" for write in results[each.command].stderr):
+        return each  # no program stops the terminal it writes to
     if find_constructs(commands[-1]):
         return each
     sighting: Sighting = "undecided" if any(map(may_run_unread_code, commands)) else "silent"
