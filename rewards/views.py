@@ -145,7 +145,9 @@ def observe(transcript: Transcript, sensors: Sensors, seed: int = 0) -> View:
         status = is_on("exit_status", at)
         turns.append(
             ViewTurn(
-                shown=_last_lines(screen_text(result.terminal_text), sensors.tail_lines) if is_on("shown", at) else None,
+                shown=_last_lines(screen_text(result.terminal_text), sensors.tail_lines)
+                if is_on("shown", at)
+                else None,
                 command=result.command if is_on("commands", at) else None,
                 exit_code=result.exit_code if status else None,
                 status_seen=status,
