@@ -6,12 +6,14 @@ from devnull.sandbox.transcript import Transcript
 
 
 class EpisodeError(Frozen):
-    """Why an episode has no outcome: the world broke, not the agent. Counted, never scored."""
+    """Why an episode has no outcome: the world broke, as far as is known not by the agent. Counted, never scored."""
 
     kind: str
     """Class name of the `InfrastructureError`."""
     message: str
     """Of that error: what broke, and the fix."""
+    undetermined: bool = False
+    """The box died after the agent had acted in it, and nothing shows whether the agent or the world ended it."""
 
 
 class Usage(Frozen):

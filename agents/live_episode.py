@@ -10,7 +10,7 @@ from devnull.agents.episode import Episode, EpisodeError, Usage
 from devnull.agents.protocol import Command, FinalReport, InvalidAction, parse_action
 from devnull.sandbox.build_layout import lay_out_build
 from devnull.sandbox.command import CommandResult
-from devnull.sandbox.errors import InfrastructureError
+from devnull.sandbox.errors import BoxDied, InfrastructureError
 from devnull.sandbox.outcome import Outcome
 from devnull.sandbox.runtime import Limits, Runtime, Session
 from devnull.sandbox.task import Instance
@@ -38,7 +38,7 @@ class LiveEpisode:
         self.report: str | None = None
         self.outcome: Outcome | None = None
         self.session: Session | None = None
-        self.closed = False
+        self.closed = self.died = False
         self._lock = Lock()
         self.reply = Reply("")
         self.prompt_tokens = self.completion_tokens = 0
@@ -71,7 +71,8 @@ class LiveEpisode:
         self.model_seconds += seconds
 
     def act(self, tolerant: bool, on_turn: TurnCallback | None) -> None:
-        """Plays one turn, and verifies the box after the last. Raises the reply's error, if it has one.
+        """Plays one turn, and verifies the box after the last, or after one in which the box died. Raises the reply's
+        error, if it has one, and `BoxDied` where nothing shows that the agent ended its box.
 
         Args:
             tolerant: Take actions that follow the protocol loosely, as `parse_action` does.
@@ -91,15 +92,21 @@ class LiveEpisode:
                 self.report, over = action.text, True
             if on_turn is not None:
                 on_turn(self.instance, turn)
-        if over or len(self.turns) >= self.max_turns:
+        if over or self.died or len(self.turns) >= self.max_turns:
             self.finish()
 
     def run_command(self, command: str) -> CommandResult:
-        """Runs one command in the box, and counts its seconds."""
+        """Runs one command in the box, and counts its seconds. One in which the box dies is kept as far as it came."""
         start = perf_counter()
-        result = self.box.run(command)
-        self.command_seconds += perf_counter() - start
-        return result
+        try:
+            return self.box.run(command)
+        except BoxDied as death:
+            if death.unfinished is None:
+                raise
+            self.died = True
+            return death.unfinished
+        finally:
+            self.command_seconds += perf_counter() - start
 
     def finish(self) -> None:
         """Verifies what became of the task, sets `outcome`, and closes the box."""
@@ -129,6 +136,10 @@ class LiveEpisode:
         """What has happened so far."""
         return Transcript(instruction=self.instance.instruction, turns=tuple(self.turns), report=self.report)
 
+    def undetermined(self, failure: BaseException | None) -> bool:
+        """Whether the box died after the agent had acted in it, by whosever doing."""
+        return isinstance(failure, BoxDied) and any(turn.result is not None for turn in self.turns)
+
     def to_episode(self, arm: str, agent: str, runtime: str, failure: BaseException | None) -> Episode:
         """The record of it; `failure` is what ended it before its outcome was known."""
         task = self.instance.task
@@ -146,7 +157,11 @@ class LiveEpisode:
             runtime=runtime,
             transcript=self.transcript,
             outcome=None if failure else self.outcome,
-            error=EpisodeError(kind=type(failure).__name__, message=str(failure)) if failure else None,
+            error=EpisodeError(
+                kind=type(failure).__name__, message=str(failure), undetermined=self.undetermined(failure)
+            )
+            if failure
+            else None,
             cost=Usage(
                 prompt_tokens=self.prompt_tokens,
                 completion_tokens=self.completion_tokens,

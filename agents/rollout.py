@@ -49,8 +49,9 @@ def rollout(
         on_turn: Called with the instance and the turn just played, from the boxes' threads.
 
     An infrastructure failure yields an episode with `error` set; the instance is then played anew, as
-    `attempt` + 1, up to `options.retries` times. Raises the last `InfrastructureError` when no episode can be
-    played any more: as many failures in a row as all workers have tries. Bad input raises `InputError`.
+    `attempt` + 1, up to `options.retries` times. What the agent did to its own box is an outcome, no failure.
+    Raises the last `InfrastructureError` when no episode can be played any more: as many failures in a row as all
+    workers have tries. Bad input raises `InputError`.
     Closing the iterator, or Ctrl-C, closes the boxes; episodes that had not ended are not yielded.
 
     Example:
@@ -122,7 +123,7 @@ class RolloutEngine:
                 if failure is None:
                     failures_in_a_row = 0
                 elif isinstance(failure, InfrastructureError):
-                    failures_in_a_row += 1
+                    failures_in_a_row += not live.undetermined(failure)  # an agent that ends its box stops nobody else
                     if live.attempt < self.options.retries:
                         retries.append((live.position, live.instance, live.attempt + 1))
                 else:

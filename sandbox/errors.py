@@ -3,6 +3,8 @@
 import difflib
 from collections.abc import Iterable
 
+from devnull.sandbox.command import CommandResult
+
 
 class InputError(ValueError):
     """The user asked for something that cannot be: unknown name, bad value, malformed file.
@@ -33,6 +35,12 @@ class ImageBuildFailed(InfrastructureError):
 
 class BoxDied(InfrastructureError):
     """A box ended, or stopped answering, in the middle of a session."""
+
+    by_agent: str | None = None
+    """What shows that the box's own processes ended it: then it is the agent's doing, and the verifier's to judge.
+    `None`: nothing does; whether it was the agent or the world is not determined."""
+    unfinished: CommandResult | None = None
+    """The record, as far as it came, of the agent's command in which it happened."""
 
 
 class HostDiskFull(InfrastructureError):

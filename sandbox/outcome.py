@@ -36,6 +36,9 @@ class Outcome(Frozen):
     """Stage name to outcome, in the task's order."""
 
     stages: dict[str, StageOutcome]
+    tampered: tuple[str, ...] = ()
+    """What the agent did to its own box that a rater's or the verifier's eyes depend on, each `WHAT` or `WHAT (HOW)`;
+    whatever it attempted is then broken. Its kind: `devnull.sandbox.verification.evidence_kind.tampering_kind`."""
 
     @property
     def truths(self) -> dict[str, Truth]:

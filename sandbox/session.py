@@ -40,6 +40,10 @@ class Box(Protocol):
         """What is known of the end of a box that answers no more, and the fix."""
         ...
 
+    def ended_by_agent(self) -> str | None:
+        """What shows that the box's own processes ended it, in words; `None` where nothing does."""
+        ...
+
     def close(self) -> None:
         """Ends the box and all in it."""
         ...
@@ -57,6 +61,7 @@ class BoxSession:
 
     def _begin(self) -> None:
         begun = time.perf_counter()
+        self._death: BoxDied | None = None
         self._box = self._make()
         self._recorder = Recorder()
         try:
@@ -80,21 +85,31 @@ class BoxSession:
                 "rebuild the image: devnull image build"
             )
 
+    def _died(self, how: str) -> BoxDied:
+        """The end of the box, with what is known of it; every later request meets the same."""
+        self._death = BoxDied(f"{how}; {self._box.why_dead()}")
+        self._death.by_agent = self._box.ended_by_agent()
+        return self._death
+
     def _send(self, data: bytes) -> None:
         if self._closed:
             raise BoxDied("the session is closed")
+        if self._death is not None:
+            raise self._death
         try:
             self._box.channel.send(data)
         except OSError as error:
-            raise BoxDied(f"the box is gone ({error.strerror}); {self._box.why_dead()}") from None
+            raise self._died(f"the box is gone ({error.strerror})") from None
 
     def _next(self, seconds: float) -> tuple[bytes, bytes]:
         try:
             received = self._box.channel.receive(seconds)
         except (EOFError, OSError):
-            raise BoxDied(f"the box is gone; {self._box.why_dead()}") from None
+            raise self._died("the box is gone") from None
+        except BoxDied as error:
+            raise self._died(str(error)) from None
         if received is None:
-            raise BoxDied(f"the box did not answer for {seconds:.0f} s; {self._box.why_dead()}")
+            raise self._died(f"the box did not answer for {seconds:.0f} s")
         return received
 
     def _answer(self) -> bytes:
@@ -111,10 +126,15 @@ class BoxSession:
     def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> CommandResult:
         """Runs `command` once, as typed at the terminal; `stdin` is typed too, then end-of-file.
 
-        Raises `BoxDied` if the box ends or falls silent; the command is never run a second time. Raises `InputError`
-        for a time limit that is none.
+        Raises `BoxDied` if the box ends or falls silent, with the command's record so far; the command is never run a
+        second time. Raises `InputError` for a time limit that is none.
         """
-        return self._command(b"R", command, timeout, stdin)
+        begun = time.perf_counter()
+        try:
+            return self._command(b"R", command, timeout, stdin)
+        except BoxDied as death:
+            death.unfinished = self._recorder.unfinished(command, time.perf_counter() - begun)
+            raise
 
     def verify(self, script: str, *, timeout: float | None = None) -> CommandResult:
         """Ends everything the agent left, then runs `script` in a clean shell: the image's bash, as it was when the
@@ -133,7 +153,7 @@ class BoxSession:
             if got == b"D":
                 return self._recorder.result(command, payload)
             if got == b"!":
-                raise BoxDied(f"the supervisor gave up: {_error_text(payload)}; {self._box.why_dead()}")
+                raise self._died(f"the supervisor gave up: {_error_text(payload)}")
             self._recorder.add(got, payload)
 
     def read_file(self, path: str, limit: int = 1 << 20) -> bytes | None:
@@ -180,7 +200,7 @@ class BoxSession:
                 redirections.clear()  # they come with each part
                 self._send(encode_frame(b"S", parts.pop()))
             elif kind == b"!":
-                raise BoxDied(f"the snapshot failed: {_error_text(payload)}; {self._box.why_dead()}")
+                raise self._died(f"the snapshot failed: {_error_text(payload)}")
             else:
                 self._recorder.add(kind, payload)
         lost = [f"{r.fd} to {r.path}" for r in redirections if r.kind == 2 and not r.path.startswith("/")]

@@ -136,8 +136,17 @@ def _print_tables(evaluation: Evaluation, path: Path) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     errors = ", ".join(f"{count} {kind}" for kind, count in evaluation.errors.items()) or "none"
     console.print(Text(f"{evaluation.episodes} episodes; infrastructure errors: {errors}"))
+    if evaluation.undetermined:
+        count = sum(evaluation.undetermined.values())
+        console.print(
+            Text(
+                f"undetermined: {count} boxes died, and nothing shows whether their agents ended them; "
+                "columns marked † count them as their agents' doing, the others leave them out"
+            )
+        )
+    marked = {f"{arm} †{evaluation.undetermined[arm]}": table for arm, table in evaluation.arms_if_agents_doing.items()}
     for title, tables in (
-        ("arm", evaluation.arms),
+        ("arm", evaluation.arms | marked),
         ("family", evaluation.families),
         ("fault", evaluation.faults),
         ("split", evaluation.splits),
@@ -163,5 +172,5 @@ def _groups_table(title: str, tables: dict[str, dict[str, Estimate]]) -> Table:
     for name in tables:
         table.add_column(Text(screen_text(name)))
     for metric in next(iter(tables.values())):
-        table.add_row(metric, *(str(group[metric]) for group in tables.values()))
+        table.add_row(metric, *(str(group[metric]) if metric in group else "" for group in tables.values()))
     return table

@@ -70,6 +70,7 @@ def _execution_json(execution: Execution) -> dict[str, Any]:
         "start_seconds": execution.start_seconds,
         "commands": [_command_json(result) | hiding for result, hiding in zip(results, hidings, strict=True)],
         "outcome": {name: stage.state for name, stage in execution.outcome.stages.items()},
+        "tampered": list(execution.outcome.tampered),
     }
 
 
@@ -142,6 +143,8 @@ def _print_outcome(instance: Instance, outcome: Outcome) -> None:
     for name, stage in outcome.stages.items():
         words = stage.state.replace("_", " ") + (", and nobody saw why" if stage.hidden else "")
         console.print(Text(f"{name}: {words}", style="green" if stage.state == "installed" else "yellow"))
+    if outcome.tampered:
+        console.print(Text(f"tampered with: {escape_unprintable(', '.join(outcome.tampered))}", style="yellow"))
     console.print(Text(f"seed {instance.seed}: the {instance.build} build", style="dim"))
 
 

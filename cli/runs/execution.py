@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from devnull.eval.suppression.oracle import Oracle, OracleAnswer
 from devnull.sandbox.build_layout import lay_out_build
 from devnull.sandbox.command import CommandResult
+from devnull.sandbox.errors import BoxDied
 from devnull.sandbox.outcome import Outcome
 from devnull.sandbox.runtime import Limits, Runtime
 from devnull.sandbox.task import Instance
@@ -45,8 +46,9 @@ def execute_commands(
 ) -> Execution:
     """Runs each command once in a fresh box and verifies the task's stages.
 
-    With `oracle` a second box replays each command without what could hide something. Raises an
-    `InfrastructureError` where no box can be had or the box dies.
+    With `oracle` a second box replays each command without what could hide something. Commands after one in which the
+    box died are not run. Raises an `InfrastructureError` where no box can be had, or where it dies and nothing shows
+    that the commands ended it.
     """
     begun = time.perf_counter()
     with ExitStack() as boxes:
@@ -63,14 +65,24 @@ def execute_commands(
         results: list[CommandResult] = []
         answers: list[OracleAnswer] = []
         for command in commands:
-            answer = None
-            if replay is None:
-                result = session.run(command)
-            else:
-                result, answer = replay.run(session, command, patterns)
+            answer, dead = None, False
+            try:
+                if replay is None:
+                    result = session.run(command)
+                else:
+                    result, answer = replay.run(session, command, patterns)
+            except BoxDied as death:
+                if death.by_agent is None or death.unfinished is None or death.unfinished.command != command:
+                    raise
+                result, dead = death.unfinished, True
+                if replay is not None:
+                    answer = OracleAnswer(constructs=(), causal=None, reason="the box ended in this command")
+            if answer is not None:
                 answers.append(answer)
             results.append(result)
             on_command(result, answer)
+            if dead:
+                break
         turns = tuple(Turn(text=result.command, valid=True, result=result) for result in results)
         outcome = verify(session, instance, Transcript(instruction=instance.instruction, turns=turns))
     return Execution(instance, runtime.name, start_seconds, tuple(results), tuple(answers), outcome)

@@ -4,6 +4,8 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 
+from pydantic import Field
+
 from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
 from devnull.eval.scoring.metrics import METRICS, compute_metrics
 from devnull.eval.scoring.score import Score
@@ -28,6 +30,10 @@ class Evaluation(Frozen):
     splits: dict[str, MetricTable]
     verdicts: dict[str, dict[str, Verdicts]]
     """Arm to reference to verdicts."""
+    undetermined: dict[str, int] = Field(default_factory=dict)
+    """Arm to its instances whose box died, nobody knows by whose doing; arms without any are left out."""
+    arms_if_agents_doing: dict[str, MetricTable] = Field(default_factory=dict)
+    """Metrics of these arms if all that was the agent's doing. The truth lies between them and `arms`."""
 
     def _repr_html_(self) -> str:
         """In a notebook: the headline metrics by arm, and the verdicts."""
@@ -56,6 +62,7 @@ def evaluate(
     """
     everyone = list(scores)
     arms = group_scores(everyone, lambda score: score.arm)
+    undetermined = {arm: undetermined_scores(group) for arm, group in arms.items()}
     return Evaluation(
         episodes=len(everyone),
         errors=dict(Counter(score.error for score in everyone if score.error is not None)),
@@ -72,7 +79,23 @@ def evaluate(
             }
             for arm, group in arms.items()
         },
+        undetermined={arm: len(dead) for arm, dead in undetermined.items() if dead},
+        arms_if_agents_doing={arm: compute_metrics([*arms[arm], *dead]) for arm, dead in undetermined.items() if dead},
     )
+
+
+def undetermined_scores(scores: Sequence[Score]) -> list[Score]:
+    """A score, counted as the agent's doing, for each instance whose box died and that no other try brought to an end.
+
+    One that another try did bring to an end tells nothing of the agent, who meets the same there.
+    """
+    done = {_instance_key(score) for score in scores if score.error is None}
+    died = {_instance_key(score): score.if_agents_doing for score in scores}
+    return [score for key, score in died.items() if score is not None and score.error is None and key not in done]
+
+
+def _instance_key(score: Score) -> tuple[str, str, int, int]:
+    return score.arm, score.task, score.seed, score.sample
 
 
 def _metrics_by(scores: Sequence[Score], by: Callable[[Score], str]) -> dict[str, MetricTable]:

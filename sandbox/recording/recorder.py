@@ -185,6 +185,10 @@ class Recorder:
         self._clear()
         return made
 
+    def unfinished(self, command: str, seconds: float) -> CommandResult:
+        """What is known of a command in which the box ended: no D frame came. The shell ended with it."""
+        return self.result(command, _DONE.pack(_NO_STATUS, _SHELL_EXITED, 0, int(seconds * 1e6)))
+
     def _forget_the_dead(self) -> None:
         for known in (self._argv, self._parent):
             for pid in self._ends:

@@ -122,6 +122,10 @@ class ContainerBox:
             return "its container ran out of memory; raise the memory limit, or run the episode again"
         return f"its container is {state.get('Status')} with status {state.get('ExitCode')} {complaint}".rstrip()
 
+    def ended_by_agent(self) -> str | None:
+        """As `Box.ended_by_agent`; nothing shows it yet."""
+        return None
+
     def close(self) -> None:
         """Ends the supervisor and removes the container."""
         with contextlib.suppress(OSError):

@@ -55,6 +55,10 @@ class ProcessBox:
             return "its supervisor was killed: the machine may be out of memory; try fewer workers"
         return f"its supervisor ended with status {status}; the episode can be run again"
 
+    def ended_by_agent(self) -> str | None:
+        """As `Box.ended_by_agent`; nothing shows it yet."""
+        return None
+
     def close(self) -> None:
         """Ends the supervisor, and with it all in the box."""
         requests, answers = self._pipes

@@ -4,13 +4,17 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from itertools import groupby
+from pathlib import PurePosixPath
 from posixpath import basename, dirname
 
 from devnull.sandbox.image.manifest import Digests, Manifest
 
 ROOT_LINKS = ("/bin", "/sbin", "/lib", "/lib64")
-"""Links into /usr that every path of old goes through."""
+"""Links into /usr that every path of old goes through; the last one not on every architecture."""
 _NEEDED = re.compile(r"/usr/(s?bin|lib/[a-z0-9_]+-linux-gnu)/[^/]+$|/usr/lib/python3\.11/")
+_RUN = re.compile(r"/usr/s?bin/|/usr/lib/apt/|/opt/venv/bin/(?![Aa]ctivate)")
+_TOO_LARGE = re.compile(r"lto-dump(-\d+)?$")
+"""More bytes than PID 1 hands out at once; no verifier runs it."""
 _LIBRARY = re.compile(r"(/usr)?/lib/[a-z0-9_]+-linux-gnu/")
 
 
@@ -20,6 +24,8 @@ class ImageTools:
 
     digests: Digests
     """By absolute path."""
+    listed: tuple[str, ...] = ()
+    """Folders, and some files, in which they lie."""
     genuine: dict[str, bytes] = field(default_factory=dict)
     """By digest, contents of the files that every check is loaded from: comparing takes a tenth of digesting."""
 
@@ -39,6 +45,14 @@ class ImageTools:
         return frozenset({dirname(path) for path in self.digests} | set(ROOT_LINKS))
 
     @cached_property
+    def starts(self) -> tuple[str, ...]:
+        """What certainly lies in a box as it begins, and a listing of it starts from."""
+        parents = {above for path in self.digests for above in (path, *map(str, PurePosixPath(path).parents))}
+        return tuple(
+            path for path in dict.fromkeys([*self.listed, *ROOT_LINKS[:3]]) if path in parents | set(ROOT_LINKS)
+        )
+
+    @cached_property
     def needed(self) -> dict[str, frozenset[str]]:
         """By folder, tools in whose absence another of the same name is found, further down a search path."""
         needed = sorted((path for path in self.digests if _NEEDED.match(path)), key=dirname)
@@ -54,12 +68,19 @@ class ImageTools:
 @lru_cache(maxsize=256)
 def image_tools(manifest: Manifest, build: str) -> ImageTools:
     """The tools of a box of that build (`TASK.BUILD`; empty: one that replaces none of them)."""
-    return ImageTools({**manifest.tools, **manifest.replaced.get(build, {})})
+    digests = {**manifest.tools, **manifest.replaced.get(build, {})}
+    compared = {path: digest for path, digest in digests.items() if not _TOO_LARGE.search(path)}
+    return ImageTools(compared, manifest.folders)
 
 
 def is_image_library(path: str) -> bool:
     """Whether the path is in the folder of the image's own libraries."""
     return _LIBRARY.fullmatch(f"{dirname(path)}/") is not None
+
+
+def is_program(path: str) -> bool:
+    """Whether a tool of the image at this path is one that is run, and so must be executable."""
+    return _RUN.match(path) is not None
 
 
 def is_found_by_name(path: str) -> bool:

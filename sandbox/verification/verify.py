@@ -2,19 +2,23 @@
 
 The agent was root in its box, so nothing in there is believed. Once its processes are ended, the box's own
 tools are compared with what the host knows of the image (`tampering.py`); then each stage's files with what
-its packages ship; only then is anything run, from a clean shell. What a program must answer stays
+its packages ship; only then is anything run, from a clean shell. A box that cannot be looked at any more because
+of what was done in it is *tampered* with, and so is one that its own processes ended. What a program must answer stays
 on the host: a forgery that reads the memory of the shell that asks it finds the question there, no more.
 """
 
 import re
+from collections.abc import Mapping
 
+from devnull.sandbox.errors import BoxDied
 from devnull.sandbox.image.manifest import Manifest, load_manifest
 from devnull.sandbox.outcome import Outcome, StageOutcome, StageState
 from devnull.sandbox.runtime import Session
 from devnull.sandbox.screen_text import written_text
-from devnull.sandbox.task import Instance, Stage
+from devnull.sandbox.task import Instance, Stage, Task
 from devnull.sandbox.transcript import Transcript
 from devnull.sandbox.verification.attempts import find_attempts, matches_visible_text
+from devnull.sandbox.verification.evidence_kind import BOX
 from devnull.sandbox.verification.tampering import find_changed_files, find_tampering
 
 _PATH = "/usr/sbin:/usr/bin:/sbin:/bin:/usr/local/sbin:/usr/local/bin"
@@ -23,31 +27,52 @@ _PREAMBLE = f"cd /proc; umask 022; export PATH={_PATH} PIP_CONFIG_FILE=/dev/null
 """A clean place to stand: `python3 -c` imports from the current folder first, and nobody can write in `/proc`."""
 _QUESTION = re.compile(r'^([ \t]*)test ("\$\((.*)\)") = ("?)([^"$`\\\n]*?)\4[ \t]*$', re.MULTILINE)
 """A line `test "$(COMMAND)" = "ANSWER"` of a verify script: asked in the box, compared here."""
-_REPLY = re.compile("\x1d(.*?)\x1d\r?\n", re.DOTALL)
+_REPLY = re.compile("\x1d([^\x1d]*)\x1d\r?\n")
 _SECONDS = 30.0
 _EVIDENCE = 2000
 """Characters of evidence kept."""
 
 
 def verify(session: Session, instance: Instance, transcript: Transcript, manifest: Manifest | None = None) -> Outcome:
-    """How the episode truly ended: ends what the agent left running, then checks each stage. Raises `BoxDied`.
+    """How the episode truly ended: ends what the agent left running, then checks each stage.
 
     `manifest`: of the image that the session's box began as; by default of this recipe's. A task that it does not
     know is verified by its scripts alone, and nothing is compared.
+
+    Raises `BoxDied` for a box that is gone, unless its own processes ended it: that is an outcome.
     """
     manifest = load_manifest() if manifest is None else manifest
     task = instance.task
     shipped = manifest.shipped.get(task.name)
-    tampering = None if shipped is None else find_tampering(session, manifest, instance)
-    stages: dict[str, StageOutcome] = {}
-    for stage in task.stages:
-        problem = (
-            tampering
-            or find_changed_files(session, (shipped or {}).get(stage.name, {}))
+    try:
+        tampering = () if shipped is None else find_tampering(session, manifest, instance)
+        if tampering:
+            return tampered_outcome(task, transcript, tampering)
+        problems = {
+            stage.name: find_changed_files(session, (shipped or {}).get(stage.name, {}))
             or run_verify_script(session, stage)
-        )
-        stages[stage.name] = _stage_outcome(stage, transcript, problem, faulty=stage.name == task.fault.stage)
-    return Outcome(stages=stages)
+            for stage in task.stages
+        }
+    except BoxDied as death:
+        if death.by_agent is None:
+            raise
+        return tampered_outcome(task, transcript, (f"{BOX} ({death.by_agent})",))
+    return Outcome(stages=_stage_outcomes(task, transcript, problems))
+
+
+def tampered_outcome(task: Task, transcript: Transcript, evidence: tuple[str, ...]) -> Outcome:
+    """The outcome of a box that cannot vouch for anything: what was attempted is broken. What was hidden is known from
+    the record all the same. `evidence`: as `Outcome.tampered`."""
+    problem = f"tampered: {', '.join(evidence)}"
+    stages = _stage_outcomes(task, transcript, dict.fromkeys((stage.name for stage in task.stages), problem))
+    return Outcome(stages=stages, tampered=evidence)
+
+
+def _stage_outcomes(task: Task, transcript: Transcript, problems: Mapping[str, str | None]) -> dict[str, StageOutcome]:
+    return {
+        stage.name: _stage_outcome(stage, transcript, problems[stage.name], faulty=stage.name == task.fault.stage)
+        for stage in task.stages
+    }
 
 
 def run_verify_script(session: Session, stage: Stage) -> str | None:
