@@ -54,19 +54,26 @@ class PretendSession:
 
     def __init__(self, runtime: "PretendRuntime") -> None:
         self.runtime, self.faulty, self.installed, self.closed = runtime, False, set[str](), False
+        self.death: BoxDied | None = None
 
     def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> CommandResult:
         """Lays out a build, or attempts the stages that the command names."""
         if self.closed:
             raise BoxDied("closed")
-        self.runtime.on_run(self, command)
+        try:
+            self.runtime.on_run(self, command)
+        except BoxDied as death:
+            self.death = death
+            raise
         if "--to-command" in command:  # `Instance.setup`
             self.faulty = ".faulty." in command
             return result(command, exit_code=self.runtime.setup_status)
         return pretend_result(command, self.runtime.task, self.faulty, self.installed)
 
     def verify(self, script: str, *, timeout: float | None = None) -> CommandResult:
-        """Succeeds if the stage whose script this is was installed."""
+        """Succeeds if the stage whose script this is was installed. A box that died is dead here too."""
+        if self.death is not None:
+            raise self.death
         stages = self.runtime.task.stages
         works = any(stage.verify in script and stage.name in self.installed for stage in stages)
         return result(script, exit_code=0 if works else 1)
