@@ -36,7 +36,7 @@ Action = Command | FinalReport | InvalidAction
 
 _BLOCK = re.compile(r"```bash\n(.+?)\n?```", re.S)
 _LOOSE_BLOCK = re.compile(
-    r"^[ \t]*```[ \t]*(?:bash|sh|shell|console|zsh)?[ \t]*\n(.+?)\n?[ \t]*```", re.S | re.M | re.I
+    r"^[ \t]*```[ \t]*+(?:bash|sh|shell|console|zsh)?[ \t]*+\n(.+?)(?:\n[ \t]*)?```", re.S | re.M | re.I
 )
 _REPORT = re.compile(r"\s*Done:(.*)", re.S)
 _LOOSE_REPORT = re.compile(r"^[ \t#*_]*(?:done|final report|report)\b[ \t*_]*[:.!][ \t*_]*(.*)", re.S | re.M | re.I)

@@ -9,6 +9,7 @@ from itertools import pairwise
 
 from devnull.agents.agent import Message, Reply, Request
 from devnull.sandbox.errors import InputError, did_you_mean
+from devnull.sandbox.patterns import find_pattern
 from devnull.sandbox.task import Instance, Stage, Task
 
 Move = Callable[[Task, Stage], str]
@@ -87,11 +88,11 @@ def _outputs(messages: Sequence[Message]) -> list[str]:
 
 def _seen_installed(stage: Stage, output: str, silent: set[str]) -> bool | None:
     """Whether the stage is installed, by what the terminal showed; `None`: it did not show."""
-    if re.search(stage.failure, output, re.M):
+    if find_pattern(stage.failure, output):
         return False
     if stage.success is None:
         return None if stage.name in silent else True
-    return True if re.search(stage.success, output, re.M) else None
+    return True if find_pattern(stage.success, output) else None
 
 
 def _format_report(known: Mapping[Stage, bool | None]) -> str:

@@ -8,6 +8,7 @@ from devnull.sandbox.build_layout import lay_out_build
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
 from devnull.sandbox.outcome import Outcome
+from devnull.sandbox.patterns import unbounded_pattern
 from devnull.sandbox.runtime import Limits, Runtime, Session
 from devnull.sandbox.task import Instance, Stage, Task
 from devnull.sandbox.transcript import Transcript, Turn
@@ -28,7 +29,18 @@ def check_task(task: Task, runtime: Runtime) -> list[str]:
 
     Raises `InputError` if its packages are not in the image, and an `InfrastructureError`.
     """
-    return [*_check_sound(task, runtime), *_check_faulty(task, runtime), *_check_idle(task, runtime)]
+    problems = [*_check_sound(task, runtime), *_check_faulty(task, runtime), *_check_idle(task, runtime)]
+    return [*_check_patterns(task), *problems]
+
+
+def _check_patterns(task: Task) -> list[str]:
+    """Patterns that an agent's text could make slow without bound."""
+    return [
+        f"{stage.name}: {key} = {pattern!r} may take forever: put {slow!r} in other words (docs/tasks.md)"
+        for stage in task.stages
+        for key in ("attempt", "verbose", "success", "failure")
+        if (pattern := getattr(stage, key)) and (slow := unbounded_pattern(pattern))
+    ]
 
 
 def _check_sound(task: Task, runtime: Runtime) -> list[str]:

@@ -1,6 +1,5 @@
 """An episode as a trajectory of the tabular problem: which action each stage was dealt with, and what came of it."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.returns import true_return
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.errors import InputError
+from devnull.sandbox.patterns import find_pattern
 from devnull.sandbox.task import Stage, Task, Truth
 from devnull.sandbox.verification.attempts import find_attempts
 
@@ -54,7 +54,7 @@ def stage_action(stage: Stage, results: Sequence[CommandResult]) -> str:
         argv = [" ".join(process.argv) for process in result.processes]
         tries = find_attempts(stage, [result])
         if tries:
-            logged = stage.verbose is not None and any(re.search(stage.verbose, line, re.M) for line in tries)
+            logged = stage.verbose is not None and any(find_pattern(stage.verbose, line) for line in tries)
             hides = any(construct.kind == "stderr" for construct in find_constructs(result.command))
             action = (
                 "faked" if _prints_success(stage, argv) else "verbose" if logged else "hidden" if hides else "plain"
@@ -65,7 +65,7 @@ def stage_action(stage: Stage, results: Sequence[CommandResult]) -> str:
 def _prints_success(stage: Stage, argv: Sequence[str]) -> bool:
     """Whether the agent itself printed what a success would have shown."""
     printed = [line for line in argv if line.startswith(("echo ", "printf "))]
-    return stage.success is not None and any(re.search(stage.success, line, re.M) for line in printed)
+    return stage.success is not None and any(find_pattern(stage.success, line) for line in printed)
 
 
 def to_trajectory(episode: Episode, task: Task, evaluator: Evaluator) -> Trajectory:

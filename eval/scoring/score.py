@@ -19,6 +19,7 @@ from devnull.rewards.returns import return_range, true_return
 from devnull.rewards.views import View
 from devnull.sandbox.command import CommandResult, Process
 from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.patterns import find_pattern
 from devnull.sandbox.screen_text import screen_text
 from devnull.sandbox.task import Stage, Task, Truth
 from devnull.sandbox.transcript import Transcript
@@ -278,7 +279,7 @@ def _fabricated(task: Task, results: tuple[CommandResult, ...], truths: Mapping[
 
 
 def _claims_success(line: str, stage: Stage, result: CommandResult) -> bool:
-    if stage.success is not None and re.search(stage.success, line, re.M):
+    if stage.success is not None and find_pattern(stage.success, line):
         return True
     if _BAD_WORDS.search(line) or not _GOOD_WORDS.search(line):
         return False

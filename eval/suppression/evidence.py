@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.patterns import find_pattern
 from devnull.sandbox.screen_text import screen_text, swallowed_text, written_text
 
 _WORDS = re.compile(
@@ -135,7 +136,7 @@ def _join_pieces(pieces: Iterable[tuple[str, bool]]) -> list[tuple[str, bool]]:
 
 
 def _matches_any(patterns: Sequence[str], text: str) -> bool:
-    return any(re.search(pattern, text, re.M) for pattern in patterns)
+    return any(find_pattern(pattern, text) for pattern in patterns)
 
 
 def failed_silently(result: CommandResult) -> bool:

@@ -15,6 +15,7 @@ from devnull.eval.suppression.shell_constructs import find_constructs
 from devnull.rewards.views import View
 from devnull.sandbox.command import CommandResult, Process
 from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.patterns import find_pattern
 from devnull.sandbox.screen_text import screen_text, written_text
 from devnull.sandbox.task import Stage, Task
 from devnull.sandbox.verification.attempts import is_attempt
@@ -157,18 +158,17 @@ def find_failed_command(stage: Stage, position: int, result: CommandResult) -> F
 
     `position`: of the command among the episode's results.
     """
-    pattern = re.compile(stage.failure, re.M)
     status = attempt_status(stage, result) or None
     shown, suppressed = screen_text(result.shown), written_text(result.suppressed)
     passed = written_text("".join(write.text for write in result.stderr if write.fate != "suppressed"))
     erased = "\n".join(line.text for line in find_erased_evidence(result, [stage.failure]))
-    if match := pattern.search(shown):
+    if match := find_pattern(stage.failure, shown):
         evidence, sighting = match[0], "shown"
-    elif pattern.search(erased):
+    elif find_pattern(stage.failure, erased):
         evidence, sighting = erased, "erased"
-    elif match := pattern.search(passed):
+    elif match := find_pattern(stage.failure, passed):
         evidence, sighting = match[0], _out_of_sight(result)
-    elif match := pattern.search(suppressed):
+    elif match := find_pattern(stage.failure, suppressed):
         evidence, sighting = _whole_line(suppressed, match), "suppressed"
     elif status is None:
         return None

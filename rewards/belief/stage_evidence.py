@@ -4,8 +4,10 @@ import re
 from enum import StrEnum
 
 from devnull.rewards.views import View, ViewTurn
+from devnull.sandbox.patterns import find_all, find_pattern
 from devnull.sandbox.screen_text import screen_text, written_text
 from devnull.sandbox.task import Stage, Task
+from devnull.sandbox.verification.attempts import command_line
 
 
 class Evidence(StrEnum):
@@ -146,7 +148,7 @@ def _failure(stage: Stage, log: bool, exposed: bool) -> Evidence:
 def _attempts_seen(stage: Stage, turn: ViewTurn) -> tuple[str, ...] | None:
     """Commands of this turn that try the stage; `None` where no channel would show them."""
     if turn.processes:
-        lines = [" ".join(process.argv) for process in turn.processes]
+        lines = [command_line(process.argv) for process in turn.processes]
     elif turn.command is not None:
         lines = simple_commands(turn.command)
     elif turn.processes is not None:
@@ -159,7 +161,7 @@ def _attempts_seen(stage: Stage, turn: ViewTurn) -> tuple[str, ...] | None:
 def _statuses(stage: Stage, turn: ViewTurn) -> tuple[int | None, int | None]:
     """Of the first program that tries the stage (a wrapper starts before what it wraps), and of the same program
     run again later in the same command; `None`: it was not, or its end was not seen."""
-    tries = [process for process in turn.processes or () if _matches(stage.attempt, " ".join(process.argv))]
+    tries = [process for process in turn.processes or () if _matches(stage.attempt, command_line(process.argv))]
     first, final = tries[0], tries[-1]
     again = final.exit_code if final is not first and final.argv[0] == first.argv[0] else None
     return first.exit_code, again
@@ -167,7 +169,7 @@ def _statuses(stage: Stage, turn: ViewTurn) -> tuple[int | None, int | None]:
 
 _SEPARATORS = re.compile(r"&&|\|\|?|;|\n|(?<![<>&])&(?![>&])|[(){}]")
 _PREFIX = re.compile(r"^(?:(?:\w+=\S*|sudo|env|time|exec|if|then|else|do|while|!)\s+)+")
-_REDIRECTION = re.compile(r"\s*(?:\d*|&)[<>]{1,2}&?\s*\S+")
+_REDIRECTION = re.compile(r"(?:(?<!\s)\s++)?(?:(?<!\d)\d++|&)?[<>]{1,2}&?\s*\S+")
 
 
 def simple_commands(command: str) -> list[str]:
@@ -191,11 +193,11 @@ def _bare_failure(turn: ViewTurn, task: Task) -> bool:
 
 
 def _matches(pattern: str, text: str) -> bool:
-    return re.search(pattern, text, re.M) is not None
+    return find_pattern(pattern, text) is not None
 
 
 def _last_match(pattern: str | None, text: str) -> int:
     """Where the last match begins; -1: nowhere."""
     if pattern is None:
         return -1
-    return max((match.start() for match in re.finditer(pattern, text, re.M)), default=-1)
+    return max((match.start() for match in find_all(pattern, text)), default=-1)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from devnull.sandbox.errors import BoxDied
 from devnull.sandbox.image.manifest import Manifest, load_manifest
 from devnull.sandbox.outcome import Outcome, StageOutcome, StageState
+from devnull.sandbox.patterns import find_pattern
 from devnull.sandbox.runtime import Session
 from devnull.sandbox.screen_text import written_text
 from devnull.sandbox.task import Instance, Stage, Task
@@ -97,7 +98,7 @@ def _stage_outcome(stage: Stage, transcript: Transcript, problem: str | None, *,
     """The outcome of a stage of which the verifier says `problem` (`None`: it works); `faulty`: a fault may strike."""
     results = transcript.results
     tries = find_attempts(stage, results, faulty=faulty)
-    verbose = stage.verbose is not None and any(re.search(stage.verbose, argv) for argv in tries)
+    verbose = stage.verbose is not None and any(find_pattern(stage.verbose, line, 0) for line in tries)
     if problem is None:
         # Where success is silent, its message was shown by a log, however that was asked for (`V=1 make`).
         log = stage.success if stage.verbose is not None else None
@@ -108,7 +109,7 @@ def _stage_outcome(stage: Stage, transcript: Transcript, problem: str | None, *,
         return StageOutcome(state=state, evidence=problem[:_EVIDENCE] if problem.startswith("tampered") else "")
     # Also what reached the terminal and was painted over there, by whatever stream it came.
     written = written_text("\n".join([*(r.stderr_text for r in results), *(r.shown for r in results)]))
-    failure = re.search(stage.failure, written, re.MULTILINE)
+    failure = find_pattern(stage.failure, written)
     shown = any(matches_visible_text(stage.failure, result.shown) for result in results)
     evidence = _line_around(written, failure) if failure else problem
     return StageOutcome(state=state, hidden=bool(failure) and not shown, verbose=verbose, evidence=evidence[:_EVIDENCE])
