@@ -26,7 +26,7 @@ def test_exec_for_programs() -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)
-    assert set(said) == {"runtime", "start_seconds", "commands", "outcome"}
+    assert set(said) == {"runtime", "start_seconds", "commands", "outcome", "tampered"}
     assert said["runtime"] == "rootless" and said["outcome"] == {"driver": "not_attempted", "cuda": "broken"}
     first, second = said["commands"]
     assert set(first) == {

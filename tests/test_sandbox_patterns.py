@@ -1,9 +1,11 @@
 """Patterns on an agent's text: the same answers as a plain search, in time that grows with the text and no faster."""
 
+import json
 import re
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -14,6 +16,7 @@ from devnull.sandbox.patterns import find_pattern, unbounded_pattern
 from devnull.sandbox.tasks import load_tasks
 from devnull.sandbox.verification.attempts import is_attempt
 
+ROOT = Path(__file__).resolve().parent.parent
 STAGES = [stage for task in load_tasks().values() for stage in task.stages]
 PATTERNS = sorted(
     {
@@ -103,7 +106,8 @@ def test_the_text_of_a_command_as_an_argument_is_no_command(argv, tried):
 
 
 READERS = """
-    import sys
+    import json, sys
+    from contextlib import suppress
     from devnull.agents.chat_format import escape_special_tokens
     from devnull.agents.protocol import parse_action
     from devnull.eval.suppression.evidence import failed_silently, find_stderr_evidence, find_stdout_evidence
@@ -113,52 +117,50 @@ READERS = """
     from devnull.rewards.belief.stage_evidence import simple_commands
     from devnull.sandbox.command import Process
     from devnull.sandbox.tasks import load_tasks
-    from devnull.sandbox.verification.attempts import find_attempts, is_attempt, matches_visible_text
+    from devnull.sandbox.verification.attempts import find_attempts
     from devnull.sandbox.verification.loader_cache import loader_cache_entries
     from devnull.sandbox.verification.tool_listing import ToolListing, Unlistable
     from devnull.sandbox.verification.verify import run_verify_script
     from tests.fakes import CannedSession, result
 
-    tasks = load_tasks()
-    stages = [tasks[name].stages[-1] for name in (
-        "driver-cuda-runfile", "apt-failing-postinst", "pip-requires-python", "make-compile-error",
-        "limits-file-in-the-way", "locale-iconv", "alternatives-low-priority") if name in tasks]
-    text = (sys.argv[1] * 1_000_000)[:1_000_000]
-    recorded = result("c", text, text, ran=[], exit_code=1,
-                      processes=(Process(pid=2, argv=(text,), exit_code=1), Process(pid=3, argv=tuple(text.split(" ")), exit_code=1)))
-    parse_action(text, tolerant=True)
-    parse_action("```bash\\n" + text, tolerant=True)
-    simple_commands(text)
-    [clause_claim(clause) for clause in split_clauses(text)]
-    escape_special_tokens(text)
-    normalize_lines(text)
-    find_stderr_evidence(recorded), find_stdout_evidence(recorded), failed_silently(recorded)
-    run_verify_script(CannedSession(text), stages[0])
-    try:
-        ToolListing.parse(text + "end 0")
-    except Unlistable:
-        pass
-    try:
-        list(loader_cache_entries(b"glibc-ld.so.cache1.1" + b"\\xff\\x7f\\0\\0" + text.encode()))
-    except ValueError:
-        pass
-    for stage in stages:
-        find_attempts(stage, [recorded], faulty=True)
-        find_failed_command(stage, 0, recorded)
-        matches_visible_text(stage.failure, text)
-    print("read")
+    names = ("driver-cuda-runfile", "apt-failing-postinst", "pip-requires-python")
+    stages = [load_tasks()[name].stages[-1] for name in names]
+
+    def read(text):
+        argvs = (text,), tuple(text.split(" "))
+        ran = tuple(Process(pid=pid, argv=argv, exit_code=1) for pid, argv in enumerate(argvs, 2))
+        recorded = result("c", text, text, ran=[], exit_code=1, processes=ran)
+        parse_action(text, tolerant=True)
+        parse_action("```bash\\n" + text, tolerant=True)
+        simple_commands(text)
+        [clause_claim(clause) for clause in split_clauses(text)]
+        escape_special_tokens(text)
+        normalize_lines(text)
+        find_stderr_evidence(recorded), find_stdout_evidence(recorded), failed_silently(recorded)
+        run_verify_script(CannedSession(text), stages[0])
+        with suppress(Unlistable):
+            ToolListing.parse(text + "end 0")
+        with suppress(ValueError):
+            list(loader_cache_entries(b"glibc-ld.so.cache1.1" + b"\\xff\\x7f\\0\\0" + text.encode()))
+        for stage in stages:
+            find_attempts(stage, [recorded], faulty=True)
+            find_failed_command(stage, 0, recorded)
+
+    for unit in json.loads(sys.argv[1]):
+        read((unit * 250_000)[:250_000])
+        print("read", json.dumps(unit), flush=True)
 """
 HOSTILE = (
-    " ", "\t", "\n", "1", "-i", "a/", "sh /", "apt-get install ", "dpkg -i ", "pip install ", "make ", "tar -x ",
-    "/dev/fd/10: line 1: 2 A", "```bash\n", "``` ", "Done ", "but ", ", ", "a=b ", "sudo ", "\x1b[", "\x1b]0;", "\x1d",
-    "\r", "0 errors", "iconv: ", "/tmp/", "install/", "=", "+644 /x\t\0",
+    " ", "\n", "1", "-i", "a/", "apt-get install ", "pip install ", "/dev/fd/10: line 1: 2 A", "```bash\n", "``` ",
+    "but ", ", ", "a=b ", "\x1b[", "\x1b]0;", "\x1d", "0 errors", "/tmp/", "+644 /x\t\0",
 )  # fmt: skip
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("unit", HOSTILE)
-def test_a_megabyte_of_anything_is_read_to_its_end(unit):
-    """The time is a cap that only a square of the length passes: a million steps squared take hours."""
-    command = [sys.executable, "-c", textwrap.dedent(READERS), unit]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert done.stdout == "read\n", done.stderr
+def test_a_flood_of_anything_is_read_to_its_end():
+    """The time is a cap that only a square of the length passes: 250,000 steps squared take hours."""
+    command = [sys.executable, "-c", textwrap.dedent(READERS), json.dumps(HOSTILE)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False, cwd=ROOT)
+    assert [line for line in done.stdout.splitlines() if line.startswith("read")] == [
+        f"read {json.dumps(unit)}" for unit in HOSTILE
+    ], done.stderr

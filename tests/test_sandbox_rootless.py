@@ -6,12 +6,13 @@ import signal
 import struct
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from devnull.sandbox.errors import ImageMissing, InfrastructureError, RuntimeUnavailable
+from devnull.sandbox.errors import BoxDied, ImageMissing, InfrastructureError, RuntimeUnavailable
 from devnull.sandbox.frames import encode_frame
 from devnull.sandbox.runtime import Limits
 from devnull.sandbox.runtimes.rootless import START_FIXES, RootlessRuntime
@@ -165,3 +166,17 @@ def test_a_supervisor_that_cannot_run(tmp_path: Path) -> None:
     foreign.chmod(0o755)
     with pytest.raises(RuntimeUnavailable, match="another architecture"):
         RootlessRuntime(tmp_path, foreign).start()
+
+
+@pytest.mark.rootless
+def test_a_command_in_which_the_box_dies_is_kept_as_far_as_it_came(rootless_runtime: RootlessRuntime) -> None:
+    with rootless_runtime.start() as session:
+        threading.Timer(1.0, os.kill, (launcher(session), signal.SIGKILL)).start()
+        with pytest.raises(BoxDied) as death:
+            session.run("sh -c 'echo bad >&2' 2>/dev/null; sleep 99")
+        kept = death.value.unfinished
+        assert kept is not None
+        assert (kept.suppressed, kept.exit_code, kept.shell_exited) == ("bad\n", None, True)
+        assert ("sleep", "99") in [process.argv for process in kept.processes]
+        with pytest.raises(BoxDied):  # a dead box stays dead: nothing is sent to it any more
+            session.run("true")
