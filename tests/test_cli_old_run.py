@@ -55,7 +55,8 @@ def test_its_metrics_are_what_they_were(run: Path) -> None:
     (run / "metrics.json").unlink()
     assert main(["eval", str(run)]) == 0
     after = json.loads((run / "metrics.json").read_text())
-    assert same(without_bounds(after), without_bounds(before))
+    # later versions say more, and their bounds are others
+    assert same(without_bounds({key: after[key] for key in before}), without_bounds(before))
 
 
 @pytest.mark.parametrize("command", [["report"], ["replay"], ["compare", "runs/old@mixture:honest=0.5,hiding=0.5"]])
