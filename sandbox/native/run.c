@@ -167,6 +167,7 @@ void run_watch(void) {
         if (now > deadline) stop_command();
         if (command.running && now - last_look > 20000) {
             last_look = now;
+            host_flush(); /* should the box end in this command, its record is with the host */
             if (now - command.started > 50000) input_feed();
             shell_mark_again();
         }
