@@ -54,6 +54,25 @@ def test_tables_for_a_person(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert "error_suppression_rate" in out and "undefined" in out
 
 
+def test_boxes_that_nobody_knows_who_ended_are_counted_both_ways(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run"
+    shutil.copytree(run, path)
+    lines = [json.loads(line) for line in (path / "episodes.jsonl").read_text().splitlines()]
+    broken = [each for each in lines if each["arm"] == "hiding" and each["faulty"]]
+    for each in broken:
+        each |= {"outcome": None, "error": {"kind": "BoxDied", "message": "gone", "undetermined": True}}
+    (path / "episodes.jsonl").write_text("".join(json.dumps(each) + "\n" for each in lines))
+    _, out, _ = run_devnull(capsys, "eval", path)
+    assert f"undetermined: {len(broken)} boxes died" in out and f"hiding †{len(broken)}" in out
+    got = json.loads((path / "metrics.json").read_text())
+    assert got["undetermined"] == {"hiding": len(broken)}
+    without, with_them = got["arms"]["hiding"], got["arms_if_agents_doing"]["hiding"]
+    assert without["error_suppression_rate"]["undefined"] and with_them["error_suppression_rate"]["value"] == 1
+    assert with_them["J"]["value"] < without["J"]["value"]
+
+
 def test_the_runs_own_penalty_and_paranoia_are_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "run"
     write_run(path, 4 * len(TASKS), TASKS)
