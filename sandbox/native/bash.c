@@ -63,6 +63,7 @@ static void drop_capabilities(void) {
     const uint32_t kept = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_SETUID |
                           1u << CAP_SETGID | 1u << CAP_KILL;
     prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0);
+    prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0);
     prctl(PR_CAPBSET_DROP, CAP_SETPCAP, 0, 0, 0);
     if (!settings.pid_one) return;
     for (int c = 0; c <= 63; c++)
@@ -80,6 +81,29 @@ static void drop_capabilities(void) {
     if (syscall(SYS_capset, &head, caps)) _exit(125);
 }
 
+/* What the agent runs is killed before the supervisor; nobody in the box may change that. In Docker, the capability that
+ * the supervisor keeps for it also makes this the lowest that it can ever be. */
+static void first_to_go(void) {
+    int order = openat(settings.proc, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (order < 0) return;
+    if (write(order, "1000", 4) < 0) errno = 0; /* a wish, no need */
+    close(order);
+}
+
+static void set_limits(void) {
+    static const struct {
+        int which;
+        rlim_t most;
+    } limits[] = {
+        {RLIMIT_CORE, 0}, {RLIMIT_NOFILE, 1024},
+        {RLIMIT_MSGQUEUE, 0},      /* memory that no process holds */
+        {RLIMIT_SIGPENDING, 4096}, /* the kernel counts them by user: a box of root's must not take all of root's */
+    };
+    for (size_t i = 0; i < sizeof limits / sizeof *limits; i++)
+        setrlimit(limits[i].which, &(struct rlimit){limits[i].most, limits[i].most});
+    if (settings.memory) setrlimit(RLIMIT_DATA, &(struct rlimit){settings.memory, settings.memory});
+}
+
 static _Noreturn void become_bash(int lines, int back, bool pristine, const char *directory) {
     char *arguments[] = {"bash", "--norc", "--noprofile", "/dev/fd/10", NULL};
     setsid();
@@ -94,15 +118,13 @@ static _Noreturn void become_bash(int lines, int back, bool pristine, const char
     if (in > 2) close(in);
     if (err > 2) close(err);
     dup2(lines, 10);
+    if (settings.pid_one) first_to_go();
     drop_capabilities();
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     for (int s = 1; s < NSIG; s++) signal(s, SIG_DFL);
-    const struct rlimit none_dumped = {0, 0}, files = {1024, 1024}, data = {settings.memory, settings.memory};
-    setrlimit(RLIMIT_CORE, &none_dumped);
-    setrlimit(RLIMIT_NOFILE, &files);
-    if (settings.memory) setrlimit(RLIMIT_DATA, &data);
+    set_limits();
     if (chdir(directory) && chdir(settings.home) && chdir("/")) _exit(125);
     char home[PATH_MAX + 8];
     snprintf(home, sizeof home, "HOME=%s", settings.home);

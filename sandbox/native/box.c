@@ -19,12 +19,17 @@
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "cgroup.h"
 #include "host.h"
 #include "settings.h"
+
+#define SLACK (32u << 20) /* /dev/shm, and what the kernel holds for the box */
+#define OUT_OF_MEMORY 5   /* the exit status that says so */
 
 /* Errors go to the host as a frame: "what: why". */
 static _Noreturn void fail(const char *what) {
@@ -55,22 +60,40 @@ static void become_root_of_user_namespace(uid_t uid, gid_t gid) {
     write_file("/proc/self/gid_map", map);
 }
 
+/* A node of the box's own where root may make one. Elsewhere the host's, on a read-only mount: what the node is, its mode
+ * and its times cannot be changed, and the device can be written all the same. */
+static void make_device(const char *name, unsigned major, unsigned minor) {
+    char inside[32], outside[32];
+    snprintf(inside, sizeof inside, "dev/%s", name);
+    snprintf(outside, sizeof outside, "/dev/%s", name);
+    if (!mknod(inside, S_IFCHR | 0666, makedev(major, minor))) {
+        int fd = open(inside, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+        if (fd >= 0 || errno == ENXIO) { /* /dev/tty, where there is none yet */
+            if (fd >= 0) close(fd);
+            must(chmod(inside, 0666), inside);
+            return;
+        }
+        unlink(inside); /* in a container that may not open what it may make */
+    }
+    int fd = open(inside, O_CREAT | O_WRONLY | O_CLOEXEC, 0666);
+    must(fd, inside);
+    close(fd);
+    must(mount(outside, inside, NULL, MS_BIND, NULL), inside);
+    must(mount(NULL, inside, NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NOEXEC, NULL), inside);
+}
+
 static void make_devices(void) {
     must(mount("tmpfs", "dev", "tmpfs", MS_NOSUID | MS_NOEXEC, "mode=755,size=64k,nr_inodes=64"), "mount /dev");
-    static const char *const names[] = {"null", "zero", "full", "random", "urandom", "tty"};
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        char inside[32], outside[32];
-        snprintf(inside, sizeof inside, "dev/%s", names[i]);
-        snprintf(outside, sizeof outside, "/dev/%s", names[i]);
-        int fd = open(inside, O_CREAT | O_WRONLY | O_CLOEXEC, 0666);
-        must(fd, inside);
-        close(fd);
-        must(mount(outside, inside, NULL, MS_BIND, NULL), inside);
-    }
+    make_device("null", 1, 3);
+    make_device("zero", 1, 5);
+    make_device("full", 1, 7);
+    make_device("random", 1, 8);
+    make_device("urandom", 1, 9);
+    make_device("tty", 5, 0);
     must(mkdir("dev/pts", 0755), "/dev/pts");
     must(mkdir("dev/shm", 01777), "/dev/shm");
     chmod("dev/shm", 01777);
-    const char *pts = "newinstance,ptmxmode=0666,mode=620,max=64";
+    const char *pts = "newinstance,ptmxmode=0666,mode=620,max=16"; /* the host has some 3000 for all */
     must(mount("devpts", "dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, pts), "mount /dev/pts");
     must(mount("shm", "dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=16m"), "mount /dev/shm");
     must(symlink("pts/ptmx", "dev/ptmx"), "/dev/ptmx");
@@ -80,18 +103,18 @@ static void make_devices(void) {
     must(symlink("/proc/self/fd/2", "dev/stderr"), "/dev/stderr");
 }
 
-/* Root without capabilities still owns /proc/sys: a writable core_pattern would be a way out. */
+/* Most of /proc is the host's, and root without capabilities still owns it: a writable core_pattern would be a way out,
+ * a chmod of /proc/meminfo holds for everybody, and `oom_score_adj` says who dies first. So all of it is read-only to
+ * the agent. Ours lies below. */
 static void guard_proc(void) {
-    static const char *const read_only[] = {"proc/sys", "proc/sysrq-trigger", "proc/irq", "proc/bus", "proc/fs"};
-    for (size_t i = 0; i < sizeof read_only / sizeof *read_only; i++) {
-        if (access(read_only[i], F_OK)) continue;
-        must(mount(read_only[i], read_only[i], NULL, MS_BIND | MS_REC, NULL), read_only[i]);
-        const unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
-        must(mount(NULL, read_only[i], NULL, flags, NULL), read_only[i]);
-    }
+    settings.proc = open("proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    must(settings.proc, "/proc");
+    must(mount("proc", "proc", NULL, MS_BIND, NULL), "bind /proc");
+    const unsigned long flags = MS_REMOUNT | MS_BIND | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+    must(mount(NULL, "proc", NULL, flags, NULL), "read-only /proc");
     static const char *const masked[] = {"proc/kcore", "proc/keys", "proc/timer_list", "proc/kmsg", "proc/sched_debug"};
     for (size_t i = 0; i < sizeof masked / sizeof *masked; i++)
-        if (!access(masked[i], F_OK)) must(mount("/dev/null", masked[i], NULL, MS_BIND, NULL), masked[i]);
+        if (!access(masked[i], F_OK)) must(mount("dev/null", masked[i], NULL, MS_BIND, NULL), masked[i]);
 }
 
 static void keep_few_capabilities(void) {
@@ -140,11 +163,13 @@ static void move_in(void) {
 void box_enter(void) {
     errno = EINVAL;
     if (!settings.root) fail("--root wants a directory");
-    int first_to_go = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC); /* when the host runs out of memory */
-    if (first_to_go >= 0) {
-        if (write(first_to_go, "1000", 4) < 0) errno = 0; /* a wish, no need */
-        close(first_to_go);
+    /* When memory runs out, what the agent runs goes first (bash.c), then the box, then the host's own. */
+    int order = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
+    if (order >= 0) {
+        if (write(order, "500", 3) < 0) errno = 0; /* a wish, no need */
+        close(order);
     }
+    cgroup_make(settings.memory + settings.disk + SLACK);
     uid_t uid = getuid();
     gid_t gid = getgid();
     bool user = uid != 0;
@@ -154,7 +179,7 @@ void box_enter(void) {
     if (user) become_root_of_user_namespace(uid, gid);
     else setgroups(0, NULL);
     build_root(settings.root, settings.disk);
-    pid_t pid = fork();
+    pid_t pid = cgroup_fork();
     must(pid, "fork");
     if (pid) {
         signal(SIGINT, SIG_IGN); /* Ctrl-C is for the host: it closes its boxes in its own order */
@@ -162,6 +187,8 @@ void box_enter(void) {
         close(STDIN_FILENO);
         close(STDOUT_FILENO);
         while (waitpid(pid, &status, 0) < 0 && errno == EINTR) continue;
+        bool killed = cgroup_remove();
+        if (killed && WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL) _exit(OUT_OF_MEMORY);
         _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL); /* the launcher has one thread: its death is the box's */

@@ -6,12 +6,15 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <termios.h>
 #include <unistd.h>
@@ -81,6 +84,52 @@ static void answer_value(long number, int index, uint32_t value, uint32_t action
     load(offsetof(struct seccomp_data, nr));
 }
 
+/* Notify when argument `index` of system call `number` has any of `bits`. */
+static void notify_bits(long number, int index, uint32_t bits) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 4);
+    load(offsetof(struct seccomp_data, args) + 8 * (size_t)index);
+    add(BPF_JMP | BPF_JSET | BPF_K, bits, 0, 1);
+    add(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF, 0, 0);
+    load(offsetof(struct seccomp_data, nr));
+}
+
+/* A fixed answer to a socket of `family` unless its protocol is one of the n `allowed`. */
+static void socket_protocols(uint32_t family, const uint32_t *allowed, uint8_t n, uint32_t action) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, family, 0, (uint8_t)(n + 3)); /* the family is in the accumulator */
+    load(offsetof(struct seccomp_data, args) + 16);
+    for (uint8_t i = 0; i < n; i++) add(BPF_JMP | BPF_JEQ | BPF_K, allowed[i], (uint8_t)(n - i), 0);
+    add(BPF_RET | BPF_K, action, 0, 0);
+    add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
+}
+
+/* Sockets of the box itself and of its network namespace. Any other family reaches past that (AF_VSOCK: the hypervisor)
+ * or has the kernel load and run what no installation needs; so do the rarer protocols. */
+static void sockets_of(long number) {
+    static const uint32_t internet[] = {0, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_ICMP, IPPROTO_ICMPV6}, routes[] = {0};
+    unsigned short otherwise = length;
+    add(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)number, 0, 0);
+    load(offsetof(struct seccomp_data, args));
+    add(BPF_JMP | BPF_JEQ | BPF_K, AF_UNIX, 0, 1);
+    add(BPF_RET | BPF_K, SECCOMP_RET_ALLOW, 0, 0);
+    socket_protocols(AF_INET, internet, 5, DENY(EPROTONOSUPPORT));
+    socket_protocols(AF_INET6, internet, 5, DENY(EPROTONOSUPPORT));
+    socket_protocols(AF_NETLINK, routes, 1, DENY(EPROTONOSUPPORT));
+    add(BPF_RET | BPF_K, DENY(EAFNOSUPPORT), 0, 0);
+    program[otherwise].jf = (uint8_t)(length - otherwise - 1);
+}
+
+/* No buffer of a socket's own size: as if it were as large as it may be. */
+static void keep_buffer_sizes(void) {
+    add(BPF_JMP | BPF_JEQ | BPF_K, SYS_setsockopt, 0, 7);
+    load(offsetof(struct seccomp_data, args) + 8);
+    add(BPF_JMP | BPF_JEQ | BPF_K, SOL_SOCKET, 0, 4);
+    load(offsetof(struct seccomp_data, args) + 16);
+    add(BPF_JMP | BPF_JEQ | BPF_K, SO_SNDBUF, 1, 0);
+    add(BPF_JMP | BPF_JEQ | BPF_K, SO_RCVBUF, 0, 1);
+    add(BPF_RET | BPF_K, DENY(0), 0, 0);
+    load(offsetof(struct seccomp_data, nr));
+}
+
 static void build(void) {
     length = 0;
     load(offsetof(struct seccomp_data, arch));
@@ -125,7 +174,7 @@ static void build(void) {
                                   SYS_fsconfig,        SYS_fsmount,      SYS_fspick,        SYS_mount_setattr,
                                   SYS_bpf,             SYS_perf_event_open, SYS_userfaultfd, SYS_keyctl,
                                   SYS_add_key,         SYS_request_key,  SYS_kexec_load,    SYS_init_module,
-                                  SYS_finit_module,    SYS_delete_module, SYS_open_by_handle_at};
+                                  SYS_finit_module,    SYS_delete_module, SYS_open_by_handle_at, SYS_fanotify_init};
     for (size_t i = 0; i < sizeof denied / sizeof *denied; i++) answer(denied[i], DENY(EPERM));
     /* Writes through a ring, or submitted in bulk, make no system call to hear of. */
     answer(SYS_io_uring_setup, DENY(ENOSYS));
@@ -140,11 +189,25 @@ static void build(void) {
     /* Root may lower the limits of any process of root: without descriptors or time, the supervisor would be no
      * more. */
     answer_value(SYS_prlimit64, 0, (uint32_t)getppid(), DENY(EPERM));
+    sockets_of(SYS_socket);
+    sockets_of(SYS_socketpair);
+    /* What the kernel counts by user, or not at all (budgets.c). */
+    answer(SYS_inotify_init1, SECCOMP_RET_USER_NOTIF);
+    answer(SYS_inotify_add_watch, SECCOMP_RET_USER_NOTIF);
+#ifdef SYS_inotify_init
+    answer(SYS_inotify_init, SECCOMP_RET_USER_NOTIF);
+#endif
     /* Memory that no process holds: none can be killed to have it back. */
     answer(SYS_shmget, DENY(ENOSYS));
     answer(SYS_msgget, DENY(ENOSYS));
     answer(SYS_semget, DENY(ENOSYS));
+    answer(SYS_mq_open, DENY(ENOSYS));
     if (settings.memory) answer(SYS_memfd_create, DENY(ENOSYS)); /* nor does anybody count this one */
+    if (settings.memory && !settings.walled) {
+        notify_bits(SYS_mmap, 3, MAP_SHARED);
+        /* A socket holds no more than it does by default, so that their number says how much they hold at most. */
+        keep_buffer_sizes();
+    }
     if (settings.pids) {
         answer(SYS_clone, SECCOMP_RET_USER_NOTIF);
 #ifdef SYS_fork

@@ -141,6 +141,7 @@ int main(int argc, char **argv) {
     settings_read(argc, argv);
     if (!strcmp(argv[1], "box")) box_enter();
     settings.pid_one = getpid() == 1;
+    if (settings.proc < 0) settings.proc = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);
     prctl(PR_SET_DUMPABLE, 0); /* nobody inside reads our memory, descriptors or environment */
     prctl(PR_SET_CHILD_SUBREAPER, 1);
     prctl(PR_SET_TIMERSLACK, 1);

@@ -21,6 +21,32 @@ struct running {
     bool ours;
 };
 
+/* Reads /proc/PID/stat, or that of one thread; false if there is no such thing any more. */
+static bool look(struct running *r, pid_t thread) {
+    static const char fields[] =
+        " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %lu %*u %ld";
+    char line[1024], state;
+    ssize_t n = thread ? proc_read(line, sizeof line, "/proc/%d/task/%d/stat", r->pid, thread)
+                       : proc_read(line, sizeof line, "/proc/%d/stat", r->pid);
+    const char *rest = n > 0 ? strrchr(line, ')') : NULL; /* the name before it may hold anything */
+    return rest && sscanf(rest + 1, fields, &state, &r->parent, &r->threads, &r->start, &r->pages) == 5 &&
+           state != 'Z' && state != 'X';
+}
+
+/* Whether a process runs on in other threads although its first one has ended, so that it looks like a zombie. */
+static bool look_at_threads(struct running *r) {
+    char path[32];
+    snprintf(path, sizeof path, "/proc/%d/task", r->pid);
+    DIR *tasks = r->threads > 1 ? opendir(path) : NULL;
+    bool found = false;
+    for (struct dirent *e; tasks && !found && (e = readdir(tasks));) {
+        pid_t thread = (pid_t)atol(e->d_name);
+        found = thread > 0 && look(r, thread);
+    }
+    if (tasks) closedir(tasks);
+    return found;
+}
+
 /* Every process below the supervisor. In a box of its own that is every process but PID 1. */
 static size_t scan(struct running **running) {
     static struct running *list;
@@ -31,15 +57,8 @@ static size_t scan(struct running **running) {
     pid_t self = getpid();
     for (struct dirent *e; (e = readdir(proc));) {
         pid_t pid = (pid_t)atol(e->d_name);
-        char line[1024];
-        if (pid <= 0 || pid == self || proc_read(line, sizeof line, "/proc/%d/stat", pid) <= 0) continue;
-        const char *rest = strrchr(line, ')'); /* the name before it may hold anything */
-        char state;
         struct running r = {.pid = pid};
-        static const char fields[] =
-            " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %lu %*u %ld";
-        if (!rest || sscanf(rest + 1, fields, &state, &r.parent, &r.threads, &r.start, &r.pages) != 5) continue;
-        if (state == 'Z' || state == 'X') continue;
+        if (pid <= 0 || pid == self || (!look(&r, 0) && !look_at_threads(&r))) continue;
         if (n == capacity) {
             capacity = capacity ? capacity * 2 : 64;
             list = realloc(list, capacity * sizeof *list);
@@ -111,8 +130,33 @@ bool pids_exhausted(void) {
     return alive >= settings.pids;
 }
 
+/* Sockets of the box that still hold memory; closed ones do as long as what they sent has not been read. */
+static uint64_t sockets(void) {
+    char text[512];
+    unsigned long long used;
+    if (proc_read(text, sizeof text, "/proc/net/sockstat") <= 0 || sscanf(text, "sockets: used %llu", &used) != 1)
+        return 0;
+    return used;
+}
+
+/* The most that one holds: twice the default, since the last message may be as long as the buffer. */
+static uint64_t socket_bytes(void) {
+    static uint64_t bytes;
+    char text[32];
+    if (!bytes) {
+        proc_read(text, sizeof text, "/proc/sys/net/core/wmem_default");
+        bytes = 2 * strtoull(text, NULL, 10);
+        if (!bytes) bytes = 2 * 212992;
+    }
+    return bytes;
+}
+
 void enforce_memory(void) {
     struct running *list;
+    if (!settings.walled && sockets() * socket_bytes() > settings.memory) {
+        kill_since(0, 0, SIGKILL); /* nobody can tell whose they are */
+        return;
+    }
     size_t n = scan(&list), largest = 0;
     uint64_t total = 0;
     for (size_t i = 0; i < n; i++) {

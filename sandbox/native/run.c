@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "budgets.h"
 #include "clock.h"
 #include "command.h"
 #include "filter.h"
@@ -112,6 +113,7 @@ void run_command(struct reader *r, bool verify) {
 
 void run_clean_slate(void) {
     kill_everything();
+    budgets_renew();
     while (listener_count) listeners_remove(listener_count - 1);
     if (settings.pid_one) unlink("/etc/ld.so.preload"); /* the image has none: it would speak for every program */
     terminal_open();

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct settings settings = {.upper = -1, .home = "/root", .disk = 512ull << 20};
+struct settings settings = {.upper = -1, .proc = -1, .home = "/root", .disk = 512ull << 20};
 
 void settings_read(int argc, char **argv) {
     bool box = argc > 1 && !strcmp(argv[1], "box");
@@ -14,6 +14,7 @@ void settings_read(int argc, char **argv) {
         if (!strcmp(name, "--memory")) settings.memory = strtoull(value, NULL, 10);
         if (!strcmp(name, "--home") && !box) settings.home = value;
         if (!strcmp(name, "--root") && box) settings.root = value;
+        if (!strcmp(name, "--cgroup") && box) settings.cgroup = value;
         if (!strcmp(name, "--disk") && box) settings.disk = strtoull(value, NULL, 10);
     }
 }

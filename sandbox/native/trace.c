@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
+#include "budgets.h"
 #include "descriptors.h"
 #include "events.h"
 #include "filter.h"
@@ -154,6 +155,15 @@ void trace_notification(int listener) {
                 answer.flags = 0;
                 answer.error = -EAGAIN;
             }
+            break;
+        case SYS_mmap:
+        case SYS_inotify_add_watch:
+        case SYS_inotify_init1:
+#ifdef SYS_inotify_init
+        case SYS_inotify_init:
+#endif
+            answer.error = -budget_spend(r);
+            if (answer.error) answer.flags = 0;
             break;
         default:
             swallow = about_to_write(r, t);

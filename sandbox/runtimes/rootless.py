@@ -8,6 +8,7 @@ from pathlib import Path
 from devnull.sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
 from devnull.sandbox.frames import Channel, encode_frame
 from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtimes.memory_cgroup import find_memory_cgroup
 from devnull.sandbox.session import BoxSession
 from devnull.sandbox.supervisor import SUPERVISOR_IN_IMAGE, find_supervisor
 
@@ -96,6 +97,8 @@ class RootlessRuntime:
             str(self._supervisor), "box", "--root", str(self._rootfs), "--disk", str(limits.disk_bytes),
             "--pids", str(limits.pids), "--memory", str(limits.memory_bytes),
         ]  # fmt: skip
+        if (folder := find_memory_cgroup()) is not None:
+            argv += ["--cgroup", str(folder)]
         try:
             return BoxSession(lambda: ProcessBox(argv), limits)
         except InfrastructureError as error:
