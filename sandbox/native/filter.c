@@ -34,6 +34,10 @@
 #define SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV (1UL << 5)
 #endif
 
+#ifndef SYS_memfd_secret /* Linux 5.14; the same number everywhere */
+#define SYS_memfd_secret 447
+#endif
+
 #define DENY(e) (SECCOMP_RET_ERRNO | ((e) & SECCOMP_RET_DATA))
 #define NAMESPACES                                                                                          \
     (CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET)
@@ -202,6 +206,7 @@ static void build(void) {
     answer(SYS_msgget, DENY(ENOSYS));
     answer(SYS_semget, DENY(ENOSYS));
     answer(SYS_mq_open, DENY(ENOSYS));
+    answer(SYS_memfd_secret, DENY(ENOSYS));
     if (settings.memory) answer(SYS_memfd_create, DENY(ENOSYS)); /* nor does anybody count this one */
     if (settings.memory && !settings.walled) {
         notify_bits(SYS_mmap, 3, MAP_SHARED);

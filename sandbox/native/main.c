@@ -107,7 +107,7 @@ static void loop(int signals) {
         p[n++] = (struct pollfd){signals, POLLIN, 0};
         int first = n;
         for (int i = 0; i < listener_count; i++) p[n++] = (struct pollfd){listeners[i], POLLIN, 0};
-        int wait = run_busy() ? (shell_feed_waits() || shell_marked() ? 1 : 20) : settings.memory ? 100 : -1;
+        int wait = run_busy() ? (shell_feed_waits() || shell_marked() ? 1 : 20) : 100;
         if (poll(p, (nfds_t)n, wait) < 0 && errno != EINTR) die("poll");
         int served = listener_count;
         for (int i = 0; i < served; i++) {
@@ -125,9 +125,10 @@ static void loop(int signals) {
         if (p[2].revents & POLLIN) reap(signals);
         if (p[0].revents & (POLLIN | POLLHUP)) host_read();
         run_watch();
-        if (settings.memory && clock_us() - weighed > 50000) {
+        if (clock_us() - weighed > 50000) {
             weighed = clock_us();
-            enforce_memory();
+            if (settings.memory) enforce_memory();
+            else enforce_terminals(); /* a rootless box cannot have many */
         }
         answer_all();
     }

@@ -14,6 +14,8 @@
 #include "proc.h"
 #include "settings.h"
 
+#define TERMINALS 32 /* names in /dev/pts; a rootless box has a devpts that holds no more than 16 */
+
 struct running {
     pid_t pid, parent;
     unsigned long start;
@@ -165,4 +167,14 @@ void enforce_memory(void) {
         if (list[i].pages > list[largest].pages || !list[largest].ours) largest = i;
     }
     if (n && total > settings.memory) kill(list[largest].pid, SIGKILL);
+}
+
+void enforce_terminals(void) {
+    static DIR *terminals;
+    if (!terminals) terminals = opendir("/dev/pts");
+    if (!terminals) return;
+    rewinddir(terminals);
+    int n = 0;
+    while (readdir(terminals)) n++;
+    if (n > TERMINALS) kill_since(0, 0, SIGKILL); /* nobody can tell whose they are */
 }

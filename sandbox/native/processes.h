@@ -14,4 +14,6 @@ bool any_process(bool (*holds)(pid_t pid));
 bool pids_exhausted(void);
 /* Kills the largest process while the box holds more memory than allowed. */
 void enforce_memory(void);
+/* Kills everything while it holds more terminals than a box should: the host has some 3000 for all. */
+void enforce_terminals(void);
 #endif

@@ -3,7 +3,9 @@
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from devnull.sandbox.docker_client import SESSION_LABEL, connect_docker
 from devnull.sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
 from devnull.sandbox.frames import Channel, DockerDemultiplexer, encode_frame
 from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtimes.evidence import OUT_OF_MEMORY, crashed
 from devnull.sandbox.session import BoxSession
 from devnull.sandbox.supervisor import SUPERVISOR_IN_IMAGE
 
@@ -38,9 +41,9 @@ def container_settings(limits: Limits) -> dict[str, Any]:
         "pids_limit": limits.pids,
         "mem_limit": limits.memory_bytes,
         "memswap_limit": limits.memory_bytes,
-        # Out of memory, boxes go before the model; and within a box the largest process does, since all stand at the
-        # top of the scale: the agent cannot push the supervisor to the head of the queue and so end its own episode.
-        "oom_score_adj": 1000,
+        # Out of memory, boxes go before the model; and within a box the agent's processes do, which the supervisor puts
+        # at the top of the scale.
+        "oom_score_adj": 500,
         # One box must not starve the others, nor the model.
         "nano_cpus": 1_000_000_000,
         "ulimits": [
@@ -56,26 +59,41 @@ def container_settings(limits: Limits) -> dict[str, Any]:
     }
 
 
+@cache
+def _read_only_paths() -> list[str]:
+    """All of /proc that is not about processes, and who of them dies first.
+
+    That of processes stays: the kernel protects it, and some hosts' security modules write there. What is not there on
+    the daemon's machine is passed over.
+    """
+    names = [name for name in os.listdir("/proc") if not name.isdigit() and not Path("/proc", name).is_symlink()]
+    order = [f"/proc/1/{part}oom_{what}" for part in ("", "task/1/") for what in ("adj", "score_adj")]
+    return [*(f"/proc/{name}" for name in sorted(names)), *order]
+
+
 class ContainerBox:
     """A container with our supervisor as PID 1, attached by its stdin and stdout."""
 
     def __init__(self, client: docker.DockerClient, image: str, limits: Limits, supervisor: Path | None) -> None:
-        options = container_settings(limits)
-        if supervisor is not None:
-            options["volumes"] = {str(supervisor.resolve()): {"bind": SUPERVISOR_IN_IMAGE, "mode": "ro"}}
+        settings = client.api.create_host_config(
+            # When we are gone, so is its stdin; the supervisor then ends, and the daemon removes the container.
+            auto_remove=True,
+            binds=[] if supervisor is None else [f"{supervisor.resolve()}:{SUPERVISOR_IN_IMAGE}:ro"],
+            **container_settings(limits),
+        )
         self._client = client
-        self._container = client.containers.create(
+        self._created = int(time.time())
+        made = client.api.create_container(
             image,
             entrypoint=[SUPERVISOR_IN_IMAGE, "serve", "--home", "/root"],
             command=[],
             stdin_open=True,
             working_dir="/root",
             hostname="box",
-            # When we are gone, so is its stdin; the supervisor then ends, and the daemon removes the container.
-            auto_remove=True,
             labels={SESSION_LABEL: process_label()},
-            **options,
+            host_config={**settings, "ReadonlyPaths": _read_only_paths()},
         )
+        self._container = client.containers.get(made["Id"])
         self._demultiplexer = DockerDemultiplexer()
         self._ends = contextlib.ExitStack()
         try:
@@ -118,13 +136,21 @@ class ContainerBox:
             return f"its container was removed; run the episode again {complaint}".rstrip()
         except (DockerException, requests.RequestException) as error:
             return str(error)
-        if state.get("OOMKilled"):
-            return "its container ran out of memory; raise the memory limit, or run the episode again"
         return f"its container is {state.get('Status')} with status {state.get('ExitCode')} {complaint}".rstrip()
 
     def ended_by_agent(self) -> str | None:
-        """As `Box.ended_by_agent`; nothing shows it yet."""
-        return None
+        """As `Box.ended_by_agent`, from what the daemon tells of the container's last moments."""
+        try:
+            told = self._client.events(
+                since=self._created, until=int(time.time()) + 1, filters={"container": self._container.id}, decode=True
+            )
+            events = {event["Action"]: event["Actor"]["Attributes"] for event in told}
+        except (DockerException, requests.RequestException):
+            return None
+        status = int(events.get("die", {}).get("exitCode", 0))
+        if status == 137 and "oom" in events and "kill" not in events:
+            return OUT_OF_MEMORY
+        return crashed(status)
 
     def close(self) -> None:
         """Ends the supervisor and removes the container."""

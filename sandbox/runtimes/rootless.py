@@ -8,6 +8,7 @@ from pathlib import Path
 from devnull.sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
 from devnull.sandbox.frames import Channel, encode_frame
 from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtimes.evidence import OUT_OF_MEMORY, crashed
 from devnull.sandbox.runtimes.memory_cgroup import find_memory_cgroup
 from devnull.sandbox.session import BoxSession
 from devnull.sandbox.supervisor import SUPERVISOR_IN_IMAGE, find_supervisor
@@ -25,6 +26,8 @@ START_FIXES = (
     ("seccomp", "seccomp user notification is off; use Linux 5.9 or newer with CONFIG_SECCOMP_FILTER"),
 )  # fmt: skip
 """What stands in the supervisor's message when a box does not start, and the fix."""
+_OUT_OF_MEMORY = 5
+"""Exit status of a launcher whose box was killed at its own limit (`native/box.c`)."""
 _REBUILD = "remove its folder and run it again: it is then built anew"
 
 
@@ -54,11 +57,17 @@ class ProcessBox:
             return "its supervisor still runs: the machine may be overloaded; try fewer workers"
         if status == -9 or status == 137:
             return "its supervisor was killed: the machine may be out of memory; try fewer workers"
+        if evidence := self.ended_by_agent():
+            return evidence
         return f"its supervisor ended with status {status}; the episode can be run again"
 
     def ended_by_agent(self) -> str | None:
-        """As `Box.ended_by_agent`; nothing shows it yet."""
-        return None
+        """As `Box.ended_by_agent`, from the exit status."""
+        try:
+            status = self._process.wait(1)
+        except subprocess.TimeoutExpired:
+            return None
+        return OUT_OF_MEMORY if status == _OUT_OF_MEMORY else crashed(status)
 
     def close(self) -> None:
         """Ends the supervisor, and with it all in the box."""
