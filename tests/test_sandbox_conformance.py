@@ -1111,6 +1111,240 @@ def test_static_programs(isolated: BoxSession) -> None:
     assert (result.exit_code, result.shown) == (2, "") and result.suppressed.startswith("usage: supervisor")
 
 
+HANDS_ON = r"""
+import os, stat, sys
+for top in sys.argv[1:]:
+    for folder, below, files in os.walk(top):
+        if folder == "/proc":
+            below[:] = [name for name in below if not name.isdigit()]
+        if folder in ("/dev", "/sys/fs/cgroup"):
+            below[:] = []
+        for path in (os.path.join(folder, name) for name in files + below):
+            if os.path.islink(path):
+                continue
+            try:
+                node = stat.S_ISCHR(os.stat(path).st_mode)
+            except OSError:
+                continue
+            for name, change in {
+                "chmod": lambda: os.chmod(path, 0),
+                "chown": lambda: (os.chown(path, 1, 1), os.stat(path).st_uid == 1 or os.stat("/none")),
+                "utime": lambda: os.utime(path, (0, 0)),
+                "setxattr": lambda: os.setxattr(path, "user.x", b"1"),
+                "rename": lambda: os.rename(path, path + "-"),
+                "unlink": lambda: os.unlink(path),
+                "open": lambda: os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)),
+            }.items():
+                try:
+                    change()
+                    print(name, path, "node" if node else "")
+                except OSError:
+                    pass
+"""
+
+
+def nodes() -> list[tuple[int, int, int, int]]:
+    """What the host's device nodes are; their change time says whether anything of them was changed."""
+    stats = [os.stat(f"/dev/{name}") for name in ("null", "zero", "full", "random", "urandom")]
+    return [(st.st_mode, st.st_uid, st.st_gid, st.st_ctime_ns) for st in stats]
+
+
+def test_devices_are_the_boxs_own_or_cannot_be_changed(isolated: BoxSession) -> None:
+    before = nodes()
+    used = "head -c 3 /dev/urandom /dev/zero | wc -c; echo x >/dev/null; echo x >/dev/full; echo y >/dev/tty"
+    assert isolated.run(used).shown.splitlines()[1:] == ["bash: echo: write error: No space left on device", "y"]
+    isolated.write_file("/tmp/hands.py", HANDS_ON.encode())
+    isolated.run("python3 /tmp/hands.py /dev; chmod 0 /dev/* /proc/kcore /proc/keys; flock -n /dev/random true")
+    assert nodes() == before
+
+
+def test_the_hosts_part_of_proc_cannot_be_changed(isolated: BoxSession) -> None:
+    """A mode set there would hold for the host and for every other box. (`node`: a device of the box's own, as mask.)"""
+    isolated.write_file("/tmp/hands.py", HANDS_ON.encode())
+    result = isolated.run("python3 /tmp/hands.py /proc /sys; rm /tmp/hands.py; stat -c %a /proc/uptime")
+    changed = [line for line in result.shown.splitlines() if not line.endswith(" node")]
+    assert changed[-1] == "444" and all("/sys/fs" in line for line in changed[:-1])  # Docker's empty tmpfs
+
+
+HOST_CALLS = r"""
+import ctypes, errno, os
+libc = ctypes.CDLL(None, use_errno=True)
+zero, timex = ctypes.create_string_buffer(4096), ctypes.create_string_buffer(512)
+timex[0] = 2
+numbers = {  # x86_64, aarch64
+    "bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "keyctl": (250, 219),
+    "add_key": (248, 217), "request_key": (249, 218), "kexec_load": (246, 104), "kexec_file_load": (320, 294),
+    "io_uring_setup": (425, 425), "open_by_handle_at": (304, 265), "mq_open": (240, 180), "memfd_secret": (447, 447),
+    "fsopen": (430, 430), "fanotify_init": (300, 262), "pivot_root": (155, 41), "shmget": (29, 194), "msgget": (68, 186),
+}
+arguments = {
+    "settimeofday": (zero, None), "clock_settime": (0, zero), "adjtimex": (timex,), "sethostname": (b"x", 1),
+    "setdomainname": (b"x", 1), "swapon": (b"/root", 0), "swapoff": (b"/root",), "reboot": (0,),
+    "mount": (b"x", b"/mnt", b"tmpfs", 0, None), "umount2": (b"/proc", 2), "acct": (b"/root/a",),
+    "quotactl": (0x800001, b"/dev/null", 0, zero), "init_module": (zero, 1, b""), "delete_module": (b"x", 0),
+    "klogctl": (3, zero, 4096), "vhangup": (), "unshare": (0x10000000,), "chroot": (b"/",), "setns": (0, 0),
+}
+column = 0 if os.uname().machine == "x86_64" else 1
+results = {name: libc.syscall(pair[column], 0, 0, 0, 0, 0) for name, pair in numbers.items()}
+results |= {name: getattr(libc, name)(*given) for name, given in arguments.items() if hasattr(libc, name)}
+print([name for name, result in results.items() if result != -1], len(results))
+"""
+
+
+def test_calls_that_would_reach_the_host_are_refused(isolated: BoxSession) -> None:
+    isolated.write_file("/tmp/calls.py", HOST_CALLS.encode())
+    refused, count = isolated.run("python3 /tmp/calls.py").shown.rsplit(maxsplit=1)
+    assert refused == "[]" and int(count) >= 34
+
+
+SOCKETS = r"""
+import itertools, socket
+made = set()
+for family, kind, protocol in itertools.product(range(50), range(1, 6), (*range(25), 33, 58, 132, 136, 255, 262)):
+    for pair in (False, True):
+        try:
+            (socket.socketpair if pair else socket.socket)(family, kind, protocol)
+            made.add((family, protocol))
+        except OSError:
+            pass
+print(sorted(made))
+"""
+
+
+def test_sockets_stay_within_the_box(session: BoxSession) -> None:
+    """No family but those of the box itself and of its network namespace: nothing to the hypervisor (AF_VSOCK), no
+    ciphers of the kernel's, no foreign protocol that it would load a module for."""
+    home = session.run("pwd").shown.strip()
+    session.write_file(f"{home}/sockets.py", SOCKETS.encode())
+    made = eval(session.run("python3 sockets.py").shown)
+    unix, internet = {(1, 0), (1, 1)}, {(family, n) for family in (2, 10) for n in (0, 1, 6, 17, 58)}
+    assert {(1, 0), (2, 6), (2, 17), (16, 0)} <= {*made} <= unix | internet | {(16, 0)}
+
+
+BY_USER = r"""
+import ctypes, os, signal
+libc = ctypes.CDLL(None, use_errno=True)
+def many(make):
+    for n in range(5000):
+        try:
+            if make() == -1: break
+        except OSError:
+            break
+    return n
+signal.pthread_sigmask(signal.SIG_BLOCK, {40})
+first = libc.inotify_init1(0)
+print(many(lambda: libc.inotify_init1(0)), many(lambda: libc.inotify_add_watch(first, b"/etc", 1)),
+      many(lambda: libc.sigqueue(os.getpid(), 40, None)))
+"""
+
+
+def test_what_the_kernel_counts_by_user_is_dealt_out(isolated: BoxSession) -> None:
+    """A box that runs as root must not use up root's inotify instances, watches, or queued signals."""
+    isolated.write_file("/tmp/many.py", BY_USER.encode())
+    instances, watches, signals = map(int, isolated.run("python3 /tmp/many.py").shown.split())
+    assert 1 <= instances < 8 and 500 < watches <= 1024 and signals < 4097
+    assert isolated.run("touch /dev/mqueue/x").exit_code != 0 or not isolated.run("ls -d /dev/mqueue/x").shown
+
+
+def test_terminals_are_not_used_up(isolated: BoxSession) -> None:
+    """The host has some 3000 for all boxes."""
+    result = isolated.run("python3 -c 'import os, time\nfor _ in range(300): os.openpty()\ntime.sleep(9)\nprint(\"kept\")'")
+    assert "kept" not in result.shown
+    assert isolated.run("script -qec 'echo on' /dev/null", timeout=20).shown.endswith("on\n")
+
+
+SHARED = """
+import mmap, os, sys
+held = []
+for _ in range(24):
+    held.append(mmap.mmap(-1 if sys.argv[1] == "nameless" else os.open("/dev/zero", os.O_RDWR), 32 << 20))
+    for at in range(0, 32 << 20, 4096):
+        held[-1][at] = 1
+    held[-1].madvise(mmap.MADV_DONTNEED)
+print("had it")
+"""
+
+
+@pytest.mark.parametrize("what", ["nameless", "zero"])
+def test_shared_memory_that_nobody_maps_is_limited(isolated: BoxSession, what: str) -> None:
+    isolated.write_file("/tmp/shared.py", SHARED.encode())
+    assert "had it" not in isolated.run(f"python3 /tmp/shared.py {what}").shown
+    assert isolated.run("echo alive").shown.endswith("alive\n")
+
+
+HEADLESS = """
+import ctypes, os, threading, time
+def work():
+    time.sleep(0.3)
+    held = [bytearray(os.urandom(1 << 20) * 20) for _ in range(7) if not time.sleep(0.05)]
+    time.sleep(1)
+    print("had it", flush=True)
+threading.Thread(target=work).start()
+ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
+"""
+
+
+def test_a_process_whose_first_thread_has_ended_is_counted(isolated: BoxSession) -> None:
+    """It looks like a zombie, and holds memory all the same: three times 140 MB."""
+    isolated.write_file("/tmp/headless.py", HEADLESS.encode())
+    isolated.run("for i in 1 2 3; do python3 /tmp/headless.py >/tmp/out$i 2>/dev/null & done; wait; sleep 3", timeout=20)
+    assert isolated.run("cat /tmp/out?").shown.count("had it") < 3
+
+
+FILLER = r"""
+#include <fcntl.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+static char page[1 << 16];
+int main(int n, char **arguments) {
+    int order = n > 1 ? open("/proc/self/oom_score_adj", O_WRONLY) : -1, s[2];
+    if (order >= 0 && write(order, arguments[1], strlen(arguments[1])) > 0) close(order);
+    for (int p = 0; p < 20; p++) {
+        if (fork()) continue;
+        while (!socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, s))
+            for (int i = 0; i < 2; i++) while (write(s[i], page, sizeof page) > 0) continue;
+        for (;;) pause();
+    }
+    sleep(6);
+    return write(1, "had it\n", 7) != 7;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def filler(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A small static program that fills socket buffers: memory that no process holds."""
+    folder = tmp_path_factory.mktemp("filler")
+    (folder / "filler.c").write_text(FILLER)
+    subprocess.run(["gcc", "-static", "-O1", "-o", "filler", "filler.c"], cwd=folder, check=True)
+    return (folder / "filler").read_bytes()
+
+
+def test_socket_buffers_are_limited_and_cost_no_box(isolated: BoxSession, filler: bytes) -> None:
+    isolated.write_file("/tmp/filler", filler, mode=0o755)
+    assert "had it" not in isolated.run("/tmp/filler").shown
+    assert isolated.run("echo alive").shown.endswith("alive\n")
+
+
+def test_a_box_that_takes_itself_off_by_want_of_memory_says_so(isolated: BoxSession, filler: bytes) -> None:
+    """Where the agent's processes may put themselves behind the supervisor, they get it killed: told as theirs."""
+    isolated.write_file("/tmp/filler", filler, mode=0o755)
+    try:
+        isolated.run("/tmp/filler 0; /tmp/filler -1000")
+        assert isolated.run("echo alive").shown.endswith("alive\n")
+    except InfrastructureError:
+        assert "took all the memory" in str(isolated._box.ended_by_agent())
+
+
+def test_the_supervisor_goes_last(isolated: BoxSession) -> None:
+    """When memory runs out: the agent's processes stand above PID 1, which nobody in the box may raise."""
+    result = isolated.run("echo 1000 >/proc/1/oom_score_adj; echo 1000 >/proc/1/task/1/oom_score_adj; echo 15 >/proc/1/oom_adj")
+    assert result.shown.count("Read-only file system") + result.shown.count("Permission denied") == 3
+    first, last = isolated.run("cat /proc/self/oom_score_adj /proc/1/oom_score_adj").shown.split()
+    assert int(first) > int(last)
+
+
 def test_a_dead_box_says_so(isolated: BoxSession) -> None:
     box = isolated._box
     if isinstance(box, ProcessBox):
@@ -1120,3 +1354,4 @@ def test_a_dead_box_says_so(isolated: BoxSession) -> None:
         box._container.kill()  # type: ignore[attr-defined]
     with pytest.raises(InfrastructureError, match=r"box is gone.*; .+"):
         isolated.run("true")
+    assert isolated._box.ended_by_agent() is None  # somebody outside did

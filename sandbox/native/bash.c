@@ -80,14 +80,6 @@ static void drop_capabilities(void) {
     if (syscall(SYS_capset, &head, caps)) _exit(125);
 }
 
-/* When memory runs out, what the agent runs is killed before the supervisor. */
-static void first_to_go(void) {
-    int order = openat(settings.proc, "self/oom_score_adj", O_WRONLY | O_CLOEXEC);
-    if (order < 0) return;
-    if (write(order, "1000", 4) < 0) errno = 0; /* a wish, no need */
-    close(order);
-}
-
 static void set_limits(void) {
     static const struct {
         int which;
@@ -116,7 +108,6 @@ static _Noreturn void become_bash(int lines, int back, bool pristine, const char
     if (in > 2) close(in);
     if (err > 2) close(err);
     dup2(lines, 10);
-    if (settings.pid_one) first_to_go();
     drop_capabilities();
     sigset_t none;
     sigemptyset(&none);

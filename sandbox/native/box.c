@@ -163,7 +163,7 @@ static void move_in(void) {
 void box_enter(void) {
     errno = EINVAL;
     if (!settings.root) fail("--root wants a directory");
-    /* When memory runs out, what the agent runs goes first (bash.c), then the box, then the host's own. */
+    /* When memory runs out, what the agent runs goes first (shell.c), then the box, then the host's own. */
     int order = open("/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC);
     if (order >= 0) {
         if (write(order, "500", 3) < 0) errno = 0; /* a wish, no need */

@@ -178,7 +178,8 @@ static void build(void) {
                                   SYS_fsconfig,        SYS_fsmount,      SYS_fspick,        SYS_mount_setattr,
                                   SYS_bpf,             SYS_perf_event_open, SYS_userfaultfd, SYS_keyctl,
                                   SYS_add_key,         SYS_request_key,  SYS_kexec_load,    SYS_init_module,
-                                  SYS_finit_module,    SYS_delete_module, SYS_open_by_handle_at, SYS_fanotify_init};
+                                  SYS_finit_module,    SYS_delete_module, SYS_open_by_handle_at, SYS_fanotify_init,
+                                  SYS_syslog};
     for (size_t i = 0; i < sizeof denied / sizeof *denied; i++) answer(denied[i], DENY(EPERM));
     /* Writes through a ring, or submitted in bulk, make no system call to hear of. */
     answer(SYS_io_uring_setup, DENY(ENOSYS));

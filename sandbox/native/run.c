@@ -73,6 +73,7 @@ void run_check_shell(bool patient) {
                 shell_ready = true;
                 failed_starts = 0;
                 threads_shell_stack = proc_stack(shell_pid);
+                shell_goes_first();
                 if (!host_greeted) host_greet();
             } else if (command.running) {
                 end_command(false, (uint32_t)shell_status());

@@ -27,6 +27,7 @@
 #include "frames.h"
 #include "host.h"
 #include "proc.h"
+#include "settings.h"
 #include "terminal.h"
 
 pid_t shell_pid = -1;
@@ -92,6 +93,15 @@ void shell_start(bool pristine, const char *where) {
                      "shopt -s expand_aliases\n", TRACE_FD);
     buffer_add(&waiting, first, (size_t)n);
     send_marker();
+}
+
+void shell_goes_first(void) {
+    char path[40];
+    snprintf(path, sizeof path, "%d/oom_score_adj", shell_pid);
+    int order = settings.pid_one ? openat(settings.proc, path, O_WRONLY | O_CLOEXEC) : -1;
+    if (order < 0) return;
+    if (write(order, "1000", 4) < 0) errno = 0; /* a wish, no need */
+    close(order);
 }
 
 void shell_run(const unsigned char *text, size_t n) {

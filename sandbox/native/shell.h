@@ -24,6 +24,8 @@ bool shell_prepares(void);
 /* Starts bash, or the image's own one, in that directory or the last one. */
 void shell_start(bool pristine, const char *where);
 void shell_run(const unsigned char *text, size_t n);
+/* When memory runs out, bash and what it starts are to be killed before the supervisor. */
+void shell_goes_first(void);
 /* Gives bash more of its lines; shell_feed_waits: there are more. */
 void shell_feed(void);
 bool shell_feed_waits(void);
