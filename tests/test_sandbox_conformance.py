@@ -1145,7 +1145,7 @@ for top in sys.argv[1:]:
 
 def nodes() -> list[tuple[int, int, int, int]]:
     """What the host's device nodes are; their change time says whether anything of them was changed."""
-    stats = [os.stat(f"/dev/{name}") for name in ("null", "zero", "full", "random", "urandom")]
+    stats = [Path("/dev", name).stat() for name in ("null", "zero", "full", "random", "urandom")]
     return [(st.st_mode, st.st_uid, st.st_gid, st.st_ctime_ns) for st in stats]
 
 
@@ -1248,7 +1248,9 @@ def test_what_the_kernel_counts_by_user_is_dealt_out(isolated: BoxSession) -> No
 
 def test_terminals_are_not_used_up(isolated: BoxSession) -> None:
     """The host has some 3000 for all boxes."""
-    result = isolated.run("python3 -c 'import os, time\nfor _ in range(300): os.openpty()\ntime.sleep(9)\nprint(\"kept\")'")
+    result = isolated.run(
+        "python3 -c 'import os, time\nfor _ in range(300): os.openpty()\ntime.sleep(9)\nprint(\"kept\")'"
+    )
     assert "kept" not in result.shown
     assert isolated.run("script -qec 'echo on' /dev/null", timeout=20).shown.endswith("on\n")
 
@@ -1272,6 +1274,21 @@ def test_shared_memory_that_nobody_maps_is_limited(isolated: BoxSession, what: s
     assert isolated.run("echo alive").shown.endswith("alive\n")
 
 
+SPARSE = """
+import mmap
+held = mmap.mmap(-1, 192 << 30, flags=mmap.MAP_PRIVATE | 0x4000, prot=mmap.PROT_READ)
+for at in range(0, 192 << 30, 2 << 20):
+    held[at]
+print("had it")
+"""
+
+
+def test_page_tables_are_limited(isolated: BoxSession) -> None:
+    """A page of tables for each place that was read, and nothing in any count of pages: 384 MB."""
+    isolated.write_file("/tmp/sparse.py", SPARSE.encode())
+    assert "had it" not in isolated.run("python3 /tmp/sparse.py").shown
+
+
 HEADLESS = """
 import ctypes, os, threading, time
 def work():
@@ -1287,7 +1304,9 @@ ctypes.CDLL(None).syscall(60 if os.uname().machine == "x86_64" else 93, 0)
 def test_a_process_whose_first_thread_has_ended_is_counted(isolated: BoxSession) -> None:
     """It looks like a zombie, and holds memory all the same: three times 140 MB."""
     isolated.write_file("/tmp/headless.py", HEADLESS.encode())
-    isolated.run("for i in 1 2 3; do python3 /tmp/headless.py >/tmp/out$i 2>/dev/null & done; wait; sleep 3", timeout=20)
+    isolated.run(
+        "for i in 1 2 3; do python3 /tmp/headless.py >/tmp/out$i 2>/dev/null & done; wait; sleep 3", timeout=20
+    )
     assert isolated.run("cat /tmp/out?").shown.count("had it") < 3
 
 
@@ -1339,7 +1358,9 @@ def test_a_box_that_takes_itself_off_by_want_of_memory_says_so(isolated: BoxSess
 
 def test_the_supervisor_goes_last(isolated: BoxSession) -> None:
     """When memory runs out: the agent's processes stand above PID 1, which nobody in the box may raise."""
-    result = isolated.run("echo 1000 >/proc/1/oom_score_adj; echo 1000 >/proc/1/task/1/oom_score_adj; echo 15 >/proc/1/oom_adj")
+    result = isolated.run(
+        "echo 1000 >/proc/1/oom_score_adj; echo 1000 >/proc/1/task/1/oom_score_adj; echo 15 >/proc/1/oom_adj"
+    )
     assert result.shown.count("Read-only file system") + result.shown.count("Permission denied") == 3
     first, last = isolated.run("cat /proc/self/oom_score_adj /proc/1/oom_score_adj").shown.split()
     assert int(first) > int(last)

@@ -7,6 +7,7 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,7 +16,8 @@ import pytest
 from devnull.sandbox.errors import BoxDied, ImageMissing, InfrastructureError, RuntimeUnavailable
 from devnull.sandbox.frames import encode_frame
 from devnull.sandbox.runtime import Limits
-from devnull.sandbox.runtimes.rootless import START_FIXES, RootlessRuntime
+from devnull.sandbox.runtimes.memory_cgroup import find_memory_cgroup, own_folders
+from devnull.sandbox.runtimes.rootless import START_FIXES, ProcessBox, RootlessRuntime
 from devnull.sandbox.session import BoxSession
 
 ROOT = Path(__file__).parent.parent
@@ -126,6 +128,88 @@ def test_real_apt_pip_and_make(rootless_runtime: RootlessRuntime) -> None:
         assert quiet.exit_code == 0 and "Setting up mine (1)" in quiet.shown
         assert "from the script\n" in quiet.suppressed and "from the script" not in quiet.shown
         assert session.verify("dpkg-query -W -f '${Status}' mine").shown == "install ok installed"
+
+
+GROWER = r"""
+#include <signal.h>
+#include <string.h>
+#include <unistd.h>
+int main(int n, char **arguments) {
+    static char path[4000], *none[] = {0};
+    if (n < 2) return 0;
+    memset(path, '/', 3900);
+    strcpy(path + 3900, arguments[0]);
+    signal(SIGCHLD, SIG_IGN);
+    for (;;)
+        if (!vfork()) {
+            execve(path, none, none);
+            _exit(1);
+        }
+}
+"""
+
+
+@pytest.mark.rootless
+def test_pid_one_does_not_grow_between_commands(rootless_runtime: RootlessRuntime, tmp_path: Path) -> None:
+    """Programs started in the background, each by a name of 4 KB: PID 1 keeps 8 MB for the next command, and counts."""
+    (tmp_path / "grower.c").write_text(GROWER)
+    subprocess.run(["gcc", "-static", "-O1", "-o", "grower", "grower.c"], cwd=tmp_path, check=True)
+    with rootless_runtime.start() as session:
+        session.write_file("/tmp/grower", (tmp_path / "grower").read_bytes(), mode=0o755)
+        session.run("/tmp/grower x & /tmp/grower x & sleep 0.1")
+        pid_one = Path(f"/proc/{family(launcher(session))[1]}/statm")
+        held = list[int]()
+        while len(held) < 600 and (len(held) < 4 or held[-1] > held[-4]):  # until it grows no more, or a minute
+            time.sleep(0.1 if held and held[-1] > 1 << 20 else 1)
+            held.append(int(pid_one.read_text().split()[1]) * os.sysconf("SC_PAGESIZE"))
+            assert held[-1] < 16 << 20
+        result = session.run("echo on")
+        assert result.shown.endswith("on\n") and result.cut_bytes > 0
+
+
+@pytest.mark.parametrize(
+    ("status", "evidence"),
+    [(5, "took all the memory"), (139, "crash (SIGSEGV)"), (134, "crash (SIGABRT)"), (137, None), (3, None), (0, None)],
+)
+def test_what_ended_a_box(status: int, evidence: str | None) -> None:
+    """Told as the agent's only where nothing outside of the box does it."""
+    box = ProcessBox(["/bin/sh", "-c", f"exit {status}"])
+    found = box.ended_by_agent()
+    assert found is None if evidence is None else evidence in str(found)
+    assert found is None or box.why_dead() == found
+    box.close()
+
+
+@pytest.mark.rootless
+@pytest.mark.skipif(find_memory_cgroup() is None, reason="no cgroups of version 2 that this process may make")
+def test_a_box_has_a_memory_cgroup_of_its_own(rootless_runtime: RootlessRuntime) -> None:
+    above = find_memory_cgroup()
+    assert above is not None
+    with rootless_runtime.start(Limits(memory_bytes=128 << 20, disk_bytes=16 << 20)) as session:
+        folder = above / f"devnull-{launcher(session)}"
+        assert int((folder / "memory.max").read_text()) == (128 + 16 + 32) << 20
+        assert len((folder / "cgroup.procs").read_text().split()) == 2  # PID 1 and its bash
+    assert not folder.exists()
+
+
+@pytest.mark.rootless
+def test_a_box_starts_where_no_cgroup_can_be_made(rootless_runtime: RootlessRuntime, tmp_path: Path) -> None:
+    for folder in (tmp_path, tmp_path / "none"):
+        box = [str(rootless_runtime._supervisor), "box", "--root", str(rootless_runtime._rootfs)]
+        with BoxSession(lambda: ProcessBox([*box, "--cgroup", str(folder)]), Limits()) as session:  # noqa: B023
+            assert session.run("echo on").shown == "on\n"
+        assert list(tmp_path.iterdir()) == []
+
+
+def test_own_cgroup_and_all_above_it(tmp_path: Path) -> None:
+    (tmp_path / "cgroup").write_text("4:memory:/old\n0::/user.slice/one/two\n")
+    mount = "31 23 0:28 {} {} rw,relatime - cgroup2 cgroup2 rw,nsdelegate\n"
+    (tmp_path / "mountinfo").write_text("1 2 0:3 / / rw - ext4 /dev/root rw\n" + mount.format("/", "/sys/fs/cgroup"))
+    found = [str(folder) for folder in own_folders(tmp_path)]
+    assert found == [f"/sys/fs/cgroup{part}" for part in ("/user.slice/one/two", "/user.slice/one", "/user.slice", "")]
+    (tmp_path / "mountinfo").write_text(mount.format("/elsewhere", "/sys/fs/cgroup"))
+    assert list(own_folders(tmp_path)) == []
+    assert list(own_folders(tmp_path / "none")) == []
 
 
 def test_no_root_file_system(tmp_path: Path) -> None:

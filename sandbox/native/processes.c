@@ -23,16 +23,28 @@ struct running {
     bool ours;
 };
 
-/* Reads /proc/PID/stat, or that of one thread; false if there is no such thing any more. */
+/* Page tables count as memory of their own: reading here and there in a large mapping makes many, and nothing else. */
+static long page_tables(pid_t pid, pid_t thread) {
+    char text[2048];
+    proc_read(text, sizeof text, "/proc/%d/task/%d/status", pid, thread);
+    const char *at = strstr(text, "\nVmPTE:");
+    return at ? atol(at + 7) * 1024 / sysconf(_SC_PAGESIZE) : 0;
+}
+
+/* Reads what /proc says of a process by one of its threads; false if that has ended. */
 static bool look(struct running *r, pid_t thread) {
     static const char fields[] =
-        " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %lu %*u %ld";
+        " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %ld %*d %lu %llu %ld";
     char line[1024], state;
-    ssize_t n = thread ? proc_read(line, sizeof line, "/proc/%d/task/%d/stat", r->pid, thread)
-                       : proc_read(line, sizeof line, "/proc/%d/stat", r->pid);
+    unsigned long long size;
+    ssize_t n = thread == r->pid ? proc_read(line, sizeof line, "/proc/%d/stat", r->pid)
+                                 : proc_read(line, sizeof line, "/proc/%d/task/%d/stat", r->pid, thread);
     const char *rest = n > 0 ? strrchr(line, ')') : NULL; /* the name before it may hold anything */
-    return rest && sscanf(rest + 1, fields, &state, &r->parent, &r->threads, &r->start, &r->pages) == 5 &&
-           state != 'Z' && state != 'X';
+    if (!rest || sscanf(rest + 1, fields, &state, &r->parent, &r->threads, &r->start, &size, &r->pages) != 6 ||
+        state == 'Z' || state == 'X')
+        return false;
+    if (size >> 32) r->pages += page_tables(r->pid, thread); /* a smaller one has 8 MB of them at most */
+    return true;
 }
 
 /* Whether a process runs on in other threads although its first one has ended, so that it looks like a zombie. */
@@ -60,7 +72,7 @@ static size_t scan(struct running **running) {
     for (struct dirent *e; (e = readdir(proc));) {
         pid_t pid = (pid_t)atol(e->d_name);
         struct running r = {.pid = pid};
-        if (pid <= 0 || pid == self || (!look(&r, 0) && !look_at_threads(&r))) continue;
+        if (pid <= 0 || pid == self || (!look(&r, pid) && !look_at_threads(&r))) continue;
         if (n == capacity) {
             capacity = capacity ? capacity * 2 : 64;
             list = realloc(list, capacity * sizeof *list);

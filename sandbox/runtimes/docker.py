@@ -61,14 +61,16 @@ def container_settings(limits: Limits) -> dict[str, Any]:
 
 @cache
 def _read_only_paths() -> list[str]:
-    """All of /proc that is not about processes, and who of them dies first.
+    """All of /proc that is not about processes, since a mode set there holds for the host; and who dies first.
 
-    That of processes stays: the kernel protects it, and some hosts' security modules write there. What is not there on
-    the daemon's machine is passed over.
+    The rest stays, as the daemon has security modules' labels written there. What is not there on the daemon's machine
+    is passed over.
     """
-    names = [name for name in os.listdir("/proc") if not name.isdigit() and not Path("/proc", name).is_symlink()]
+    paths = {Path("/proc", name) for name in ("bus", "fs", "irq", "sys", "sysrq-trigger")}
+    with contextlib.suppress(FileNotFoundError):  # not Linux: the daemon is elsewhere
+        paths |= {path for path in Path("/proc").iterdir() if not (path.name.isdigit() or path.is_symlink())}
     order = [f"/proc/1/{part}oom_{what}" for part in ("", "task/1/") for what in ("adj", "score_adj")]
-    return [*(f"/proc/{name}" for name in sorted(names)), *order]
+    return [*map(str, sorted(paths)), *order]
 
 
 class ContainerBox:

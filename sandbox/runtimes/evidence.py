@@ -3,7 +3,9 @@
 import signal
 
 OUT_OF_MEMORY = "what ran in the box took all the memory that the box may use, until its supervisor was killed for it"
-_CRASHES = {128 + number: number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)}
+_CRASHES = {
+    128 + number: number for number in (signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT)
+}
 
 
 def crashed(status: int) -> str | None:

@@ -17,14 +17,14 @@ def find_memory_cgroup(proc: Path = Path("/proc/self")) -> Path | None:
     `None` where there is none: cgroups of version 1, an ordinary user outside a delegated cgroup, a container whose
     cgroups are read-only. Removes the cgroups that killed launchers have left there.
     """
-    for folder in _own_folders(proc):
+    for folder in own_folders(proc):
         if _can_make(folder):
             _remove_left(folder)
             return folder
     return None
 
 
-def _own_folders(proc: Path) -> Iterator[Path]:
+def own_folders(proc: Path) -> Iterator[Path]:
     """The process's own cgroup and all above it, as far as they are mounted here."""
     with contextlib.suppress(OSError, ValueError):  # no cgroups, or a path outside of what is mounted
         (path,) = [line[3:] for line in (proc / "cgroup").read_text().splitlines() if line.startswith("0::")]
