@@ -16,7 +16,7 @@ class Limits(Frozen):
     recorded_bytes: int = 4 << 20
     """Kept of a command's stderr and trace."""
     memory_bytes: int = 1 << 30
-    """Of all processes together."""
+    """Of all processes together; with `disk_bytes`, of all that the box holds (docs/sandbox.md)."""
     disk_bytes: int = 1 << 29
     """Written anywhere in the box; in Docker: in /tmp, and there at most 256 MiB."""
     pids: int = 256

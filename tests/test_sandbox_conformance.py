@@ -898,6 +898,22 @@ def test_the_trace_is_visible_to_the_agent(session: BoxSession) -> None:
     assert "x" in session.run("echo $-").shown
 
 
+def test_miss_locks_and_watches_of_the_kernels_are_not_counted(session: BoxSession) -> None:
+    """They take its memory, which only a memory cgroup bounds."""
+    script = (
+        "import fcntl, os, select\n"
+        "f = open('locked', 'w')\n"
+        "for i in range(3000): fcntl.lockf(f, fcntl.LOCK_EX, 1, 2 * i)\n"
+        "ends = [end for _ in range(50) for end in os.pipe()]\n"
+        "polls = [select.epoll() for _ in range(50)]\n"
+        "for poll in polls: [poll.register(end) for end in ends]\n"
+        "print('had them')\n"
+    )
+    home = session.run("pwd").shown.strip()
+    session.write_file(f"{home}/locks.py", script.encode())
+    assert session.run("python3 locks.py").shown == "had them\n"
+
+
 # ---- what only a box can promise
 
 
