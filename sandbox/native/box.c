@@ -60,8 +60,8 @@ static void become_root_of_user_namespace(uid_t uid, gid_t gid) {
     write_file("/proc/self/gid_map", map);
 }
 
-/* A node of the box's own where root may make one. Elsewhere the host's, on a read-only mount: what the node is, its mode
- * and its times cannot be changed, and the device can be written all the same. */
+/* A node of the box's own where root may make one. Elsewhere the host's, on a read-only mount: the node, its mode and
+ * its times cannot be changed, and the device can be written all the same. */
 static void make_device(const char *name, unsigned major, unsigned minor) {
     char inside[32], outside[32];
     snprintf(inside, sizeof inside, "dev/%s", name);

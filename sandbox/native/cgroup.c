@@ -30,7 +30,7 @@ static bool put(const char *name, const char *text) {
 }
 
 void cgroup_make(uint64_t bytes) {
-    if (!settings.cgroup) return;
+    if (!settings.cgroup || !settings.memory) return;
     char limit[24];
     snprintf(limit, sizeof limit, "%llu", (unsigned long long)bytes);
     snprintf(ours, sizeof ours, "devnull-%d", getpid());

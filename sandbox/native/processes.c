@@ -144,7 +144,7 @@ bool pids_exhausted(void) {
     return alive >= settings.pids;
 }
 
-/* Sockets of the box that still hold memory; closed ones do as long as what they sent has not been read. */
+/* Sockets of the box's network namespace; closed ones count as long as what they sent has not been read. */
 static uint64_t sockets(void) {
     char text[512];
     unsigned long long used;
@@ -167,7 +167,7 @@ static uint64_t socket_bytes(void) {
 
 void enforce_memory(void) {
     struct running *list;
-    if (!settings.walled && sockets() * socket_bytes() > settings.memory) {
+    if (settings.pid_one && !settings.walled && sockets() * socket_bytes() > settings.memory) {
         kill_since(0, 0, SIGKILL); /* nobody can tell whose they are */
         return;
     }

@@ -131,6 +131,8 @@ class ContainerBox:
             self._client.ping()
         except (DockerException, requests.RequestException):
             return "the Docker daemon has gone; start it and run the episode again"
+        if evidence := self.ended_by_agent():
+            return evidence
         try:
             self._container.reload()
             state = self._container.attrs["State"]
