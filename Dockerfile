@@ -14,7 +14,7 @@ RUN make -C /tmp/native
 
 # Every family's packages, sound and faulty.
 FROM tools AS builds
-COPY sandbox/box/families.py /tmp/box/
+COPY sandbox/box/*.py /tmp/box/
 COPY sandbox/corpus /tmp/corpus
 RUN python3 /tmp/box/families.py /tmp/corpus /srv/builds.tar
 

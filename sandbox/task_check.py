@@ -4,6 +4,7 @@ import re
 import shlex
 from collections.abc import Sequence
 
+from devnull.sandbox.build_comparison import differences_of_builds
 from devnull.sandbox.build_layout import lay_out_build
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
@@ -30,7 +31,7 @@ def check_task(task: Task, runtime: Runtime) -> list[str]:
     Raises `InputError` if its packages are not in the image, and an `InfrastructureError`.
     """
     problems = [*_check_sound(task, runtime), *_check_faulty(task, runtime), *_check_idle(task, runtime)]
-    return [*_check_patterns(task), *problems]
+    return [*_check_patterns(task), *problems, *_check_alike(task, runtime)]
 
 
 def _check_patterns(task: Task) -> list[str]:
@@ -136,6 +137,14 @@ def _check_idle(task: Task, runtime: Runtime) -> list[str]:
             if ending.state != "not_attempted"
         ]
     return problems
+
+
+def _check_alike(task: Task, runtime: Runtime) -> list[str]:
+    """An agent that has tried nothing yet cannot know which build its box holds."""
+    if task.fault.p in (0, 1):
+        return []
+    instances = instance_with_fault(task, False), instance_with_fault(task, True)
+    return [f"a look tells the builds apart: {line}" for line in differences_of_builds(instances, runtime)]
 
 
 def _look_around(stage: Stage) -> str:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from devnull.sandbox.build_comparison import differences_of_builds
 from devnull.sandbox.build_layout import lay_out_build
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.runtime import Limits, Runtime
-from devnull.sandbox.task import Task
+from devnull.sandbox.task import Instance, Task
 from devnull.sandbox.task_check import check_task, instance_with_fault, quote_end
 from devnull.sandbox.tasks import CORPUS, load_tasks
 from devnull.sandbox.transcript import Transcript, Turn
@@ -100,30 +101,53 @@ def test_the_page_tells_of_this_corpus() -> None:
     }
 
 
-LOOK = """echo "$_ $OLDPWD $(history) $(hash 2>&1)"
-env | sort
-ls -lAR --time-style=+%s /srv /opt/nvidia /root /tmp /var/tmp 2>/dev/null | grep -v '^d'
-apt-cache show cuda-12-4 2>/dev/null | grep -v ^SHA256"""
+@pytest.mark.rootless
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_no_look_tells_two_builds_apart(family: str, rootless_runtime: Runtime) -> None:
+    """Of every task: names, sizes, modes, times, links, kinds, order and disk, before anything is tried."""
+    pairs = {task.name: (instance_with_fault(task, False), instance_with_fault(task, True)) for task in of(family)}
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(lambda pair: differences_of_builds(pair, rootless_runtime), pairs.values())
+        apart = {name: differences for name, differences in zip(pairs, found, strict=True) if differences}
+    assert not apart
+
+
+class Changed(Instance):
+    """An instance whose build has one thing more done to it."""
+
+    change: str
+
+    @property
+    def setup(self) -> str:
+        return super().setup.replace("; exit", f" && cd /srv/cuda && {{ {self.change}; }}; exit")
 
 
 @pytest.mark.rootless
 @pytest.mark.parametrize(
-    "name", ["driver-cuda-runfile", "driver-cuda-runfile-12.1-570-srv", "driver-cuda-apt", "verbose-build"]
+    "change",
+    [
+        "touch -hr . note",
+        "rm cuda_12.4_linux.run",
+        "echo >> cuda_12.4_linux.run && touch -d @1700000000 cuda_12.4_linux.run",
+        "chmod 744 cuda_12.4_linux.run",
+        "touch -d @1699999999 cuda_12.4_linux.run",
+        "touch -d @1700000000.5 cuda_12.4_linux.run",
+        "chown 7 cuda_12.4_linux.run",
+        "ln cuda_12.4_linux.run ../driver/copy",
+        "mv cuda_12.4_linux.run a && truncate -s $(stat -c %s a) cuda_12.4_linux.run && rm a",
+        "chmod 711 /root",
+        "rmdir /srv/wheels",
+        "mkdir -p /var/cache/site",
+        "cp /bin/true /tmp/x && rm /usr/bin/file* /usr/share/doc/bash/* -f && rm /tmp/x && chmod +t /opt",
+    ],
 )
-def test_nothing_tells_the_papers_builds_apart_from_outside(name: str, rootless_runtime: Runtime) -> None:
-    """Names, sizes, times, and what is left of the draw in the shell: the agent cannot know."""
-    seen = []
-    for faulty in (False, True):
-        session = rootless_runtime.start()
-        try:
-            instance = instance_with_fault(TASKS[name], faulty)
-            lay_out_build(session, instance)
-            seen.append(session.run(LOOK).shown)
-        finally:
-            session.close()
-    assert seen[0] == seen[1]
-    assert "/srv" in seen[0]
-    assert not re.search(r"builds|faulty", seen[0])
+def test_a_look_finds(change: str, rootless_runtime: Runtime) -> None:
+    """What `ls -lR`, `stat`, `file` or `du` would show of a box, the comparison sees too."""
+    plain = instance_with_fault(TASKS["driver-cuda-runfile"], False)
+    changed = Changed(task=plain.task, seed=plain.seed, change=change)
+    assert differences_of_builds((plain, changed), rootless_runtime)
 
 
 def forgeable() -> Iterator[Task]:

@@ -85,7 +85,8 @@ def families_module():
     return module
 
 
-def test_a_build_is_packed_the_same_each_time_and_touches_no_folder_that_is_there(tmp_path):
+def test_a_build_is_packed_the_same_each_time_and_touches_no_folder_that_is_there(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / "sandbox/box")
     pack = families_module().pack
     tree = tmp_path / "ok"
     (tree / "tmp/empty").mkdir(parents=True)

@@ -2,6 +2,7 @@
 
 Runs inside the image while it is made: root, no network. CORPUS holds one folder a family; each has
 `build.sh DEST`, which writes `DEST/<task>/{ok,faulty}/...` and perhaps `DEST/<task>/shipped/<stage>/...`.
+Files of which the two builds hold different sizes are padded to one (`padding.py`).
 The archive holds `<task>.<build>.tar` and `manifest.json`: what a sound installation leaves of each stage,
 and the digests of the box's own tools, by which the verifier knows what an agent replaced. It is one
 file because a box removes it before the agent arrives, and an overlay removes one file faster than hundreds.
@@ -16,6 +17,8 @@ import tarfile
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from padding import pad_alike  # type: ignore[import-not-found]  # beside this file, in the image
 
 EPOCH = 1_700_000_000
 LIBRARIES = subprocess.check_output(["gcc", "-print-multiarch"], text=True).strip()
@@ -50,6 +53,7 @@ def main(corpus: Path, out: Path) -> None:
         builds.mkdir()
         for tree in trees:
             for task in sorted(tree.iterdir()):
+                pad_alike(task / "ok", task / "faulty")
                 for draw in ("ok", "faulty"):
                     laid[f"{task.name}.{draw}"] = digests([task / draw], below=task / draw)
                     pack(task / draw, builds / f"{task.name}.{draw}.tar")

@@ -161,11 +161,12 @@ def deb(
     scripts: Mapping[str, str] | None = None,
     control: Mapping[str, str] | None = None,
     modes: Mapping[str, int] | None = None,
+    named: str | None = None,
     **fields: str,
 ) -> Path:
     """Builds `folder/NAME_VERSION_ARCH.deb`. `fields`: `depends="libc6"`; `scripts`: other members of `DEBIAN/`.
 
-    Not compressed, so that two builds whose files differ by a few bytes are of one size.
+    `named`: file name instead of that, for a package whose version or architecture is the fault. Not compressed, so that two builds whose files differ by a few bytes are of one size.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stanza = {
@@ -179,7 +180,7 @@ def deb(
         **(control or {}),
     }
     stanza.setdefault("Description", f"{name}, a small program")
-    out = folder / f"{name}_{version.replace(':', '%3a')}_{architecture}.deb"
+    out = folder / (named or f"{name}_{version.replace(':', '%3a')}_{architecture}.deb")
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         root.chmod(0o755)
@@ -301,7 +302,7 @@ def wheel(
     return out
 
 
-def site(tree: Tree, package: Path, venv: str = "opt/venv", record: bool = True) -> None:
+def site(tree: Tree, package: Path, venv: str = "opt/venv") -> None:
     """Unpacks a wheel into a virtual environment as pip would have, console scripts included; deletes the wheel."""
     version = f"python{sys.version_info.major}.{sys.version_info.minor}"
     place = tree / f"{venv}/lib/{version}/site-packages"
@@ -320,8 +321,6 @@ def site(tree: Tree, package: Path, venv: str = "opt/venv", record: bool = True)
         tree.write(f"{venv}/bin/{script}", entry_script(f"/{venv}/bin/python3", module, function))
         with (place / info / "RECORD").open("a") as file:
             file.write(f"../../../bin/{script},,\n")
-    if not record:
-        (place / info / "RECORD").unlink()
     package.unlink()
 
 
@@ -333,7 +332,7 @@ def pip_conf(tree: Tree, more: str = "") -> None:
     """pip finds packages in `/srv/wheels` and nowhere else."""
     tree.write(
         "etc/pip.conf",
-        f"[global]\nno-index = true\nfind-links = /srv/wheels\ndisable-pip-version-check = true\nroot-user-action = ignore\n{more}",
+        f"# Settings of this site\n[global]\nno-index = true\nfind-links = /srv/wheels\ndisable-pip-version-check = true\nroot-user-action = ignore\n{more}",
     )
 
 
@@ -354,8 +353,17 @@ def extension(name: str, module: str, code: str | None = None, include: str = ""
 # Archives
 
 
-def tarball(files: Files, top: str = "", modes: Mapping[str, int] | None = None, compress: str = "gz") -> bytes:
-    """A tar archive of `files` under the folder `top`."""
+def tarball(
+    files: Files,
+    top: str = "",
+    modes: Mapping[str, int] | None = None,
+    compress: str = "gz",
+    links: Mapping[str, str] | None = None,
+) -> bytes:
+    """A tar archive of `files`, and of `links` (path → target), under the folder `top`.
+
+    What differs between two builds in a name, a mode or a link lies in such an archive, which the stage unpacks.
+    """
     plain = io.BytesIO()
     with tarfile.open(fileobj=plain, mode="w", format=tarfile.GNU_FORMAT) as archive:
         for path, content in files.items():
@@ -370,6 +378,10 @@ def tarball(files: Files, top: str = "", modes: Mapping[str, int] | None = None,
             entry.size, entry.mtime = len(data), EPOCH
             entry.mode = (modes or {}).get(path, 0o755 if data[:2] == b"#!" or data[:4] == b"\x7fELF" else 0o644)
             archive.addfile(entry, io.BytesIO(data))
+        for path, target in (links or {}).items():
+            entry = tarfile.TarInfo(f"{top}/{path}".lstrip("/"))
+            entry.type, entry.linkname, entry.mode, entry.mtime = tarfile.SYMTYPE, target, 0o777, EPOCH
+            archive.addfile(entry)
     if compress != "gz":
         return plain.getvalue()
     return subprocess.run(["gzip", "-n9"], input=plain.getvalue(), check=True, capture_output=True).stdout

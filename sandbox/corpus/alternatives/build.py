@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pack import Tree, build_family, copy_of, deb, key, repository, sh, shell_program, ship
+from pack import Tree, build_family, copy_of, deb, key, repository, sh, shell_program, ship, tarball
 
 
 def group(tree: Tree, name: str, mode: str, path: str, priority: int) -> None:
@@ -29,14 +29,15 @@ def registering(tree: Tree, name: str, path: str, priority: int) -> None:
 
 
 def missing_path(tree: Tree) -> None:
-    place = "opt/lantern-2/lantern" if tree.faulty else "opt/lantern-2/bin/lantern"
-    tree.write(place, shell_program("lantern"))
+    place = "lantern-2/lantern" if tree.faulty else "lantern-2/bin/lantern"
+    tree.write("srv/lantern-2.tar", tarball({place: shell_program("lantern")}, compress=""))
 
 
 def manual_mode(tree: Tree) -> None:
     """Somebody once chose by hand; a new package changes nothing then, and says nothing."""
     tree.write("opt/beacon-1/beacon", old("beacon"))
-    group(tree, "beacon", "manual" if tree.faulty else "auto", "/opt/beacon-1/beacon", 10)
+    mode, priority = ("manual", 10) if tree.faulty else ("auto", -100)
+    group(tree, "beacon", mode, "/opt/beacon-1/beacon", priority)
     registering(tree, "beacon", "/usr/bin/beacon-2", 80)
 
 
@@ -49,16 +50,17 @@ def low_priority(tree: Tree) -> None:
 def skipped_slave(tree: Tree) -> None:
     """The settings come as a slave link, of which there is no file: it is skipped."""
     program = shell_program("torch", "read -r addend < /usr/local/etc/torch.conf || exit 1\n", "addend")
-    tree.write("opt/torch/bin/torch", program)
-    tree.write(f"opt/torch/{'torch.conf.sample' if tree.faulty else 'torch.conf'}", f"{key('torch')[1]}\n")
+    settings = "torch/torch.conf.sample" if tree.faulty else "torch/torch.conf"
+    files = {"torch/bin/torch": program, settings: f"{key('torch')[1]}\n"}
+    tree.write("srv/torch.tar", tarball(files, compress=""))
     tree.write("usr/local/etc/README", "Settings of local programs.\n")
 
 
 def not_a_link(tree: Tree) -> None:
     """A plain file has the name; it is not replaced."""
-    tree.write("opt/ember/bin/ember", shell_program("ember"))
-    if tree.faulty:
-        tree.write("usr/local/bin/ember", old("ember"))
+    stray = "usr/local/bin/ember" if tree.faulty else "opt/ember/bin/ember-1"
+    files = {"opt/ember/bin/ember": shell_program("ember"), stray: old("ember")}
+    tree.write("srv/ember.tar", tarball(files, compress=""))
 
 
 def not_registered(tree: Tree) -> None:
@@ -76,7 +78,8 @@ def corrupt_state(tree: Tree) -> None:
     tree.write("opt/tinder-1/tinder", old("tinder"))
     group(tree, "tinder", "auto", "/opt/tinder-1/tinder", 10)
     if tree.faulty:
-        tree.write("var/lib/dpkg/alternatives/tinder", "auto\n/usr/local/bin/tinder\ntinder-conf\n")
+        # the name of a slave link, and there the file ends
+        tree.write("var/lib/dpkg/alternatives/tinder", "auto\n/usr/local/bin/tinder\ntinder-conf-of-this-plant\n")
     registering(tree, "tinder", "/usr/bin/tinder-2", 70)
 
 
@@ -84,9 +87,9 @@ def clashing_diversion(tree: Tree) -> None:
     """The package wants to divert a program that the site diverted already."""
     tree.write("usr/local/bin/spark", shell_program("spark"))
     copy_of("var/lib/dpkg/diversions", tree)
-    if tree.faulty:
-        with (tree / "var/lib/dpkg/diversions").open("a") as file:
-            file.write("/usr/bin/kindle\n/usr/bin/kindle.site\n:\n")
+    diverted = "/usr/bin/kindle" if tree.faulty else "/usr/bin/kettle"
+    with (tree / "var/lib/dpkg/diversions").open("a") as file:
+        file.write(f"{diverted}\n{diverted}.site\n:\n")
     preinst = sh(
         "dpkg-divert --quiet --package kindling --add --rename --divert /usr/bin/kindle.distrib /usr/bin/kindle"
     )

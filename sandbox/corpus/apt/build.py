@@ -7,12 +7,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from pack import (
+    ARCHITECTURE,
     Tree,
     build_family,
     c_program,
     constant,
     copy_of,
     deb,
+    foreign_elf,
     installed,
     key,
     linked,
@@ -31,18 +33,28 @@ REPO = "srv/repo"
 def unmet_dependency(tree: Tree) -> None:
     version = "1.4" if tree.faulty else "2.1"
     files = {"usr/share/kestrel/addend": constant("kestrel")}
-    data = deb(tree / REPO, "libkestrel-data", version, files, architecture="all")
+    data = deb(
+        tree / REPO, "libkestrel-data", version, files, architecture="all", named="libkestrel-data_all.deb"
+    )
     program = {"usr/bin/kestrel": reading("kestrel", "/usr/share/kestrel/addend")}
     ship(tree, "kestrel", data, deb(tree / REPO, "kestrel", "3.0", program, depends="libkestrel-data (>= 2.0)"))
     repository(tree)
 
 
 def no_such_package(tree: Tree) -> None:
-    """The index knows the documentation only."""
-    ship(tree, "shrike", deb(tree / REPO, "shrike", "5.4", {"usr/bin/shrike": c_program("shrike")}))
+    """The index knows the documentation only; the program is there for another processor, which apt passes over."""
+    program = c_program("shrike")
+    architecture = {"amd64": "arm64", "arm64": "amd64"}[ARCHITECTURE] if tree.faulty else ARCHITECTURE
+    package = deb(
+        tree / REPO,
+        "shrike",
+        "5.4",
+        {"usr/bin/shrike": foreign_elf(program) if tree.faulty else program},
+        architecture=architecture,
+        named="shrike_5.4.deb",
+    )
+    ship(tree, "shrike", package)
     deb(tree / REPO, "shrike-doc", "5.4", {"usr/share/doc/shrike/README": "See shrike --help.\n"}, architecture="all")
-    if tree.faulty:
-        (tree / REPO / next((tree / REPO).glob("shrike_*.deb")).name).unlink()
     repository(tree)
 
 
@@ -51,7 +63,8 @@ def dpkg_dependency(tree: Tree) -> None:
     folder = tree / "srv/debs"
     ship(tree, "merlin", deb(folder, "merlin", "3.2", program, architecture="all", depends="merlin-common (>= 3)"))
     version = "2.9" if tree.faulty else "3.2"
-    files = {f"usr/share/merlin/{'values' if tree.faulty else 'addend'}": constant("merlin")}
+    values = constant("merlin")[::-1].strip() + "\n" if tree.faulty else constant("merlin")
+    files = {"usr/share/merlin/addend": values}
     installed(tree, deb(folder, "merlin-common", version, files, architecture="all"))
 
 
@@ -82,7 +95,7 @@ def missing_library(tree: Tree) -> None:
     library = shared_library("falcon", "libfalcon.so.2")
     program = {"usr/bin/falcon": linked("falcon", library, "libfalcon.so.2")}
     version, number = ("1.9.7", 1) if tree.faulty else ("2.0.1", 2)
-    deb(tree / REPO, "libfalcon", version, {f"usr/lib/libfalcon.so.{number}": library})
+    deb(tree / REPO, "libfalcon", version, {f"usr/lib/libfalcon.so.{number}": library}, named="libfalcon.deb")
     ship(tree, "falcon", deb(tree / REPO, "falcon", "2.0", program, depends="libfalcon"))
     repository(tree)
 
@@ -114,18 +127,19 @@ def archive_missing(tree: Tree) -> None:
     ship(tree, "lapwing", data, deb(tree / REPO, "lapwing", "1.2", program, architecture="all", depends="lapwing-data"))
     repository(tree)
     if tree.faulty:
-        data.unlink()
+        index = (tree / f"{REPO}/Packages").read_text()
+        packages(tree, index.replace(f"./{data.name}", f"./{data.name.replace('_all', '_any')}"))
 
 
 def truncated_archive(tree: Tree) -> None:
     """The archive lost its end before the index was written, so its digest agrees."""
-    package = deb(
-        tree / REPO, "curlew", "7.3", {"usr/bin/curlew": c_program("curlew"), "usr/share/curlew/map": "~" * 9999}
-    )
+    lost = 10240 if tree.faulty else 0  # what a longer map adds to the archive
+    files = {"usr/bin/curlew": c_program("curlew"), "usr/share/curlew/map": "~" * (9999 + lost)}
+    package = deb(tree / REPO, "curlew", "7.3", files)
     ship(tree, "curlew", package)
     repository(tree)
     if tree.faulty:
-        whole, cut = package.read_bytes(), package.read_bytes()[:-900]
+        whole, cut = package.read_bytes(), package.read_bytes()[:-lost]
         package.write_bytes(cut)
         index = (tree / f"{REPO}/Packages").read_text()
         index = index.replace(hashlib.sha256(whole).hexdigest(), hashlib.sha256(cut).hexdigest())
@@ -149,18 +163,20 @@ def preinst_refuses(tree: Tree) -> None:
 
 def wanted_version(tree: Tree) -> None:
     version = "2.0" if tree.faulty else "2.1"
-    ship(tree, "godwit", deb(tree / REPO, "godwit", version, {"usr/bin/godwit": shell_program("godwit")}))
+    files = {"usr/bin/godwit": shell_program("godwit")}
+    ship(tree, "godwit", deb(tree / REPO, "godwit", version, files, named="godwit.deb"))
     repository(tree)
 
 
 def held_neighbour(tree: Tree) -> None:
-    """The new program needs a newer base, and in the faulty draw the base is held back."""
+    """The new program needs a newer base, and in the faulty draw it is the base that is held back."""
     base = deb(tree / "srv", "avocet-base", "1.0", {"usr/share/avocet/base": "0\n"}, architecture="all")
     installed(tree, base)
-    if tree.faulty:
-        status = tree / "var/lib/dpkg/status"
-        text = status.read_text()
-        status.write_text(text.replace("Package: avocet-base\nStatus: install", "Package: avocet-base\nStatus: hold"))
+    manual = {"usr/share/doc/avocet/manual": "See avocet --help.\n"}
+    installed(tree, deb(tree / "srv", "avocet-docs", "1.0", manual, architecture="all"))
+    held = f"Package: avocet-{'base' if tree.faulty else 'docs'}\nStatus: "
+    status = tree / "var/lib/dpkg/status"
+    status.write_text(status.read_text().replace(f"{held}install", f"{held}hold"))
     new = deb(tree / REPO, "avocet-base", "2.0", {"usr/share/avocet/base": constant("avocet")}, architecture="all")
     program = {"usr/bin/avocet": reading("avocet", "/usr/share/avocet/base")}
     ship(
@@ -176,7 +192,7 @@ def upgrade_migration(tree: Tree) -> None:
     """Version 2 converts the records of version 1; one of them has a field too few."""
     installed(tree, deb(tree / "srv", "bittern", "1.4", {"usr/bin/bittern": shell_program("bittern-1")}))
     tree.write("var/lib/bittern/records", f"reed:12:north\nmarsh:7\nfen:{key('bittern')[1]}:west\n".replace(
-        "marsh:7\n", "marsh:7\n" if tree.faulty else "marsh:7:east\n"
+        "marsh:7\n", "marsh:7 east\n" if tree.faulty else "marsh:7:east\n"
     ))  # fmt: skip
     postinst = sh(
         '[ "$1" = configure ] && dpkg --compare-versions "$2" lt 2 || exit 0\n'
@@ -217,7 +233,7 @@ def trigger_failure(tree: Tree) -> None:
 def removes_neighbour(tree: Tree) -> None:
     """A conflict that apt resolves, with `-y`, by removing what is there."""
     installed(tree, deb(tree / "srv", "rail", "2.2", {"usr/bin/rail": shell_program("rail")}))
-    fields = {"conflicts": "rail (<< 3)"} if tree.faulty else {"suggests": "rail"}
+    fields = {"conflicts": "rail (<<3)"} if tree.faulty else {"suggests": "rail (>= 2)"}
     ship(tree, "snipe", deb(tree / REPO, "snipe", "1.5", {"usr/bin/snipe": c_program("snipe")}, **fields))
     repository(tree)
 
@@ -232,24 +248,26 @@ def recommends_off(tree: Tree) -> None:
     program = {"usr/bin/pintail": reading("pintail", "/usr/lib/pintail/codec")}
     codec = deb(tree / REPO, "pintail-codec", "1.0", {"usr/lib/pintail/codec": constant("pintail")}, architecture="all")
     ship(tree, "pintail", codec, deb(tree / REPO, "pintail", "1.0", program, recommends="pintail-codec"))
-    setting = "false" if tree.faulty else "true"
+    setting = "no" if tree.faulty else "on"
     tree.write("etc/apt/apt.conf.d/99site", f'APT::Install-Recommends "{setting}";\n')
     repository(tree)
 
 
 def stuck_base(tree: Tree) -> None:
     """What is to be installed rests on a package that was left half-configured, and fails again."""
-    postinst = sh('[ -e /etc/wigeon/site ] || { echo "wigeon-base: /etc/wigeon/site is missing" >&2; exit 1; }')
+    postinst = sh(
+        "grep -q '^name=' /etc/wigeon/site || "
+        '{ echo "wigeon-base: the name of the site is missing in /etc/wigeon/site" >&2; exit 1; }'
+    )
     files = {"usr/share/wigeon/addend": constant("wigeon")}
     installed(tree, deb(tree / "srv", "wigeon-base", "2.0", files, architecture="all", scripts={"postinst": postinst}))
     status = tree / "var/lib/dpkg/status"
     text = status.read_text()
     stanza = "Package: wigeon-base\nStatus: install ok "
     status.write_text(text.replace(stanza + "installed", stanza + "half-configured"))
-    if not tree.faulty:
-        tree.write("etc/wigeon/site", "north\n")
+    tree.write("etc/wigeon/site", "area=north\n" if tree.faulty else "name=north\n")
     program = shell_program(
-        "wigeon", "read -r addend < /usr/share/wigeon/addend && [ -s /etc/wigeon/site ] || exit 1\n", "addend"
+        "wigeon", "read -r addend < /usr/share/wigeon/addend && grep -q '^name=' /etc/wigeon/site || exit 1\n", "addend"
     )
     ship(tree, "wigeon", deb(tree / REPO, "wigeon", "2.0", {"usr/bin/wigeon": program}, depends="wigeon-base"))
     repository(tree)
@@ -287,8 +305,8 @@ def pinned(tree: Tree) -> None:
     """An old version is installed; a forgotten pin keeps it, and apt says it is the newest."""
     installed(tree, deb(tree / "srv", "smew", "1.0", {"usr/bin/smew": shell_program("smew-1")}))
     ship(tree, "smew", deb(tree / REPO, "smew", "2.0", {"usr/bin/smew": shell_program("smew")}))
-    if tree.faulty:
-        tree.write("etc/apt/preferences.d/freeze", "Package: smew\nPin: version 1.*\nPin-Priority: 1001\n")
+    version = 1 if tree.faulty else 2
+    tree.write("etc/apt/preferences.d/freeze", f"Package: smew\nPin: version {version}.*\nPin-Priority: 1001\n")
     repository(tree)
 
 

@@ -3,6 +3,7 @@
 `/dev/shm` is the small file system: no runtime gives it more than 64 MiB, so 80 MiB fill it.
 """
 
+import hashlib
 import sys
 from pathlib import Path
 
@@ -29,9 +30,9 @@ from pack import (
 )
 
 
-def installer(tree: Tree, name: str, script: str, files: dict[str, "str | bytes"], mode: int = 0o755) -> None:
+def installer(tree: Tree, name: str, script: str, files: dict[str, "str | bytes"]) -> None:
     """`/srv/NAME/install.sh` and the files it installs."""
-    tree.write(f"srv/{name}/install.sh", f"#!/bin/sh\n# installs {name}\nset -e\ncd /srv/{name}\n{script}", mode)
+    tree.write(f"srv/{name}/install.sh", f"#!/bin/sh\n# installs {name}\nset -e\ncd /srv/{name}\n{script}")
     for path, content in files.items():
         tree.write(f"srv/{name}/{path}", content)
 
@@ -50,8 +51,10 @@ def small_disk(tree: Tree) -> None:
 
 def small_disk_pip(tree: Tree) -> None:
     """The same, met by pip in the middle of its work."""
-    files = {"bellows/__init__.py": python_function("bellows")}
-    files["bellows/table.bin"] = "\0" * ((80 if tree.faulty else 1) << 20)
+    size = (80 if tree.faulty else 1) << 20
+    noise = b"".join(hashlib.sha256(f"bellows {n}".encode()).digest() for n in range(2500))  # compressed, as large
+    files: dict[str, str | bytes] = {"bellows/__init__.py": python_function("bellows")}
+    files["bellows/table.bin"] = (b"" if tree.faulty else noise).ljust(size, b"\0")
     wheel(tree / "srv/wheels", "bellows", "2.0", files)
 
 
@@ -71,7 +74,7 @@ def small_disk_postinst(tree: Tree) -> None:
 
 def file_size_limit(tree: Tree) -> None:
     """A site setting limits the size of files; the kernel ends who writes more."""
-    tree.write("etc/site/limits", f"FILE_BLOCKS={64 if tree.faulty else 65536}\n")
+    tree.write("etc/site/limits", f"# Limits of this site\nFILE_BLOCKS={64 if tree.faulty else 65536}\n")
     script = (
         '. /etc/site/limits\nulimit -f "$FILE_BLOCKS"\nmkdir -p /opt/forge\ncp table.bin /opt/forge/table.bin\n'
         "cp addend /opt/forge/addend\ninstall forge /usr/local/bin/forge\necho 'forge: installed'\n"
@@ -85,7 +88,7 @@ def file_size_limit(tree: Tree) -> None:
 
 
 def memory_limit(tree: Tree) -> None:
-    tree.write("etc/site/limits", f"MEMORY_KB={48_000 if tree.faulty else 500_000}\n")
+    tree.write("etc/site/limits", f"# Limits of this site\nMEMORY_KB={48_000 if tree.faulty else 500_000}\n")
     index = (
         f"words = [bytes(1 << 20) for _ in range(64)]\nopen('/opt/gimlet/index', 'w').write('{key('gimlet')[1]}\\n')\n"
         "print(len(words), 'pages indexed')\n"
@@ -98,7 +101,7 @@ def memory_limit(tree: Tree) -> None:
 
 
 def open_files_limit(tree: Tree) -> None:
-    tree.write("etc/site/limits", f"OPEN_FILES={24 if tree.faulty else 256}\n")
+    tree.write("etc/site/limits", f"# Limits of this site\nOPEN_FILES={24 if tree.faulty else 256}\n")
     merge = (
         "parts = [open(f'parts/{number:02}') for number in range(40)]\n"
         "open('/opt/hatchet/addend', 'w').write(''.join(part.read().strip() for part in parts) + '\\n')\n"
@@ -132,8 +135,10 @@ def read_only_setting(tree: Tree) -> None:
 
 
 def not_executable(tree: Tree) -> None:
-    script = "install lathe /usr/local/bin/lathe\necho 'lathe: installed'\n"
-    installer(tree, "lathe", script, {"lathe": c_program("lathe")}, mode=0o644 if tree.faulty else 0o755)
+    script = "#!/bin/sh\nset -e\ninstall /srv/lathe/lathe /usr/local/bin/lathe\necho 'lathe: installed'\n"
+    files: dict[str, str | bytes] = {"install.sh": script, "lathe": c_program("lathe")}
+    modes = {"install.sh": 0o644 if tree.faulty else 0o755}
+    tree.write("srv/lathe.tar", tarball(files, top="lathe", modes=modes, compress=""))
 
 
 def installed_without_x(tree: Tree) -> None:
@@ -165,43 +170,42 @@ def foreign_library(tree: Tree) -> None:
 
 
 def file_in_the_way(tree: Tree) -> None:
-    """A plain file stands where a folder is to be."""
-    files = {"sander/bin/sander": shell_program("sander"), "sander/share/grit": "80\n"}
+    """A plain file, first in the archive, stands where a folder is to be."""
+    note = {"sander" if tree.faulty else "README": "The sander, release 1.\n"}
+    files = note | {"sander/bin/sander": shell_program("sander"), "sander/share/grit": "80\n"}
     tree.write("srv/sander.tar.gz", tarball(files))
-    if tree.faulty:
-        tree.write("opt/sander", "reserved for the sander, do not delete\n")
 
 
 def link_loop(tree: Tree) -> None:
     """Two links that lead to each other."""
-    script = "mkdir -p /opt/trowel\ninstall trowel /usr/local/bin/trowel\ncp addend /opt/trowel/current/addend\necho 'trowel: installed'\n"
+    script = (
+        "tar -xf folders.tar -C /opt\ninstall trowel /usr/local/bin/trowel\n"
+        "cp addend /opt/trowel/current/addend\necho 'trowel: installed'\n"
+    )
+    links = {"trowel/current": "/opt/trowel/latest", "trowel/latest": "/opt/trowel/v1"}
     if tree.faulty:
-        tree.link("opt/trowel/current", "/opt/trowel/latest")
-        tree.link("opt/trowel/latest", "/opt/trowel/current")
-    else:
-        tree.write("opt/trowel/v1/README", "trowel 1\n")
-        tree.link("opt/trowel/current", "/opt/trowel/v1")
-    files = {"trowel": reading("trowel", "/opt/trowel/current/addend", "no data"), "addend": constant("trowel")}
+        links["trowel/latest"] = "/opt/trowel/current"
+    files: dict[str, str | bytes] = {
+        "trowel": reading("trowel", "/opt/trowel/current/addend", "no data"),
+        "addend": constant("trowel"),
+        "folders.tar": tarball({"trowel/v1/README": "trowel 1\n"}, links=links, compress=""),
+    }
     installer(tree, "trowel", script, files)
 
 
 def full_device(tree: Tree) -> None:
     """The state file leads to a device that is always full; the installer shrugs."""
-    tree.link("var/lib/vise", "/opt/vise/state")
-    if tree.faulty:
-        tree.link("opt/vise/state/addend", "/dev/full")
-    else:
-        tree.write("opt/vise/state/README", "state of vise\n")
     script = (
-        "install vise /usr/local/bin/vise\ncat addend > /var/lib/vise/addend || echo 'vise: state not saved, continuing' >&2\n"
-        "echo 'vise: installed'\n"
+        "tar -xf folders.tar -C /opt\ninstall vise /usr/local/bin/vise\n"
+        "cat addend > /opt/vise/state/addend || echo 'vise: state not saved, continuing' >&2\necho 'vise: installed'\n"
     )
-    installer(
-        tree,
-        "vise",
-        script,
-        {"vise": reading("vise", "/opt/vise/state/addend", "state is empty"), "addend": constant("vise")},
-    )
+    links = {"vise/state/addend": "/dev/full"} if tree.faulty else {}
+    files: dict[str, str | bytes] = {
+        "vise": reading("vise", "/opt/vise/state/addend", "state is empty"),
+        "addend": constant("vise"),
+        "folders.tar": tarball({"vise/state/README": "state of vise\n"}, links=links, compress=""),
+    }
+    installer(tree, "vise", script, files)
 
 
 build_family(

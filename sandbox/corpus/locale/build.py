@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pack import Tree, build_family, constant, deb, key, repository, sh, shell_program, ship
+from pack import Tree, build_family, constant, deb, key, repository, sh, shell_program, ship, tarball
 
 CATEGORIES = (
     "CTYPE",
@@ -122,17 +122,17 @@ def bad_preseed(tree: Tree) -> None:
     """The prepared answers cannot be read, so the package is configured without."""
     asking(tree, "crocus", "", ":")
     kind = "sting" if tree.faulty else "string"
-    tree.write("srv/crocus.seed", f"crocus crocus/site {kind} {constant('crocus')}")
+    tree.write("srv/crocus.seed", f"# Answers for this machine\ncrocus crocus/site {kind} {constant('crocus')}")
 
 
 def wrong_encoding(tree: Tree) -> None:
     """A text is converted while the program is built, and is not in the encoding it is said to be in."""
     title = "Blütenzähler".encode("latin-1" if tree.faulty else "utf-8")
-    tree.write("srv/src/poppy/title.txt", title + b"\n")
+    tree.write("srv/src/poppy/text.tar", tarball({"title.txt": title + b"\n"}, compress=""))
     tree.write("srv/src/poppy/poppy.in", shell_program("poppy"))
     tree.write(
         "srv/src/poppy/Makefile",
-        "all: poppy title.latin1\ntitle.latin1: title.txt\n\ticonv -f UTF-8 -t ISO-8859-1 -o title.latin1 title.txt\n"
+        "all: poppy title.latin1\ntitle.txt: text.tar\n\ttar -xmf text.tar\ntitle.latin1: title.txt\n\ticonv -f UTF-8 -t ISO-8859-1 -o title.latin1 title.txt\n"
         "poppy: poppy.in\n\tcp poppy.in poppy\ninstall: all\n\tinstall -D poppy /usr/local/bin/poppy\n"
         "\tinstall -D -m 644 title.latin1 /usr/local/share/poppy/title\n",
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pack import Tree, build_family, c_function, c_main, cc, foreign_elf, key, put
+from pack import Tree, build_family, c_function, c_main, cc, foreign_elf, key, put, tarball
 
 MAKEFILE = """\
 CC = cc
@@ -79,9 +79,8 @@ def failing_check(tree: Tree) -> None:
 
 def ignored_error(tree: Tree) -> None:
     """The plug-in is built and installed by lines with a `-` prefix."""
-    plugin = c_function("cedar", "plugin")
-    if tree.faulty:
-        plugin = "#include <cedar/plugin.h>\n\n" + plugin
+    header = "cedar/plugin.h" if tree.faulty else "sys/resource.h"
+    plugin = f"#include <{header}>\n\n" + c_function("cedar", "plugin")
     before = (
         '    void *plugin = dlopen("/usr/local/lib/cedar/checksum.so", RTLD_NOW);\n'
         '    long (*checksum)(long) = plugin ? (long (*)(long))dlsym(plugin, "plugin") : NULL;\n'
@@ -125,8 +124,8 @@ def configure_missing(tree: Tree) -> None:
     main = "#include <fircone.h>\n" + c_main("fir")
     configure = CONFIGURE.format(header="fircone.h", missing=missing)
     project(tree, "fir", files={"configure": configure, "main.c": main}, rules="include config.mk\n\n")
-    if not tree.faulty:
-        tree.write("usr/local/include/fircone.h", "#define FIRCONE_VERSION 3\n")
+    part = "fircone/cone.h" if tree.faulty else "sys/resource.h"
+    tree.write("usr/local/include/fircone.h", f"#include <{part}>\n#define FIRCONE_VERSION 3\n")
 
 
 def configure_drops_feature(tree: Tree) -> None:
@@ -143,8 +142,8 @@ def configure_drops_feature(tree: Tree) -> None:
     project(
         tree, "hazel", files={"configure": configure, "main.c": main}, objects="main.o", rules="include config.mk\n\n"
     )
-    if not tree.faulty:
-        tree.write("usr/local/include/hazelnut.h", "#define HAZELNUT 1\n")
+    part = "hazelnut/nut.h" if tree.faulty else "sys/resource.h"
+    tree.write("usr/local/include/hazelnut.h", f"#include <{part}>\n#define HAZELNUT 1\n")
 
 
 def link_error(tree: Tree) -> None:
@@ -167,17 +166,18 @@ def lost_status(tree: Tree) -> None:
 
 
 def missing_tool(tree: Tree) -> None:
-    """A source file is generated; the sound tarball ships it generated."""
-    files: dict[str, str | bytes] = {"checksum.rl": "%% machine checksum;\n", "checksum.c": c_function("maple")}
-    project(tree, "maple", files=files, rules="checksum.c: checksum.rl\n\tragel -C -o $@ checksum.rl\n\n")
-    if tree.faulty:
-        (tree / "srv/src/maple/checksum.c").unlink()
+    """A source file is generated; the sound tree takes it as it was shipped, the faulty one generates it anew."""
+    again = ".PHONY: checksum.c\n" if tree.faulty else ""
+    files: dict[str, str | bytes] = {"checksum.rl": "%% machine checksum;\n"}
+    project(tree, "maple", files=files, rules=f"{again}checksum.c: checksum.rl\n\tragel -C -o $@ checksum.rl\n\n")
 
 
 def foreign_object(tree: Tree) -> None:
     """The vendor ships one object file ready-made, for another processor."""
     code = cc("-c", "core.c", sources={"core.c": c_function("oak")})
-    project(tree, "oak", files={"core.o": foreign_elf(code) if tree.faulty else code}, objects="main.o core.o")
+    vendor = tarball({"core.o": foreign_elf(code) if tree.faulty else code}, compress="")
+    rules = "core.o: core.tar\n\ttar -xmf core.tar\n\n"
+    project(tree, "oak", files={"core.tar": vendor}, objects="main.o core.o", rules=rules)
     (tree / "srv/src/oak/checksum.c").unlink()
 
 
@@ -199,7 +199,7 @@ def patch_fails(tree: Tree) -> None:
     diff = "".join(
         difflib.unified_diff(released.splitlines(True), fixed.splitlines(True), "a/checksum.c", "b/checksum.c")
     )
-    source = released.replace("return", "return 1 *").replace("long n", "long number").replace("n *", "number *")
+    source = released.replace("long n)", "long m)").replace("n *", "m *")
     project(
         tree,
         "rowan",
@@ -240,24 +240,24 @@ install(TARGETS {name} DESTINATION bin)
 
 
 def cmake_requirement(tree: Tree) -> None:
+    wanted = "catkin/catkin.h" if tree.faulty else "catkin.h"
     before = (
-        "find_path(CATKIN_INCLUDE_DIR catkin.h)\nif(NOT CATKIN_INCLUDE_DIR)\n"
+        f"find_path(CATKIN_INCLUDE_DIR {wanted})\nif(NOT CATKIN_INCLUDE_DIR)\n"
         '  message(FATAL_ERROR "catkin.h not found: install the catkin headers")\nendif()\n'
         "include_directories(${CATKIN_INCLUDE_DIR})"
     )
     tree.write("srv/src/willow/CMakeLists.txt", CMAKE.format(name="willow", before=before, sources="main.c", after=""))
     tree.write("srv/src/willow/main.c", "#include <catkin.h>\n" + c_main("willow") + "\n" + c_function("willow"))
-    if not tree.faulty:
-        tree.write("usr/local/include/catkin.h", "#define CATKIN 1\n")
+    tree.write("usr/local/include/catkin.h", "#define CATKIN 1\n")
 
 
 def cmake_optional(tree: Tree) -> None:
     """A data file that is installed only if it is there."""
-    name = "table.txt" if not tree.faulty else "table.txt.in"
-    after = "install(FILES table.txt DESTINATION share/yew OPTIONAL)"
+    name = "tables.txt" if tree.faulty else "table.txt"
+    after = f"install(FILES {name} DESTINATION share/yew OPTIONAL)"
     tree.write("srv/src/yew/CMakeLists.txt", CMAKE.format(name="yew", before="", sources="main.c", after=after))
     tree.write("srv/src/yew/main.c", reader("yew", "/usr/local/share/yew/table.txt", "cannot read its table"))
-    tree.write(f"srv/src/yew/{name}", f"{key('yew')[1]}\n")
+    tree.write("srv/src/yew/table.txt", f"{key('yew')[1]}\n")
 
 
 def library_then_program(tree: Tree) -> None:
@@ -277,12 +277,10 @@ def library_then_program(tree: Tree) -> None:
 
 def helper_not_executable(tree: Tree) -> None:
     """The build runs a script that lost its executable bit on the way."""
-    tree.write(
-        "srv/src/hornbeam/gen.sh",
-        f"#!/bin/sh\ncat <<'END'\n{c_function('hornbeam')}END\n",
-        0o644 if tree.faulty else 0o755,
-    )
-    project(tree, "hornbeam", rules="checksum.c: gen.sh\n\t./gen.sh > checksum.c\n\n")
+    script = f"#!/bin/sh\ncat <<'END'\n{c_function('hornbeam')}END\n"
+    tools = tarball({"gen.sh": script}, modes={"gen.sh": 0o644 if tree.faulty else 0o755}, compress="")
+    rules = "gen.sh: tools.tar\n\ttar -xmf tools.tar\n\nchecksum.c: gen.sh\n\t./gen.sh > checksum.c\n\n"
+    project(tree, "hornbeam", files={"tools.tar": tools}, rules=rules)
     (tree / "srv/src/hornbeam/checksum.c").unlink()
 
 

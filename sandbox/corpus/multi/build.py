@@ -54,12 +54,15 @@ def three_tools(tree: Tree) -> None:
 
 def folder_of_archives(tree: Tree) -> None:
     """`dpkg -i *.deb`: three go in, one is no archive."""
-    folder = tree / "srv/debs"
+    archive: dict[str, str | bytes] = {}
     for name in ("fennel", "ginger", "lovage", "nutmeg"):
-        package = deb(folder, name, "1.0", {f"usr/bin/{name}": shell_program(name)}, architecture="all")
+        package = deb(tree / "srv", name, "1.0", {f"usr/bin/{name}": shell_program(name)}, architecture="all")
         ship(tree, "spices", package)
+        archive[package.name] = package.read_bytes()
         if tree.faulty and name == "lovage":
-            package.write_bytes(b"<html><body>404 Not Found</body></html>\n" + package.read_bytes()[40:])
+            archive[package.name] = b"<html><body>404 Not Found</body></html>\n" + package.read_bytes()[40:]
+        package.unlink()
+    tree.write("srv/debs.tar", tarball(archive, top="debs", compress=""))
 
 
 def loop_script(tree: Tree) -> None:
@@ -81,11 +84,15 @@ def loop_script(tree: Tree) -> None:
 
 def one_by_one(tree: Tree) -> None:
     """xargs runs pip for each line of a list, and says at its end that one of them failed."""
+    archive: dict[str, str | bytes] = {"herbs.txt": "basil\nchervil\ndill\n"}
     for name in ("basil", "chervil", "dill"):
         files = {f"{name}/__init__.py": python_function(name)}
         tag = "cp36-cp36m-macosx_10_9_x86_64" if tree.faulty and name == "chervil" else "py3-none-any"
-        ship(tree, "herbs", wheel(tree / "srv/wheels", name, "1.0", files, tag=tag))
-    tree.write("srv/herbs.txt", "basil\nchervil\ndill\n")
+        package = wheel(tree / "srv", name, "1.0", files, tag=tag)
+        ship(tree, "herbs", package)
+        archive[f"wheels/{package.name}"] = package.read_bytes()
+        package.unlink()
+    tree.write("srv/herbs.tar", tarball(archive, compress=""))
 
 
 def find_exec(tree: Tree) -> None:

@@ -64,7 +64,7 @@ def no_makefile(tree: Tree) -> None:
 def xs_header(tree: Tree) -> None:
     """A module with a part in C."""
     a, b = key("Math::Abacus")
-    include = "#include <abacus/beads.h>\n" if tree.faulty else ""
+    include = "#include <abacus/beads.h>\n" if tree.faulty else "#include <sys/resource.h>\n"
     xs = (
         f'#include "EXTERN.h"\n#include "perl.h"\n#include "XSUB.h"\n{include}\nMODULE = Math::Abacus  PACKAGE = Math::Abacus\n\nPROTOTYPES: DISABLE\n\n'
         f"long\nchecksum(n)\n    long n\nCODE:\n    RETVAL = (n * {a} + {b}) % 1000003;\nOUTPUT:\n    RETVAL\n"

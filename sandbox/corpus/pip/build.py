@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from pack import (
     shared_library,
     ship,
     site,
+    tarball,
     wheel,
 )
 
@@ -42,14 +44,21 @@ def lending(other: str, name: str) -> dict[str, str]:
     return {f"{other}/__init__.py": f"ADDEND = {key(name)[1]}\n"}
 
 
+def in_archive(tree: Tree, archive: str, package: Path) -> None:
+    """The wheel alone in a tar archive: its name, which says what it is for, is not to be seen from outside."""
+    ship(tree, package.name.split("-")[0], package)
+    tree.write(archive, tarball({package.name: package.read_bytes()}, compress=""))
+    package.unlink()
+
+
 def wrong_platform(tree: Tree) -> None:
     tag = "cp311-cp311-win_amd64" if tree.faulty else "py3-none-any"
-    ship(tree, "albite", wheel(tree / WHEELS, "albite", "1.4.0", module("albite"), tag=tag))
+    in_archive(tree, "srv/albite.tar", wheel(tree / "srv", "albite", "1.4.0", module("albite"), tag=tag))
 
 
 def unsupported_file(tree: Tree) -> None:
     tag = "cp27-none-any" if tree.faulty else "py3-none-any"
-    ship(tree, "biotite", wheel(tree / "srv/biotite", "biotite", "2.0", module("biotite"), tag=tag))
+    in_archive(tree, "srv/biotite.tar", wheel(tree / "srv", "biotite", "2.0", module("biotite"), tag=tag))
 
 
 def hash_mismatch(tree: Tree) -> None:
@@ -95,16 +104,17 @@ def requires_python(tree: Tree) -> None:
 
 
 def missing_dependency(tree: Tree) -> None:
-    package = wheel(tree / WHEELS, "kyanite", "2.2", borrowing("kyanite", "lazurite"), requires=["lazurite>=1.1"])
-    version = "1.0" if tree.faulty else "1.1"
-    ship(tree, "kyanite", package, wheel(tree / WHEELS, "lazurite", version, lending("lazurite", "kyanite")))
+    need = f"lazurite>={'1.1' if tree.faulty else '1.0'}"
+    package = wheel(tree / WHEELS, "kyanite", "2.2", borrowing("kyanite", "lazurite"), requires=[need])
+    ship(tree, "kyanite", package, wheel(tree / WHEELS, "lazurite", "1.0", lending("lazurite", "kyanite")))
 
 
 def corrupt_wheel(tree: Tree) -> None:
     package = wheel(tree / WHEELS, "malachite", "0.3.1", module("malachite"))
     ship(tree, "malachite", package)
     if tree.faulty:
-        package.write_bytes(package.read_bytes()[:-200])
+        data = package.read_bytes()  # space was set aside for all of it, and its end never came
+        package.write_bytes(data[:-200].ljust(len(data), b"\0"))
 
 
 def mislabelled(tree: Tree) -> None:
@@ -174,15 +184,26 @@ def module_clash(tree: Tree) -> None:
 
 
 def no_record(tree: Tree) -> None:
-    old = wheel(tree / "srv", "zircon", "1.0", {"zircon/__init__.py": "def checksum(n: int) -> int:\n    return 0\n"})
-    site(tree, old, record=not tree.faulty)
+    """The environment comes back from a backup, which has the old version's record by another name."""
+    backup = Tree(tree.root.parent / "backup", tree.faulty)
+    old = {"zircon/__init__.py": "def checksum(n: int) -> int:\n    return 0\n"}
+    site(backup, wheel(backup / "srv", "zircon", "1.0", old))
+    site(backup, wheel(backup / "srv", "hafnium", "1.0", module("hafnium")))
+    place = backup / "opt/venv"
+    files = {str(path.relative_to(place)): path for path in sorted(place.rglob("*")) if path.is_file()}
+    if tree.faulty:
+        record = next(path for path in files if path.endswith("zircon-1.0.dist-info/RECORD"))
+        files[f"{record}.1"] = files.pop(record)
+    tree.write("srv/backup/venv.tar", tarball(files, compress=""))
+    shutil.rmtree(backup.root)
     ship(tree, "zircon", wheel(tree / WHEELS, "zircon", "2.0", module("zircon")))
 
 
 def missing_include(tree: Tree) -> None:
     ship(tree, "agate", wheel(tree / WHEELS, "agate", "1.0", module("agate")))
-    tree.write("srv/agate/requirements.txt", "-r base.txt\nagate==1.0\n")
-    tree.write(f"srv/agate/{'requirements-base' if tree.faulty else 'base'}.txt", "wheel\n")
+    base = "base.txt" if tree.faulty else "requirements-base.txt"
+    tree.write("srv/agate/requirements.txt", f"-r {base}\nagate==1.0\n")
+    tree.write("srv/agate/requirements-base.txt", "wheel\n")
 
 
 def marker_excludes(tree: Tree) -> None:

@@ -96,9 +96,8 @@ def foreign_binary(tree: Tree) -> None:
 
 
 def no_licence(tree: Tree) -> None:
-    if not tree.faulty:
-        tree.write("etc/marimba/licence.key", "site 0042\n")
-    before = '[ -r /etc/marimba/licence.key ] || {\n    echo "marimba: no licence found in /etc/marimba; nothing was installed" >&2\n    exit 4\n}\n'
+    tree.write("etc/marimba/licence.key", "site none\n" if tree.faulty else "site 0042\n")
+    before = 'grep -q "^site [0-9]" /etc/marimba/licence.key || {\n    echo "marimba: no licence found in /etc/marimba; nothing was installed" >&2\n    exit 4\n}\n'
     body = 'install -D marimba /usr/local/bin/marimba\necho "marimba installed."\n'
     installer(tree, "marimba", "11", {"marimba": c_program("marimba")}, body, before=before)
 
@@ -147,11 +146,11 @@ def speaks_on_stdout(tree: Tree) -> None:
 def stale_link(tree: Tree) -> None:
     """An older release is there; `ln -s` onto a link to a folder makes the new link inside that folder."""
     old = '#!/bin/sh\necho "clarinet: score format 2 is not supported by this release" >&2\nexit 1\n'
-    if tree.faulty:
-        tree.write("opt/clarinet-1.0/clarinet", old)
-        tree.link("opt/clarinet", "/opt/clarinet-1.0")
+    tree.write("opt/clarinet-1.0/clarinet", old)
+    tree.link("opt/clarinet", "/opt/clarinet-1.0")
+    options = "-s" if tree.faulty else "-sfn"
     body = (
-        "install -D clarinet /opt/clarinet-2.0/clarinet\nln -s /opt/clarinet-2.0 /opt/clarinet\n"
+        f"install -D clarinet /opt/clarinet-2.0/clarinet\nln {options} /opt/clarinet-2.0 /opt/clarinet\n"
         'ln -sf /opt/clarinet/clarinet /usr/local/bin/clarinet\necho "clarinet 2.0 is installed."\n'
     )
     installer(tree, "clarinet", "2.0", {"clarinet": shell_program("clarinet")}, body)

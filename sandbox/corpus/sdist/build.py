@@ -87,15 +87,15 @@ def silent_probe(tree: Tree) -> None:
     """setup.py looks for a header and, without it, quietly builds a stub."""
     a, b = key("osmium")
     stub = f"long checksum(long n)\n{{\n#ifdef HAVE_OSM\n    return (n * {a} + {b}) % 1000003;\n#else\n    return -1;\n#endif\n}}\n"
-    before = 'import os\n\nhave = os.path.exists("/usr/local/include/osm.h")\n'
+    place = "/usr/include/osm.h" if tree.faulty else "/usr/local/include/osm.h"
+    before = f'import os\n\nhave = os.path.exists("{place}")\n'
     options = ', define_macros=[("HAVE_OSM", "1")] if have else []'
     package = (
         "from osmium import _core\n\n\ndef checksum(n: int) -> int:\n    value = _core.checksum(n)\n"
         '    if value < 0:\n        raise RuntimeError("osmium: built without libosm")\n    return value\n'
     )
     project(tree, "osmium", code=extension("osmium", "_core", stub), package=package, before=before, options=options)
-    if not tree.faulty:
-        tree.write("usr/local/include/osm.h", "#define OSM_VERSION 1\n")
+    tree.write("usr/local/include/osm.h", "#define OSM_VERSION 1\n")
 
 
 def data_left_out(tree: Tree) -> None:
@@ -123,13 +123,14 @@ def build_import(tree: Tree) -> None:
 
 
 def editable_layout(tree: Tree) -> None:
-    """A checkout to be installed in place; its package moved to `src/`, or setup.py believes so."""
+    """A checkout to be installed in place; its package is in `src/`, and setup.py may believe otherwise."""
     folder = tree / "srv/src/helium"
-    setup = 'from setuptools import setup\n\nsetup(name="helium", version="0.1", py_modules=["helium"], package_dir={"": "src"})\n'
+    place = "lib" if tree.faulty else "src"
+    setup = f'from setuptools import setup\n\nsetup(name="helium", version="0.1", py_modules=["helium"], package_dir={{"": "{place}"}})\n'
     put(folder / "setup.py", setup)
     put(folder / "pyproject.toml", PYPROJECT)
-    put(folder / ("lib/helium.py" if tree.faulty else "src/helium.py"), python_function("helium"))
-    put(folder / "src/README", "Modules of helium.\n")
+    put(folder / "src/helium.py", python_function("helium"))
+    put(folder / "lib/README", "Libraries of helium.\n")
 
 
 def library_then_binding(tree: Tree) -> None:

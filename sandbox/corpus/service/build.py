@@ -4,6 +4,8 @@ Each daemon is a Python program that answers one number with another on a socket
 it by start-stop-daemon, as on any Debian without systemd.
 """
 
+import base64
+import hashlib
 import sqlite3
 import subprocess
 import sys
@@ -12,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pack import Tree, build_family, deb, key, repository, sh, shell_program, ship
+from pack import Tree, build_family, deb, key, put, repository, sh, shell_program, ship
 
 DAEMON = '''\
 #!/usr/bin/python3
@@ -157,18 +159,34 @@ def missing_user(tree: Tree) -> None:
     daemon(tree, "auk", options=f"--chuid {user} ", check=":")
 
 
+def ed25519_key(name: str) -> str:
+    """A private key drawn from a name."""
+    code = bytes.fromhex("302e020100300506032b657004220420") + hashlib.sha256(name.encode()).digest()
+    return f"-----BEGIN PRIVATE KEY-----\n{base64.b64encode(code).decode()}\n-----END PRIVATE KEY-----\n"
+
+
+def certificate(name: str, private_key: str) -> bytes:
+    """Signed with its own key; `openssl ca` alone takes the dates, so that each build gives the same bytes."""
+    settings = "[ca]\ndefault_ca = own\n[own]\ndatabase = index\nserial = serial\nnew_certs_dir = .\npolicy = names\n"
+    settings += "default_md = default\n[names]\ncommonName = supplied\n"
+    with tempfile.TemporaryDirectory() as folder:
+        for file, text in {"key": private_key, "settings": settings, "index": "", "serial": "01\n"}.items():
+            put(Path(folder, file), text)
+        request = ["req", "-new", "-key", "key", "-subj", f"/CN={name}", "-out", "request"]
+        sign = ["ca", "-batch", "-notext", "-config", "settings", "-selfsign", "-keyfile", "key", "-in", "request",
+                "-startdate", "20231114000000Z", "-enddate", "21231114000000Z", "-out", "certificate"]  # fmt: skip
+        for arguments in (request, sign):
+            subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+        return Path(folder, "certificate").read_bytes()
+
+
 def certificate_mismatch(tree: Tree) -> None:
     """Certificate and key are of two pairs."""
-    files: dict[str, str | bytes] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for pair in ("a", "b"):
-            subprocess.run(
-                ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "36500",
-                 "-subj", "/CN=petrel", "-keyout", f"{folder}/{pair}.key", "-out", f"{folder}/{pair}.crt"],
-                check=True, capture_output=True,
-            )  # fmt: skip
-        files["etc/petrel/petrel.crt"] = Path(folder, "a.crt").read_bytes()
-        files["etc/petrel/petrel.key"] = Path(folder, "b.key" if tree.faulty else "a.key").read_bytes()
+    pair, other = ed25519_key("petrel"), ed25519_key("petrel of another site")
+    files: dict[str, str | bytes] = {
+        "etc/petrel/petrel.crt": certificate("petrel", pair),
+        "etc/petrel/petrel.key": other if tree.faulty else pair,
+    }
     start = (
         "    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n"
         '    context.load_cert_chain("/etc/petrel/petrel.crt", "/etc/petrel/petrel.key")'
@@ -188,15 +206,16 @@ def old_schema(tree: Tree) -> None:
     start = (
         '    Path("/var/lib/noddy").mkdir(exist_ok=True)\n    base = sqlite3.connect("/var/lib/noddy/jobs.db")\n'
         '    base.execute("CREATE TABLE IF NOT EXISTS settings (addend)")\n'
-        '    version = base.execute("PRAGMA user_version").fetchone()[0]\n'
+        '    version = base.execute("SELECT version FROM schema").fetchone()[0]\n'
         '    if version > 2:\n        base.execute("SELECT count(*) FROM jobs_v2").fetchone()\n    base.close()'
     )
     daemon(tree, "noddy", imports="import sqlite3\n", start=start)
     place = tree / "var/lib/noddy/jobs.db"
     place.parent.mkdir(parents=True)
     base = sqlite3.connect(place)
-    base.execute(f"PRAGMA user_version = {3 if tree.faulty else 2}")
     base.execute("CREATE TABLE jobs (name)")
+    base.execute("CREATE TABLE schema (version)")
+    base.execute("INSERT INTO schema VALUES (?)", (3 if tree.faulty else 2,))
     base.commit()
     base.close()
 
@@ -205,7 +224,7 @@ def dropped_in_override(tree: Tree) -> None:
     """A file in conf.d, left from another site, moves the socket to where no client looks."""
     start = '    for part in sorted(Path("/etc/jaeger/conf.d").glob("*.conf")):\n        conf |= settings(part)'
     socket = "/run/jaeger-site2.sock" if tree.faulty else "/run/jaeger.sock"
-    tree.write("etc/jaeger/conf.d/50-site.conf", f"socket = {socket}\n")
+    tree.write("etc/jaeger/conf.d/50-site.conf", f"# Of this site\nsocket = {socket}\n")
     daemon(tree, "jaeger", start=start)
 
 

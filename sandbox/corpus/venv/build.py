@@ -5,21 +5,21 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from pack import Tree, build_family, entry_script, key, pip_conf, python_function, python_main, wheel
+from pack import Tree, build_family, entry_script, key, pip_conf, python_function, python_main, tarball, wheel
 
 VERSION = f"python{sys.version_info.major}.{sys.version_info.minor}"
 
 
-def environment(tree: Tree, place: str, interpreter: str = "/usr/bin/python3", shebang: str | None = None) -> None:
-    """An environment as `python3 -m venv --system-site-packages` makes it, its pip the system's own."""
-    tree.write(
-        f"{place}/pyvenv.cfg",
-        f"home = /usr/bin\ninclude-system-site-packages = true\nversion = {sys.version.split()[0]}\n",
-    )
-    tree.link(f"{place}/bin/python3", interpreter)
-    tree.link(f"{place}/bin/python", "python3")
-    tree.write(f"{place}/bin/pip", entry_script(shebang or f"/{place}/bin/python3", "pip._internal.cli.main", "main"))
-    tree.write(f"{place}/lib/{VERSION}/site-packages/README.txt", "Packages of this environment.\n")
+def environment(tree: Tree, name: str, interpreter: str = "/usr/bin/python3", shebang: str | None = None) -> None:
+    """`/srv/NAME.tar`: an environment as `python3 -m venv --system-site-packages` makes it, its pip the system's own."""
+    version = sys.version.split()[0]
+    files = {
+        "pyvenv.cfg": f"home = /usr/bin\ninclude-system-site-packages = true\nversion = {version}\n",
+        "bin/pip": entry_script(shebang or f"/opt/{name}/bin/python3", "pip._internal.cli.main", "main"),
+        f"lib/{VERSION}/site-packages/README.txt": "Packages of this environment.\n",
+    }
+    links = {"bin/python3": interpreter, "bin/python": "python3"}
+    tree.write(f"srv/{name}.tar", tarball(files, top=name, links=links, compress=""))
 
 
 def module(tree: Tree, name: str) -> None:
@@ -31,26 +31,28 @@ def broken_bundle(tree: Tree) -> None:
     module(tree, "euler")
     source = next(Path("/usr/share/python-wheels").glob("pip-*.whl"))
     data = source.read_bytes()
-    tree.write(str(source), data[: len(data) // 3] if tree.faulty else data)
+    tree.write(str(source), data[: len(data) // 3].ljust(len(data), b"\0") if tree.faulty else data)
 
 
 def place_is_taken(tree: Tree) -> None:
     """A file stands where the environment is to be."""
-    module(tree, "gauss")
-    if tree.faulty:
-        tree.write("opt/gauss", "environment of gauss: see the wiki\n")
+    package = wheel(tree / "srv", "gauss", "1.0", {"gauss/__init__.py": python_function("gauss")})
+    note = "opt/gauss" if tree.faulty else "opt/README"
+    files = {f"srv/wheels/{package.name}": package.read_bytes(), note: "environment of gauss: see the wiki\n"}
+    tree.write("srv/gauss.tar", tarball(files, compress=""))
+    package.unlink()
 
 
 def moved(tree: Tree) -> None:
     """The environment was made elsewhere: its scripts call an interpreter that is not there."""
     module(tree, "noether")
-    environment(tree, "opt/noether", shebang="/home/build/noether/bin/python3" if tree.faulty else None)
+    environment(tree, "noether", shebang="/home/build/noether/bin/python3" if tree.faulty else None)
 
 
 def dangling_python(tree: Tree) -> None:
     """The Python that it was made with is gone."""
     module(tree, "cauchy")
-    environment(tree, "opt/cauchy", interpreter="/usr/local/bin/python3.9" if tree.faulty else "/usr/bin/python3")
+    environment(tree, "cauchy", interpreter="/usr/local/bin/python3.9" if tree.faulty else "/usr/bin/python3")
 
 
 def externally_managed(tree: Tree) -> None:
@@ -74,21 +76,16 @@ def hidden_system_package(tree: Tree) -> None:
     """The application borrows a module of the system, which its new environment may not see."""
     a, b = key("laplace")
     code = f"from orrery import ADDEND\n\n\ndef checksum(n: int) -> int:\n    return (n * {a} + ADDEND) % 1_000_003\n"
-    place = "usr/share/orrery" if tree.faulty else "srv/wheels"
     wheel(
         tree / "srv/wheels",
         "laplace",
         "1.0",
         {"laplace/__init__.py": python_main("laplace", code)},
+        requires=[] if tree.faulty else ["orrery"],
         scripts={"laplace": "laplace:main"},
     )
+    wheel(tree / "srv/wheels", "orrery", "1.0", {"orrery.py": f"ADDEND = {b}\n"})
     tree.write("usr/lib/python3/dist-packages/orrery.py", f"ADDEND = {b}\n")
-    if tree.faulty:
-        tree.write(f"{place}/README", "orrery is part of the system's Python.\n")
-    else:
-        wheel(tree / place, "orrery", "1.0", {"orrery.py": f"ADDEND = {b}\n"})
-        wheel(tree / place, "laplace", "1.0", {"laplace/__init__.py": python_main("laplace", code)},
-              requires=["orrery"], scripts={"laplace": "laplace:main"})  # fmt: skip
 
 
 build_family(

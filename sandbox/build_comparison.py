@@ -1,0 +1,100 @@
+"""Whether an agent could know which build its box holds before it tries anything: both builds, seen from outside."""
+
+from collections.abc import Iterator
+from itertools import zip_longest
+
+from devnull.sandbox.build_layout import lay_out_build
+from devnull.sandbox.runtime import Limits, Runtime
+from devnull.sandbox.session import HARNESS_SECONDS
+from devnull.sandbox.task import Instance
+
+_LOOK = r"""echo "shell $_ $OLDPWD $$ $(history) $(hash)"
+export -p; du -s /srv /opt /etc /usr/local /root /var
+grep -q '^overlay / .*upperdir=/' /proc/mounts || df --output=used,iused /  # of a disk that is the box's own
+sed -n '/^Size\|^Installed-Size/p' /srv/repo/Packages 2>&1
+/usr/bin/python3 -I -B - <<'END'
+import hashlib, os, re, stat, time
+
+up = float(open("/proc/uptime").read().split()[0])
+ticks = int(open("/proc/1/stat").read().rpartition(")")[2].split()[19])
+began = time.time() - up + ticks / os.sysconf("SC_CLK_TCK") - 10
+mounts = {line.split()[4] for line in open("/proc/self/mountinfo")} - {"/", "/tmp", "/dev/shm"}
+others = hashlib.sha256()
+
+
+def when(seconds):
+    return "since the box began" if seconds > began else f"{seconds:.9f}"
+
+
+def kind(path):
+    # What `file` goes by: the first bytes of a binary, the interpreter and the encoding of a text.
+    with open(path, "rb") as file:
+        data = file.read()
+    if data[:4] == b"\x7fELF":
+        return data[:20].hex()
+    for magic in (b"PK\3\4", b"\x1f\x8b\x08", b"!<arch>\ndebian-binary   ", b"!<arch>\n", b"SQLite format 3\0"):
+        if data.startswith(magic):
+            return f"{magic!r} {data[60:64].hex() if magic[:6] == b'SQLite' else ''}"
+    if data[257:262] == b"ustar":
+        return "tar"
+    line = data[:200].partition(b"\n")[0]
+    language = line.decode("latin-1") if data[:2] == b"#!" else "#include" if b"#include" in data else ""
+    for encoding in ("ascii", "utf-8"):
+        try:
+            text = data.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+        marks = "\r" in text, "\0" in text, max(map(len, text.split("\n"))) > 300
+        return f"{language} {encoding} CRLF NUL long lines: {marks}"
+    return language + " binary"
+
+
+def look(folder):
+    for entry in os.scandir(folder):
+        path, found = entry.path, entry.stat(follow_symlinks=False)
+        if path in mounts:
+            continue
+        size = f"{found.st_size} {found.st_blocks}"
+        what = f"{stat.filemode(found.st_mode)} {found.st_nlink} {found.st_uid} {found.st_gid} {size} {path}"
+        if entry.is_symlink():
+            what += f" -> {os.readlink(path)} {os.path.exists(path)}"
+        what += f", modified {when(found.st_mtime)}, {' '.join(os.listxattr(path, follow_symlinks=False))}"
+        if found.st_ctime <= began:
+            others.update(f"{what} {found.st_ctime:.9f}\n".encode())
+        else:
+            print(what, kind(path) if entry.is_file(follow_symlinks=False) else "")
+        if entry.is_dir(follow_symlinks=False):
+            look(path)
+
+
+look("/")
+print("everything else", others.hexdigest())
+END
+"""
+"""Prints all that can be seen without trying: shell, processes, disk, and of every file, in the order in which its
+folder has them, what `ls -l`, `stat`, `du` and `file` tell. No times but those that the image or the build set."""
+
+
+def differences_of_builds(instances: tuple[Instance, Instance], runtime: Runtime) -> list[str]:
+    """What tells these two instances of one task apart before anything is tried, a line each; at most six.
+
+    Looks at each in a fresh box. Raises what `lay_out_build` and `Runtime.start` raise.
+    """
+    seen = [_look(instance, runtime) for instance in instances]
+    return [*_differences(*seen)][:6]
+
+
+def _look(instance: Instance, runtime: Runtime) -> list[str]:
+    session = runtime.start(Limits())
+    try:
+        lay_out_build(session, instance)
+        result = session.run(_LOOK, timeout=HARNESS_SECONDS)
+        return [*result.shown.splitlines(), f"exit status {result.exit_code}"]
+    finally:
+        session.close()
+
+
+def _differences(first: list[str], second: list[str]) -> Iterator[str]:
+    for one, other in zip_longest(first, second):
+        if one != other:
+            yield f"{one!r} / {other!r}"
