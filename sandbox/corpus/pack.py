@@ -21,6 +21,7 @@ from pathlib import Path
 
 EPOCH = 1_700_000_000
 """Time stamp of every file in every package."""
+os.environ["SOURCE_DATE_EPOCH"] = str(EPOCH)
 ARCHITECTURE = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
 FOREIGN = "ia64"
 """An architecture that no host is, and that no emulator registered with the kernel would pick up."""
@@ -50,7 +51,6 @@ class Tree:
 
 def build_family(family: str, layers: Iterable[Callable[[Tree], None]]) -> None:
     """Fills `sys.argv[1]/<family>-<function name>/{ok,faulty}` for each function."""
-    os.environ["SOURCE_DATE_EPOCH"] = str(EPOCH)
     for layer in layers:
         for draw in ("ok", "faulty"):
             root = Path(sys.argv[1]) / f"{family}-{layer.__name__.replace('_', '-')}" / draw
