@@ -199,7 +199,7 @@ def contest(contestants: list[Contestant], args: Args) -> list[Row]:
 
 
 INSTALLS = {
-    "pip": ("pip-wrong-platform", "/opt/venv/bin/pip install albite"),
+    "pip": ("pip-requires-python", "/opt/venv/bin/pip install jadeite"),
     "apt": ("apt-unmet-dependency", "apt-get install -y kestrel"),
     "make": (
         None,

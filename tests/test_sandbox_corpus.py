@@ -77,7 +77,10 @@ def test_no_verifier_asks_the_package_manager_whether_a_package_is_installed() -
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_template_does_what_it_says(family: str, rootless_runtime: Runtime) -> None:
-    """Sound draw: installed. Faulty draw: the declared status, text and outcome. Hidden, idle, twice the same."""
+    """Sound draw: installed. Faulty draw: the declared status, text and outcome. Hidden, idle, twice the same.
+
+    And of all 180 tasks no look tells the two builds apart, before anything is tried.
+    """
     tasks = of(family)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda task: check_task(task, rootless_runtime), tasks)
@@ -102,16 +105,14 @@ def test_the_page_tells_of_this_corpus() -> None:
 
 
 @pytest.mark.rootless
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.parametrize("family", FAMILIES)
-def test_no_look_tells_two_builds_apart(family: str, rootless_runtime: Runtime) -> None:
-    """Of every task: names, sizes, modes, times, links, kinds, order and disk, before anything is tried."""
-    pairs = {task.name: (instance_with_fault(task, False), instance_with_fault(task, True)) for task in of(family)}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = pool.map(lambda pair: differences_of_builds(pair, rootless_runtime), pairs.values())
-        apart = {name: differences for name, differences in zip(pairs, found, strict=True) if differences}
-    assert not apart
+@pytest.mark.parametrize(
+    "name",
+    ["driver-cuda-apt", "verbose-build", *(of(family)[0].name for family in FAMILIES if family != "verbose-build")],
+)
+def test_no_look_tells_two_builds_apart(name: str, rootless_runtime: Runtime) -> None:
+    """A task of each family; `test_every_template_does_what_it_says` compares the builds of all 180."""
+    instances = instance_with_fault(TASKS[name], False), instance_with_fault(TASKS[name], True)
+    assert not differences_of_builds(instances, rootless_runtime)
 
 
 class Changed(Instance):
@@ -121,26 +122,29 @@ class Changed(Instance):
 
     @property
     def setup(self) -> str:
-        return super().setup.replace("; exit", f" && cd /srv/cuda && {{ {self.change}; }}; exit")
+        return super().setup.replace("; exit", f" && cd /srv/cuda && run=cuda_12.4_linux.run && {self.change}; exit")
 
 
 @pytest.mark.rootless
 @pytest.mark.parametrize(
     "change",
     [
-        "touch -hr . note",
-        "rm cuda_12.4_linux.run",
-        "echo >> cuda_12.4_linux.run && touch -d @1700000000 cuda_12.4_linux.run",
-        "chmod 744 cuda_12.4_linux.run",
-        "touch -d @1699999999 cuda_12.4_linux.run",
-        "touch -d @1700000000.5 cuda_12.4_linux.run",
-        "chown 7 cuda_12.4_linux.run",
-        "ln cuda_12.4_linux.run ../driver/copy",
-        "mv cuda_12.4_linux.run a && truncate -s $(stat -c %s a) cuda_12.4_linux.run && rm a",
+        ": > note",
+        "rm $run",
+        "mv $run cuda.run",
+        "echo >> $run && touch -d @1700000000 $run",
+        "chmod 744 $run",
+        "chown 7 $run",
+        "touch -d @1699999999 $run",
+        "touch -d @1700000000.5 $run",
+        "head -c 64 /dev/zero | dd of=$run conv=notrunc status=none && touch -d @1700000000 $run",
+        "ln $run /root/run",
+        "mv $run /opt/ && ln -s /opt/$run .",
         "chmod 711 /root",
         "rmdir /srv/wheels",
+        "rm /usr/share/doc/bash/copyright",
         "mkdir -p /var/cache/site",
-        "cp /bin/true /tmp/x && rm /usr/bin/file* /usr/share/doc/bash/* -f && rm /tmp/x && chmod +t /opt",
+        "rm /usr/bin/perl",
     ],
 )
 def test_a_look_finds(change: str, rootless_runtime: Runtime) -> None:
