@@ -8,12 +8,13 @@ from devnull.sandbox.runtime import Limits, Runtime
 from devnull.sandbox.session import HARNESS_SECONDS
 from devnull.sandbox.task import Instance
 
-_LOOK = r"""echo "shell $_ $OLDPWD $$ $(history) $(hash)"
+_LOOK = r"""echo "shell $_ $OLDPWD $(history) $(hash)"
 export -p; du -s /srv /opt /etc /usr/local /root /var
-grep -q '^overlay / .*upperdir=/' /proc/mounts || df --output=used,iused /  # of a disk that is the box's own
+own=yes; grep -q '^overlay / .*upperdir=/' /proc/mounts && own=  # the box's disk, or one shared with other boxes
+[ -z "$own" ] || { echo "process $$"; df --output=used,iused /; }
 sed -n '/^Size\|^Installed-Size/p' /srv/repo/Packages 2>&1
-/usr/bin/python3 -I -B - <<'END'
-import hashlib, os, re, stat, time
+/usr/bin/python3 -I -B - $own <<'END'
+import hashlib, os, stat, sys, time
 
 up = float(open("/proc/uptime").read().split()[0])
 ticks = int(open("/proc/1/stat").read().rpartition(")")[2].split()[19])
@@ -62,7 +63,8 @@ def look(folder):
         if found.st_ctime <= began:
             others.update(f"{what} {found.st_ctime:.9f}\n".encode())
         else:
-            print(what, kind(path) if entry.is_file(follow_symlinks=False) else "")
+            inode = found.st_ino if len(sys.argv) > 1 else ""
+            print(what, inode, kind(path) if entry.is_file(follow_symlinks=False) else "")
         if entry.is_dir(follow_symlinks=False):
             look(path)
 
@@ -71,8 +73,9 @@ look("/")
 print("everything else", others.hexdigest())
 END
 """
-"""Prints all that can be seen without trying: shell, processes, disk, and of every file, in the order in which its
-folder has them, what `ls -l`, `stat`, `du` and `file` tell. No times but those that the image or the build set."""
+"""Prints all that can be seen without trying: shell, disk, and of every file, in the order in which its folder has
+them, what `ls -l`, `stat`, `du` and `file` tell. Of times since the box began, only that they are. Process ids, inodes
+and the space taken are compared where they are the box's own; on a shared disk they are another's noise."""
 
 
 def differences_of_builds(instances: tuple[Instance, Instance], runtime: Runtime) -> list[str]:
