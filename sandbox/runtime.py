@@ -4,6 +4,7 @@ from typing import Protocol
 
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.image.manifest import Manifest
 
 
 class Limits(Frozen):
@@ -32,6 +33,8 @@ class Session(Protocol):
 
     start_seconds: float
     """That the box took to start."""
+    manifest: Manifest
+    """Of what the box began as."""
 
     def run(self, command: str, *, timeout: float | None = None, stdin: bytes = b"") -> CommandResult:
         """Runs `command` once, as typed at the terminal. Raises `BoxDied`; never runs it twice."""

@@ -10,6 +10,7 @@ from typing import Protocol
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
 from devnull.sandbox.frames import MAX_FRAME_BYTES, PROTOCOL_VERSION, Channel, encode_frame
+from devnull.sandbox.image.manifest import NO_MANIFEST, Manifest
 from devnull.sandbox.recording.recorder import Recorder
 from devnull.sandbox.runtime import Limits, Snapshot
 from devnull.sandbox.snapshot import PRINT_SHELL_STATE, BoxSnapshot, Redirection, restore_script
@@ -52,10 +53,13 @@ class Box(Protocol):
 class BoxSession:
     """The one implementation of `Session`, over any runtime's boxes. Not shared between threads."""
 
-    def __init__(self, make: Callable[[], Box], limits: Limits) -> None:
-        """`make` starts a box; it is called again by `restore`. Raises `BoxDied` if the box does not start."""
+    def __init__(self, make: Callable[[], Box], limits: Limits, manifest: Manifest = NO_MANIFEST) -> None:
+        """`make` starts a box, of `manifest`; it is called again by `restore`.
+
+        Raises `BoxDied` if the box does not start.
+        """
         _check_seconds(limits.seconds)
-        self._make, self._limits = make, limits
+        self._make, self._limits, self.manifest = make, limits, manifest
         self._closed = False
         self._begin()
 

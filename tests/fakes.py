@@ -9,6 +9,7 @@ from devnull.agents.episode import Episode
 from devnull.eval.scoring.score import Score
 from devnull.sandbox.command import CommandResult, Process, Write
 from devnull.sandbox.errors import BoxDied
+from devnull.sandbox.image.manifest import NO_MANIFEST
 from devnull.sandbox.outcome import Outcome, StageOutcome
 from devnull.sandbox.runtime import Limits
 from devnull.sandbox.task import Fault, Instance, Stage, Task
@@ -50,7 +51,7 @@ APP = Task(
 class PretendSession:
     """A box that runs nothing: a command does what the task's own patterns say it does."""
 
-    start_seconds = 0.0
+    start_seconds, manifest = 0.0, NO_MANIFEST
 
     def __init__(self, runtime: "PretendRuntime") -> None:
         self.runtime, self.faulty, self.installed, self.closed = runtime, False, set[str](), False

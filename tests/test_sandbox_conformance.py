@@ -57,7 +57,7 @@ def rootfs() -> Path:
     """The task image's root file system, whose supervisor may be an older one: the tests bring their own."""
     from devnull.sandbox.cache import cache_folder
 
-    found = sorted(cache_folder().glob("rootfs-*/bin/bash"), key=lambda path: path.stat().st_mtime)
+    found = sorted(cache_folder().glob("rootfs-*/root/bin/bash"), key=lambda path: path.stat().st_mtime)
     if not found:
         pytest.skip("no root file system; make it: devnull image export")
     return found[-1].parent.parent

@@ -14,9 +14,9 @@ from devnull.cli.terminal.progress import print_progress
 from devnull.sandbox.cache import cache_folder
 from devnull.sandbox.docker_client import IMAGE_LABEL, connect_docker
 from devnull.sandbox.errors import RuntimeUnavailable
-from devnull.sandbox.image.docker_image import DOCKER_SECONDS, build_image, ensure_image, find_image
-from devnull.sandbox.image.recipe import image_tag, manifest_file, rootfs_folder
-from devnull.sandbox.image.rootfs import ensure_rootfs, remove_tree
+from devnull.sandbox.image.docker_image import DOCKER_SECONDS, ensure_image, find_image, manifest_file
+from devnull.sandbox.image.recipe import image_tag, rootfs_folder
+from devnull.sandbox.image.rootfs import ensure_rootfs, find_rootfs, remove_tree
 from devnull.sandbox.runtimes.docker import prune_containers
 from devnull.sandbox.supervisor import supervisor_folder
 
@@ -79,13 +79,14 @@ def main(args: BuildImageArgs | ImageStatusArgs | ExportImageArgs | PruneImagesA
 
 def _build_image(again: bool) -> int:
     try:
-        print(build_image(print_progress) if again else ensure_image(print_progress))
-        if again:  # what was read from the image of the same recipe before is of other files
-            manifest_file().unlink(missing_ok=True)
-            remove_tree(rootfs_folder())
+        connect_docker().close()
     except RuntimeUnavailable as error:
         print_progress(f"{error}\nmaking the files of the rootless runtime instead")
-        print(ensure_rootfs(print_progress))
+        print(ensure_rootfs(print_progress, again=again))
+        return 0
+    print(ensure_image(print_progress, again=again))
+    if again:  # what was exported from the image of the same recipe before is of another one
+        remove_tree(rootfs_folder())
     return 0
 
 
@@ -94,13 +95,13 @@ def _print_status(as_json: bool) -> int:
         image, daemon = find_image(), "answers"
     except RuntimeUnavailable as error:
         image, daemon = None, str(error)
-    folder = rootfs_folder()
+    rootfs = find_rootfs()
     table = {
         "tag": image_tag(),
         "image": image,
         "docker": daemon,
-        "rootfs": str(folder) if folder.is_dir() else None,
-        "built": image is not None or folder.is_dir(),
+        "rootfs": str(rootfs) if rootfs else None,
+        "built": image is not None or rootfs is not None,
     }
     if as_json:
         print(json.dumps(table, indent=2))
@@ -113,10 +114,12 @@ def _print_status(as_json: bool) -> int:
 
 
 def _prune_images() -> int:
+    current = {rootfs_folder(), supervisor_folder()}
     try:
         client = connect_docker(DOCKER_SECONDS)
     except RuntimeUnavailable as error:
         print_progress(f"{error}; containers and images are left alone")
+        current.update(cache_folder().glob("manifest-*"))
     else:
         prune_containers(print_progress)
         for image in client.images.list(filters={"label": IMAGE_LABEL}):
@@ -124,7 +127,8 @@ def _prune_images() -> int:
                 for tag in image.tags:
                     client.images.remove(tag, force=True)
                     print_progress(f"removed image {tag}")
-    current = {rootfs_folder(), manifest_file(), supervisor_folder()}
+        if kept := find_image():
+            current.add(manifest_file(kept))
     for path in (path for kind in ("rootfs-*", "manifest-*", "supervisor-*") for path in cache_folder().glob(kind)):
         if path in current:
             continue

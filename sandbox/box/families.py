@@ -3,9 +3,10 @@
 Runs inside the image while it is made: root, no network. CORPUS holds one folder a family; each has
 `build.sh DEST`, which writes `DEST/<task>/{ok,faulty}/...` and perhaps `DEST/<task>/shipped/<stage>/...`.
 Files of which the two builds hold different sizes are padded to one (`padding.py`).
-The archive holds `<task>.<build>.tar` and `manifest.json`: what a sound installation leaves of each stage,
-and the digests of the box's own tools, by which the verifier knows what an agent replaced. It is one
-file because a box removes it before the agent arrives, and an overlay removes one file faster than hundreds.
+The archive holds `<task>.<build>.tar` and `manifest.json`: digests of what a sound installation leaves of each stage
+and of what each build lays down, and the folders of the box's own tools. Their digests are not taken here: the root
+file system is not finished yet. It is one file because a box removes it before the agent arrives, and an overlay
+removes one file faster than hundreds.
 """
 
 import hashlib
@@ -60,11 +61,7 @@ def main(corpus: Path, out: Path) -> None:
                 shipped[task.name] = {
                     stage.name: digests([stage], below=stage) for stage in sorted(task.glob("shipped/*"))
                 }
-        tools = digests([Path(folder) for folder in FOLDERS], below=Path("/"))
-        laid = {
-            build: {path: digest for path, digest in files.items() if path in tools} for build, files in laid.items()
-        }
-        manifest = {"shipped": shipped, "laid": laid, "tools": tools, "folders": FOLDERS}
+        manifest = {"shipped": shipped, "laid": laid, "folders": FOLDERS}
         (builds / "manifest.json").write_text(json.dumps(manifest, indent=0, sort_keys=True))
         pack(builds, out)
         print(f"{len(shipped)} tasks of {len(families)} families")

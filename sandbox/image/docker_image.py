@@ -11,15 +11,17 @@ from typing import Any
 import docker
 from docker.errors import APIError, ImageNotFound
 
-from devnull.sandbox.cache import lock_build
+from devnull.sandbox.cache import cache_folder, lock_build
 from devnull.sandbox.docker_client import connect_docker, short_error
 from devnull.sandbox.errors import HostDiskFull, ImageBuildFailed, ImageMissing
-from devnull.sandbox.image.host_tools import run_host_tool
+from devnull.sandbox.image.acceptance import accept_image, read_manifest
+from devnull.sandbox.image.host_tools import DEBIAN_SUITE, run_mmdebstrap
+from devnull.sandbox.image.manifest import Manifest
 from devnull.sandbox.image.recipe import image_tag, pack_context, recipe_files
+from devnull.sandbox.runtimes.docker import DockerRuntime
 
-DEBIAN_SUITE = "bookworm"
-_BASE = "debian:bookworm-slim"
-_HOMEMADE_BASE = "devnull-base:bookworm"
+_BASE = f"debian:{DEBIAN_SUITE}-slim"
+_HOMEMADE_BASE = f"devnull-base:{DEBIAN_SUITE}"
 DOCKER_SECONDS = 600
 """That one request may take: a build says nothing for minutes."""
 
@@ -32,25 +34,53 @@ def find_image() -> str | None:
         return None
 
 
-def ensure_image(log: Callable[[str], None]) -> str:
-    """Id of the task image, built first if it is missing; `log` gets a line for each step.
+def ensure_image(log: Callable[[str], None], *, again: bool = False) -> str:
+    """Id of the task image, built first if it is missing or `again` is set; `log` gets a line for each step.
 
     Raises `RuntimeUnavailable`, `ImageMissing`, `ImageBuildFailed` or `HostDiskFull`.
     """
-    if image := find_image():
+    if not again and (image := find_image()):
         return image
     with lock_build("image", log):
-        return find_image() or build_image(log)
+        return (None if again else find_image()) or _build_image(log)
 
 
-def build_image(log: Callable[[str], None]) -> str:
-    """Builds the image from the recipe, whether or not there is one; returns its id. Raises as `ensure_image`."""
+def _build_image(log: Callable[[str], None]) -> str:
+    """Builds the image from the recipe; returns its id. It is tagged once `accept_image` has tried it, never before."""
     client = connect_docker(DOCKER_SECONDS)
     tag = image_tag()
     base = _ensure_base(client, log)
     log(f"building {tag} from {base}")
-    _run_build(client, pack_context(recipe_files()), tag, {"BASE": base}, log)
-    return str(client.images.get(tag).id)
+    untried = f"{tag}-untried"
+    try:
+        _run_build(client, pack_context(recipe_files()), untried, {"BASE": base}, log)
+        image = client.images.get(untried)
+        name = str(image.id)
+        _keep_manifest(name, accept_image(lambda manifest: DockerRuntime(name, manifest=manifest), log))
+        image.tag(*tag.split(":"))
+    finally:
+        with contextlib.suppress(ImageNotFound):
+            client.images.remove(untried, force=True)
+    return name
+
+
+def image_manifest(image: str) -> Manifest:
+    """The manifest of an image, by its id: as its build kept it, or read from the image, which cannot change."""
+    if manifest_file(image).exists():
+        return Manifest.parse(manifest_file(image).read_bytes())
+    return _keep_manifest(image, read_manifest(DockerRuntime(image)))
+
+
+def manifest_file(image: str) -> Path:
+    """Where the manifest of the image of that id is kept."""
+    return cache_folder() / f"manifest-{image.removeprefix('sha256:')[:12]}.json"
+
+
+def _keep_manifest(image: str, manifest: Manifest) -> Manifest:
+    part = manifest_file(image).with_suffix(f".{os.getpid()}.part")
+    part.write_text(manifest.to_json())
+    part.rename(manifest_file(image))
+    return manifest
 
 
 def _run_build(
@@ -93,7 +123,7 @@ def build_error(error: str, last: list[str]) -> HostDiskFull | ImageBuildFailed:
 
 
 def _ensure_base(client: docker.DockerClient, log: Callable[[str], None]) -> str:
-    """A Debian image to build on: there already, pulled, or made here with mmdebstrap or debootstrap."""
+    """A Debian image to build on: there already, pulled, or made here with mmdebstrap."""
     for name in (_BASE, _HOMEMADE_BASE):
         with contextlib.suppress(ImageNotFound):
             client.images.get(name)
@@ -104,18 +134,14 @@ def _ensure_base(client: docker.DockerClient, log: Callable[[str], None]) -> str
         return _BASE
     except APIError as error:
         log(f"{_BASE} cannot be pulled ({short_error(error)}); making one")
+    if not shutil.which("mmdebstrap"):
+        raise ImageMissing(
+            f"docker: {_BASE} cannot be pulled, and nothing here can make it; "
+            "run `apt-get install -y mmdebstrap`, then this again"
+        )
     with tempfile.TemporaryDirectory(prefix="devnull-base-") as scratch:
         archive = Path(scratch, "base.tar")
-        if shutil.which("mmdebstrap"):
-            run_host_tool(["mmdebstrap", "--variant=minbase", DEBIAN_SUITE, str(archive)])
-        elif shutil.which("debootstrap") and os.geteuid() == 0:
-            run_host_tool(["debootstrap", "--variant=minbase", DEBIAN_SUITE, f"{scratch}/root"])
-            run_host_tool(["tar", "-C", f"{scratch}/root", "-cf", str(archive), "."])
-        else:
-            raise ImageMissing(
-                f"docker: {_BASE} cannot be pulled, and nothing here can make it; "
-                "run `apt-get install -y mmdebstrap`, then this again"
-            )
+        run_mmdebstrap(archive)
         log(f"importing {_HOMEMADE_BASE}")
         repository, name = _HOMEMADE_BASE.split(":")
         client.api.import_image_from_file(str(archive), repository=repository, tag=name)

@@ -44,13 +44,8 @@ def image_tag() -> str:
 
 
 def rootfs_folder() -> Path:
-    """Where the root file system of this recipe lies once it is made."""
+    """Where the root file system of this recipe and its manifest lie once they are made (`rootfs.py`)."""
     return cache_folder() / f"rootfs-{_recipe_digest()}"
-
-
-def manifest_file() -> Path:
-    """Where the manifest of this recipe lies once it was read from the image."""
-    return cache_folder() / f"manifest-{_recipe_digest()}.json"
 
 
 def pack_context(files: dict[str, Path]) -> io.BytesIO:

@@ -1,10 +1,10 @@
-"""The image's root file system as a folder `rootfs-DIGEST` of the cache, for boxes without Docker.
+"""The image's root file system as a folder of the cache, for boxes without Docker, with the manifest read from it.
 
-Exported from the Docker image where a daemon answers, else made from the same recipe by mmdebstrap.
+Exported from the Docker image where a daemon answers, else made from the same recipe by mmdebstrap. Either way
+`rootfs-DIGEST/` appears whole, once boxes of it were tried: `root/`, the files, and `manifest.json` beside them.
 """
 
 import contextlib
-import os
 import shutil
 import subprocess
 import tempfile
@@ -15,36 +15,68 @@ from typing import Any, cast
 from devnull.sandbox.cache import lock_build
 from devnull.sandbox.docker_client import IMAGE_LABEL, connect_docker
 from devnull.sandbox.errors import ImageMissing, RuntimeUnavailable
-from devnull.sandbox.image.docker_image import DEBIAN_SUITE, DOCKER_SECONDS, ensure_image
-from devnull.sandbox.image.host_tools import host_tool_error, run_host_tool
+from devnull.sandbox.image.acceptance import accept_image
+from devnull.sandbox.image.docker_image import DOCKER_SECONDS, ensure_image
+from devnull.sandbox.image.host_tools import host_tool_error, run_host_tool, run_mmdebstrap, unpack_command
+from devnull.sandbox.image.manifest import Manifest
 from devnull.sandbox.image.recipe import pack_context, recipe_files, rootfs_folder
+from devnull.sandbox.runtimes.rootless import RootlessRuntime
 from devnull.sandbox.supervisor import SUPERVISOR_IN_IMAGE
 
+_HOSTS = "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+_OF_AN_ENGINE = {"etc/hosts": _HOSTS, "etc/hostname": "box\n", "etc/resolv.conf": ""}
+"""Files that a container engine puts into every container; an archive holds them empty, or as they were on the host."""
 
-def ensure_rootfs(log: Callable[[str], None]) -> Path:
-    """Folder of the image's root file system, made first if it is missing; `log` gets a line for each step.
 
-    Raises `ImageMissing`, `ImageBuildFailed` or `HostDiskFull`, each with the fix.
-    """
+def find_rootfs() -> Path | None:
+    """Folder of the image's root file system; `None` if it is not made."""
     folder = rootfs_folder()
-    if folder.is_dir():
-        return folder
+    return folder / "root" if _manifest_of(folder).exists() else None
+
+
+def ensure_rootfs(log: Callable[[str], None], *, again: bool = False) -> Path:
+    """Folder of the image's root file system, made first if it is missing or `again` is set; `log` gets the steps.
+
+    Raises `ImageMissing`, `ImageBuildFailed`, `HostDiskFull` or `RuntimeUnavailable`, each with the fix.
+    """
+    if not again and (root := find_rootfs()):
+        return root
     with lock_build("rootfs", log):
-        if folder.is_dir():
-            return folder
-        part = folder.with_name(f"{folder.name}.part")
+        return (None if again else find_rootfs()) or _build_rootfs(log)
+
+
+def _build_rootfs(log: Callable[[str], None]) -> Path:
+    """Makes it; if that fails, what was there stays."""
+    folder = rootfs_folder()
+    part = folder.with_name(f"{folder.name}.part")
+    root = part / "root"
+    remove_tree(part)
+    part.mkdir(mode=0o700)  # programs in there have the set-user-id bit
+    root.mkdir()
+    root.chmod(0o755)
+    try:
+        if _docker_answers():
+            _export_image(ensure_image(log), root, log)
+        else:
+            _make_rootfs(root, log)
+        _finish(root)
+        manifest = accept_image(lambda manifest: RootlessRuntime(root, manifest=manifest), log)
+        _manifest_of(part).write_text(manifest.to_json())
+        remove_tree(folder)
+        part.rename(folder)
+    except BaseException:
         remove_tree(part)
-        part.mkdir()
-        try:
-            if _docker_answers():
-                _export_image(ensure_image(log), part, log)
-            else:
-                _make_rootfs(part, log)
-            part.rename(folder)
-        except BaseException:
-            remove_tree(part)
-            raise
-    return folder
+        raise
+    return folder / "root"
+
+
+def rootfs_manifest(root: Path) -> Manifest:
+    """The manifest of a root file system of `ensure_rootfs`."""
+    return Manifest.parse(_manifest_of(root.parent).read_bytes())
+
+
+def _manifest_of(folder: Path) -> Path:
+    return folder / "manifest.json"
 
 
 def remove_tree(folder: Path) -> None:
@@ -69,17 +101,13 @@ def _docker_answers() -> bool:
     return True
 
 
-def _export_image(image: str, folder: Path, log: Callable[[str], None]) -> None:
-    """Unpacks the image's file system into `folder`; as an ordinary user all of it belongs to the user."""
-    log(f"unpacking the task image into {folder.parent}")
+def _export_image(image: str, root: Path, log: Callable[[str], None]) -> None:
+    """Unpacks the image's file system."""
+    log(f"unpacking the task image into {rootfs_folder().parent}")
     client = connect_docker(DOCKER_SECONDS)
     container = client.containers.create(image, labels={IMAGE_LABEL: "export"}, network_mode="none")
     try:
-        unpack = subprocess.Popen(
-            ["tar", "-x", "-C", str(folder), "--exclude=dev/*", *([] if os.geteuid() == 0 else ["--no-same-owner"])],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        unpack = subprocess.Popen(unpack_command(root), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         assert unpack.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             for chunk in cast("Iterator[bytes]", container.export()):
@@ -91,7 +119,7 @@ def _export_image(image: str, folder: Path, log: Callable[[str], None]) -> None:
         container.remove(force=True)
 
 
-def _make_rootfs(folder: Path, log: Callable[[str], None]) -> None:
+def _make_rootfs(root: Path, log: Callable[[str], None]) -> None:
     """The recipe without Docker: mmdebstrap, as root or as a user with subordinate ids."""
     if not shutil.which("mmdebstrap"):
         raise ImageMissing(
@@ -115,7 +143,18 @@ def _make_rootfs(folder: Path, log: Callable[[str], None]) -> None:
             'chroot "$1" python3 /tmp/recipe/sandbox/box/families.py /tmp/recipe/sandbox/corpus /srv/builds.tar',
             'rm -rf "$1/tmp/recipe"',
         )
-        hooks = [f"--customize-hook={step}" for step in steps]
-        run_host_tool(["mmdebstrap", "--variant=minbase", *hooks, DEBIAN_SUITE, str(archive)])
-        owner = [] if os.geteuid() == 0 else ["--no-same-owner"]
-        run_host_tool(["tar", "-x", "-C", str(folder), "--exclude=./dev/*", *owner, "-f", str(archive)])
+        run_mmdebstrap(archive, steps)
+        run_host_tool([*unpack_command(root), "-f", str(archive)])
+
+
+def _finish(root: Path) -> None:
+    """What both archives lack of a container, and what only one of them holds."""
+    for name, text in _OF_AN_ENGINE.items():
+        file = root / name
+        file.unlink(missing_ok=True)  # it may be a link, and lead out
+        file.write_text(text)
+        file.chmod(0o644)
+    (root / ".dockerenv").unlink(missing_ok=True)
+    mtab = root / "etc/mtab"
+    mtab.unlink(missing_ok=True)
+    mtab.symlink_to("/proc/mounts")

@@ -20,15 +20,17 @@ def open_runtime(name: str = "auto", log: Callable[[str], None] = lambda line: N
     if name == "auto":
         return _open_auto(log)
     if name == "docker":
-        from devnull.sandbox.image.docker_image import ensure_image
+        from devnull.sandbox.image.docker_image import ensure_image, image_manifest
         from devnull.sandbox.runtimes.docker import DockerRuntime
 
-        return DockerRuntime(ensure_image(log))
+        image = ensure_image(log)
+        return DockerRuntime(image, manifest=image_manifest(image))
     if name == "rootless":
-        from devnull.sandbox.image.rootfs import ensure_rootfs
+        from devnull.sandbox.image.rootfs import ensure_rootfs, rootfs_manifest
         from devnull.sandbox.runtimes.rootless import RootlessRuntime
 
-        return RootlessRuntime(ensure_rootfs(log))
+        rootfs = ensure_rootfs(log)
+        return RootlessRuntime(rootfs, manifest=rootfs_manifest(rootfs))
     if name == "fake":
         from devnull.sandbox.runtimes.fake import FakeRuntime
 

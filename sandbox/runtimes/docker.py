@@ -17,6 +17,7 @@ from docker.models.containers import Container
 from devnull.sandbox.docker_client import SESSION_LABEL, connect_docker
 from devnull.sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
 from devnull.sandbox.frames import Channel, DockerDemultiplexer, encode_frame
+from devnull.sandbox.image.manifest import NO_MANIFEST, Manifest
 from devnull.sandbox.runtime import Limits
 from devnull.sandbox.runtimes.evidence import OUT_OF_MEMORY, crashed
 from devnull.sandbox.session import BoxSession
@@ -188,18 +189,22 @@ class DockerRuntime:
 
     name = "docker"
 
-    def __init__(self, image: str, supervisor: Path | None = None) -> None:
-        """Containers of `image` (an id or a tag). Raises `RuntimeUnavailable` where no daemon answers.
+    def __init__(self, image: str, supervisor: Path | None = None, manifest: Manifest = NO_MANIFEST) -> None:
+        """Containers of `image` (an id or a tag) and `manifest`, its own.
+
+        Raises `RuntimeUnavailable` where no daemon answers.
 
         `supervisor`: a program mounted over the image's own, for images that have none.
         """
         self._client = connect_docker()
-        self._image, self._supervisor = image, supervisor
+        self._image, self._supervisor, self.manifest = image, supervisor, manifest
 
     def start(self, limits: Limits = Limits()) -> BoxSession:
         """A fresh container. Raises `RuntimeUnavailable`, `ImageMissing`, `HostDiskFull`, each with its fix."""
         try:
-            return BoxSession(lambda: ContainerBox(self._client, self._image, limits, self._supervisor), limits)
+            return BoxSession(
+                lambda: ContainerBox(self._client, self._image, limits, self._supervisor), limits, self.manifest
+            )
         except ImageNotFound:
             raise ImageMissing(f"docker: no image {self._image}; build it: devnull image build") from None
         except APIError as error:

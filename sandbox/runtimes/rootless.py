@@ -7,6 +7,7 @@ from pathlib import Path
 
 from devnull.sandbox.errors import HostDiskFull, ImageMissing, InfrastructureError, RuntimeUnavailable
 from devnull.sandbox.frames import Channel, encode_frame
+from devnull.sandbox.image.manifest import NO_MANIFEST, Manifest
 from devnull.sandbox.runtime import Limits
 from devnull.sandbox.runtimes.evidence import OUT_OF_MEMORY, crashed
 from devnull.sandbox.runtimes.memory_cgroup import find_memory_cgroup
@@ -89,12 +90,12 @@ class RootlessRuntime:
 
     name = "rootless"
 
-    def __init__(self, rootfs: Path, supervisor: Path | None = None) -> None:
-        """Boxes over `rootfs`, a folder of `ensure_rootfs`.
+    def __init__(self, rootfs: Path, supervisor: Path | None = None, manifest: Manifest = NO_MANIFEST) -> None:
+        """Boxes over `rootfs`, a folder of `ensure_rootfs`, and `manifest`, its own.
 
         `supervisor`: the program to start; the root file system's own by default.
         """
-        self._rootfs = rootfs
+        self._rootfs, self.manifest = rootfs, manifest
         inside = rootfs / SUPERVISOR_IN_IMAGE.lstrip("/")
         self._supervisor = supervisor or (inside if inside.exists() else find_supervisor())
 
@@ -109,7 +110,7 @@ class RootlessRuntime:
         if (folder := find_memory_cgroup()) is not None:
             argv += ["--cgroup", str(folder)]
         try:
-            return BoxSession(lambda: ProcessBox(argv), limits)
+            return BoxSession(lambda: ProcessBox(argv), limits, self.manifest)
         except InfrastructureError as error:
             fix = next((fix for sign, fix in START_FIXES if sign in str(error)), None)
             if fix is None:

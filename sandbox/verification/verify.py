@@ -11,7 +11,6 @@ import re
 from collections.abc import Mapping
 
 from devnull.sandbox.errors import BoxDied
-from devnull.sandbox.image.manifest import Manifest, load_manifest
 from devnull.sandbox.outcome import Outcome, StageOutcome, StageState
 from devnull.sandbox.patterns import find_pattern
 from devnull.sandbox.runtime import Session
@@ -34,19 +33,17 @@ _EVIDENCE = 2000
 """Characters of evidence kept."""
 
 
-def verify(session: Session, instance: Instance, transcript: Transcript, manifest: Manifest | None = None) -> Outcome:
+def verify(session: Session, instance: Instance, transcript: Transcript) -> Outcome:
     """How the episode truly ended: ends what the agent left running, then checks each stage.
 
-    `manifest`: of the image that the session's box began as; by default of this recipe's. A task that it does not
-    know is verified by its scripts alone, and nothing is compared.
+    A task that the session's manifest does not know is verified by its scripts alone, and nothing is compared.
 
     Raises `BoxDied` for a box that is gone, unless its own processes ended it: that is an outcome.
     """
-    manifest = load_manifest() if manifest is None else manifest
     task = instance.task
-    shipped = manifest.shipped.get(task.name)
+    shipped = session.manifest.shipped.get(task.name)
     try:
-        tampering = () if shipped is None else find_tampering(session, manifest, instance)
+        tampering = () if shipped is None else find_tampering(session, session.manifest, instance)
         if tampering:
             return tampered_outcome(task, transcript, tampering)
         problems = {
