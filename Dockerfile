@@ -5,7 +5,7 @@ ARG BASE=debian:bookworm-slim
 # Debian with its package managers and build tools: the one slow step, and the only one with a network.
 FROM ${BASE} AS tools
 COPY sandbox/box/base.sh sandbox/corpus/packages.txt /tmp/box/
-RUN sh /tmp/box/base.sh /tmp/box/packages.txt && rm -rf /tmp/box
+RUN sh /tmp/box/base.sh /tmp/box/packages.txt && rm -rf /tmp/*
 
 # The supervisor, PID 1 of every box.
 FROM tools AS supervisor

@@ -60,4 +60,4 @@ python3 -m venv /opt/venv
 # later than its begin: these files get an older one first, like those of Debian's packages.
 find /opt/venv -exec touch --no-dereference --date=@1700000000 {} +
 python3 -m compileall -q -f --invalidation-mode timestamp /opt/venv/lib
-rm -rf /root/.cache /tmp/* /var/log/*.log /var/log/apt/* /var/cache/ldconfig/aux-cache
+rm -rf /root/.cache /var/log/*.log /var/log/apt/* /var/cache/ldconfig/aux-cache

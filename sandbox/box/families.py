@@ -70,7 +70,12 @@ def main(corpus: Path, out: Path) -> None:
 def build(family: Path, tree: Path) -> Path:
     tree.mkdir()
     done = subprocess.run(
-        ["sh", str(family / "build.sh"), str(tree)], cwd="/", capture_output=True, text=True, errors="replace"
+        ["sh", str(family / "build.sh"), str(tree)],
+        cwd="/",
+        env=os.environ | {"SOURCE_DATE_EPOCH": str(EPOCH)},  # dpkg-deb, gcc and Python then write no other time
+        capture_output=True,
+        text=True,
+        errors="replace",
     )
     if done.returncode != 0:
         sys.exit(f"family {family.name}: build.sh ended with {done.returncode}\n{done.stdout}{done.stderr}")

@@ -28,7 +28,8 @@ def run_host_tool(command: list[str], environment: dict[str, str] | None = None)
 
 def run_mmdebstrap(archive: Path, steps: Iterable[str] = ()) -> None:
     """A minimal Debian as a tar, after shell lines for which `$1` is its root. Raises as `run_host_tool`."""
-    environment = {name: value for name, value in os.environ.items() if name.upper() in _HEEDED} | {"HOME": "/root"}
+    environment = {name: value for name, value in os.environ.items() if name.upper() in _HEEDED}
+    environment["HOME"] = "/nonexistent"  # no ~/.dpkg.cfg
     hooks = [f"--customize-hook={step}" for step in steps]
     run_host_tool(["mmdebstrap", "--variant=minbase", *hooks, DEBIAN_SUITE, str(archive)], environment)
 

@@ -130,17 +130,18 @@ def _make_rootfs(root: Path, log: Callable[[str], None]) -> None:
         Path(scratch).chmod(0o755)
         archive, context = Path(scratch, "rootfs.tar"), Path(scratch, "context.tar")
         context.write_bytes(pack_context(recipe_files()).getvalue())
+        context.chmod(0o644)  # whoever runs the hooks is another user of the host
         log("making the box's files with mmdebstrap (a few minutes)")
+        inside = 'chroot "$1" env -u APT_CONFIG -u TMPDIR HOME=/root'
         steps = (
             'mkdir "$1/tmp/recipe"',
             f'tar -x --no-same-owner -C "$1/tmp/recipe" -f {context}',
-            'chroot "$1" sh /tmp/recipe/sandbox/box/base.sh /tmp/recipe/sandbox/corpus/packages.txt',
-            # base.sh empties /tmp, as the last thing that leaves traces there
-            'mkdir "$1/tmp/recipe"',
-            f'tar -x --no-same-owner -C "$1/tmp/recipe" -f {context}',
-            'chroot "$1" make -C /tmp/recipe/sandbox/native',
+            f"{inside} sh /tmp/recipe/sandbox/box/base.sh /tmp/recipe/sandbox/corpus/packages.txt",
+            f"{inside} make -C /tmp/recipe/sandbox/native",
             f'install -D "$1/tmp/recipe/sandbox/native/build/supervisor" "$1{SUPERVISOR_IN_IMAGE}"',
-            'chroot "$1" python3 /tmp/recipe/sandbox/box/families.py /tmp/recipe/sandbox/corpus /srv/builds.tar',
+            f"{inside} python3 /tmp/recipe/sandbox/box/families.py /tmp/recipe/sandbox/corpus /srv/builds.tar",
+            # And no more in there: mmdebstrap keeps its apt's configuration beside it, without which it would go on to
+            # clear the host's own lists of packages. In the end it empties /tmp itself.
             'rm -rf "$1/tmp/recipe"',
         )
         run_mmdebstrap(archive, steps)
