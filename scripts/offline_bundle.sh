@@ -34,11 +34,8 @@ build() {
     rootfs=$(PYTHONPATH="$work/bundle/devnull/src" "$python" -c '
 import sys
 from devnull.sandbox.image.rootfs import ensure_rootfs
-print(ensure_rootfs(lambda line: print(line, file=sys.stderr)))')
-    name=$(basename "$rootfs")
-    manifest=$(dirname "$rootfs")/manifest-${name#rootfs-}.json
-    [ -f "$manifest" ] && cp "$manifest" "$work/bundle/cache/devnull/"
-    tar -C "$(dirname "$rootfs")" --numeric-owner -czf "$work/bundle/rootfs.tar.gz" "$name"
+print(ensure_rootfs(lambda line: print(line, file=sys.stderr)).parent)')
+    tar -C "$(dirname "$rootfs")" --numeric-owner -czf "$work/bundle/rootfs.tar.gz" "$(basename "$rootfs")"
 
     tar -C "$work/bundle" -c . | split -b 58M - "$out/part-"
     cp "$0" "$out/offline_bundle.sh"
@@ -54,8 +51,9 @@ run() {
         (cd "$here" && sha256sum --quiet -c SHA256SUMS)
         rm -rf "$here/unpacked" && mkdir "$here/unpacked"
         cat "$here"/part-* | tar -x -C "$here/unpacked"
-        owner=$([ "$(id -u)" = 0 ] && echo --numeric-owner || echo --no-same-owner)
-        tar -C "$here/unpacked/cache/devnull" "$owner" -xzf "$here/unpacked/rootfs.tar.gz"
+        owner=$([ "$(id -u)" = 0 ] && echo --numeric-owner || echo "--no-same-owner -p")
+        # two words or one
+        tar -C "$here/unpacked/cache/devnull" $owner -xzf "$here/unpacked/rootfs.tar.gz"
         rm "$here/unpacked/rootfs.tar.gz"
         "$python" -m venv --system-site-packages "$here/unpacked/venv"
         # Where PYTHON is itself a virtual environment, its torch is not among the system's packages.

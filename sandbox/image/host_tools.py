@@ -31,7 +31,10 @@ def run_mmdebstrap(archive: Path, steps: Iterable[str] = ()) -> None:
     environment = {name: value for name, value in os.environ.items() if name.upper() in _HEEDED}
     environment["HOME"] = "/nonexistent"  # no ~/.dpkg.cfg
     hooks = [f"--customize-hook={step}" for step in steps]
-    run_host_tool(["mmdebstrap", "--variant=minbase", *hooks, DEBIAN_SUITE, str(archive)], environment)
+    # apt's lists and caches are `base.sh`'s to clear, as in a container; mmdebstrap would leave a lock there.
+    run_host_tool(
+        ["mmdebstrap", "--variant=minbase", "--skip=cleanup/apt", *hooks, DEBIAN_SUITE, str(archive)], environment
+    )
 
 
 def unpack_command(folder: Path) -> list[str]:

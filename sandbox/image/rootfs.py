@@ -140,8 +140,8 @@ def _make_rootfs(root: Path, log: Callable[[str], None]) -> None:
             f"{inside} make -C /tmp/recipe/sandbox/native",
             f'install -D "$1/tmp/recipe/sandbox/native/build/supervisor" "$1{SUPERVISOR_IN_IMAGE}"',
             f"{inside} python3 /tmp/recipe/sandbox/box/families.py /tmp/recipe/sandbox/corpus /srv/builds.tar",
-            # And no more in there: mmdebstrap keeps its apt's configuration beside it, without which it would go on to
-            # clear the host's own lists of packages. In the end it empties /tmp itself.
+            # And no more in there: beside it lies what mmdebstrap's own apt is configured by, and without that it works
+            # on the host's packages. In the end mmdebstrap empties /tmp itself.
             'rm -rf "$1/tmp/recipe"',
         )
         run_mmdebstrap(archive, steps)
