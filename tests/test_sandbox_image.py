@@ -4,6 +4,7 @@ import gc
 import importlib.util
 import json
 import os
+import re
 import subprocess
 import tarfile
 import warnings
@@ -16,7 +17,7 @@ from devnull.cli.main import main
 from devnull.sandbox.cache import cache_folder, digest_files
 from devnull.sandbox.docker_client import connect_docker
 from devnull.sandbox.errors import HostDiskFull, ImageBuildFailed, ImageMissing, RuntimeUnavailable
-from devnull.sandbox.image import rootfs
+from devnull.sandbox.image import acceptance, rootfs
 from devnull.sandbox.image.acceptance import accept_image, read_manifest
 from devnull.sandbox.image.docker_image import build_error, ensure_image, find_image, image_manifest, manifest_file
 from devnull.sandbox.image.host_tools import run_mmdebstrap, unpack_command
@@ -308,7 +309,7 @@ def test_a_box_is_told_what_a_container_is_told(runtime):
 def test_each_image_has_a_manifest_of_its_own(docker_runtime):
     """Two images of one recipe: a program more in the second is in the second's manifest only."""
     client = connect_docker()
-    container = client.containers.create(docker_runtime._image, entrypoint=["/usr/bin/touch", "/usr/bin/more"])
+    container = client.containers.create(docker_runtime._image, entrypoint=["/usr/bin/touch", "/usr/bin/of-this-image"])
     try:
         container.start()
         container.wait()
@@ -316,7 +317,7 @@ def test_each_image_has_a_manifest_of_its_own(docker_runtime):
     finally:
         container.remove(force=True)
     try:
-        assert set(image_manifest(image.id).tools) - set(docker_runtime.manifest.tools) == {"/usr/bin/more"}
+        assert set(image_manifest(image.id).tools) - set(docker_runtime.manifest.tools) == {"/usr/bin/of-this-image"}
         assert image_manifest(docker_runtime._image).to_json() == docker_runtime.manifest.to_json()
     finally:
         client.images.remove(image.id)
@@ -349,17 +350,20 @@ SPOILED = {
         "cd /usr/sbin; echo exit 101 >policy-rc.d; mv start-stop-daemon start-stop-daemon.REAL",
         r"family service: .*tampered: .*policy-rc\.d",
     ),
-    "apt has no source": ("rm /etc/apt/sources.list", "", "family apt: .*: "),
-    "no builds": ("rm /srv/builds.tar", "", "cannot be read: .*builds"),
+    "packages cannot be unpacked": ("rm /usr/bin/dpkg-deb", "", "family apt: .*/usr/bin/dpkg"),
     "no compiler": ("rm /usr/bin/cc /usr/bin/gcc", "", "family make: "),
+    "no builds": ("rm /srv/builds.tar", "", "cannot be read: .*builds"),
 }
 
 
 @pytest.mark.rootless
 @pytest.mark.parametrize("kind", SPOILED)
-def test_a_box_that_judges_wrongly_is_refused(kind, rootless_runtime):
+def test_a_box_that_judges_wrongly_is_refused(kind, rootless_runtime, monkeypatch):
     """`always`: how each box begins; `at_first`: how the one began from which the manifest was read."""
     always, at_first, says = SPOILED[kind]
+    family = re.match(r"family (\w+)|", says)[1] or "make"
+    tried = {name: task for name, task in load_tasks().items() if task.family == family}
+    monkeypatch.setattr(acceptance, "load_tasks", lambda folder=None: tried)
 
     def open_boxes(manifest):
         boxes = RootlessRuntime(rootless_runtime._rootfs, manifest=manifest)
@@ -367,6 +371,19 @@ def test_a_box_that_judges_wrongly_is_refused(kind, rootless_runtime):
 
     with pytest.raises(ImageBuildFailed, match=says):
         accept_image(open_boxes, lambda line: None)
+
+
+@pytest.mark.rootless
+def test_of_ones_own_families_a_line_tells(rootless_runtime, monkeypatch):
+    task = load_tasks()["make-compile-error"].model_copy(update={"name": "mine-1", "family": "mine"})
+    monkeypatch.setattr(acceptance, "load_tasks", lambda folder=None: {} if folder else {"mine-1": task})
+    logged = []
+    manifest = accept_image(
+        lambda manifest: RootlessRuntime(rootless_runtime._rootfs, manifest=manifest), logged.append
+    )
+    assert manifest.tools
+    assert "family mine: mine-1: the ok build cannot be laid out" in logged[-1]
+    assert "devnull tasks check mine-1" in logged[-1]
 
 
 @pytest.mark.docker

@@ -100,5 +100,5 @@ def _play_sound(task: Task, runtime: Runtime) -> str | None:
         return str(error)
     for name, ending in outcome.stages.items():
         if ending.state != "installed":
-            return f"{task.name}: {name} is {ending.state}: {ending.evidence}"
+            return f"{task.name}: {name} is {ending.state}: {ending.evidence[:300]}"
     return None
