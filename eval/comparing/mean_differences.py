@@ -37,6 +37,8 @@ class PairedSample(NamedTuple):
     """Instances a pair, on average."""
     largest: FloatArray
     """`(columns,)`: how large a difference can be."""
+    given: bool = False
+    """Pairs are instances of given tasks, whose outcomes are few: the skewness of those met is doubted half as much."""
 
 
 def mean_differences(sample: PairedSample) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -80,7 +82,7 @@ def _temper(sample: PairedSample, variance: FloatArray, skewness: FloatArray) ->
     noise, third = sample.noise
     between = np.clip(2 * (1 - noise / np.maximum(variance, _EQUAL)), 0, 1)
     drawn = np.where(noise > _EQUAL, third / np.maximum(noise, _EQUAL) ** 1.5, 0.0)
-    most = _UNSEEN_SKEWNESS * len(sample.strata) ** (1 / 7)
+    most = _UNSEEN_SKEWNESS * len(sample.strata) ** (1 / 7) / (1 + sample.given)
     doubt: FloatArray = most * (between + (1 - between) / np.sqrt(max(1.0, sample.instances)))
     return between * skewness + (1 - between) * drawn, doubt
 

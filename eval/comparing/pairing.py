@@ -74,9 +74,11 @@ def largest_difference(scores: Sequence[Score]) -> FloatArray:
     return np.full(len(QUANTITIES), span)
 
 
-def paired_sample(policy: Groups, reference: Groups, pairs: Sequence[tuple[str, int]]) -> PairedSample:
+def paired_sample(
+    policy: Groups, reference: Groups, pairs: Sequence[tuple[str, int]], by: Literal["task", "instance"]
+) -> PairedSample:
     """The differences of these pairs. Strata are the tasks where pairs are instances."""
-    by_instance = len({task for task, _ in pairs}) < len(pairs)
+    by_instance = by == "instance"
     strata = np.unique([task if by_instance else "" for task, _ in pairs], return_inverse=True)[1]
     found = [pair_difference(policy[pair], reference[pair]) for pair in pairs]
     return PairedSample(
@@ -85,4 +87,5 @@ def paired_sample(policy: Groups, reference: Groups, pairs: Sequence[tuple[str, 
         sampling_noise([each.parts for each in found]),
         sum(len(each.parts) for each in found) / len(found),
         largest_difference([*chain(*policy.values()), *chain(*reference.values())]),
+        by_instance,
     )

@@ -130,7 +130,7 @@ class _World:
         if self.given:
             strata = np.repeat(np.arange(number), size)
             flat = values.reshape(_REPEATS, number * size, -1)
-            return PairedSample(flat, strata, np.zeros((2, *flat.shape[::2])), 1, self.largest)
+            return PairedSample(flat, strata, np.zeros((2, *flat.shape[::2])), 1, self.largest, given=True)
         mean = values.mean(axis=2)
         away = (values - mean[:, :, None]) / size
         second = size / (size - 1) * (away**2).sum(axis=2).mean(axis=1)

@@ -105,7 +105,7 @@ def compare_to_reference(scores: Sequence[Score], reference_scores: Sequence[Sco
     pairs = sorted(policy.keys() & reference.keys())
     if len(pairs) < MIN_CLUSTERS:
         return _inconclusive(names, f"only {len(pairs)} {by}s in common; {MIN_CLUSTERS} are the least", len(common))
-    sample = paired_sample(policy, reference, pairs)
+    sample = paired_sample(policy, reference, pairs, by)
     point, baseline = _pooled(policy, pairs, sample.strata), _pooled(reference, pairs, sample.strata)
     _, low, high = mean_differences(sample)
     differences = {
