@@ -151,7 +151,7 @@ int main(int n, char **arguments) {
 
 @pytest.mark.rootless
 def test_pid_one_does_not_grow_between_commands(rootless_runtime: RootlessRuntime, tmp_path: Path) -> None:
-    """Programs started in the background, each by a name of 4 KB: PID 1 keeps what a command may record, and counts the rest."""
+    """Programs started in the background, each by a name of 4 KB: PID 1 keeps what a command may record, no more."""
     (tmp_path / "grower.c").write_text(GROWER)
     subprocess.run(["gcc", "-static", "-O1", "-o", "grower", "grower.c"], cwd=tmp_path, check=True)
     with rootless_runtime.start() as session:
