@@ -151,6 +151,9 @@ class Liar:
     def why_dead(self) -> str:
         return "it lied"
 
+    def ended_by_agent(self) -> str | None:
+        return None
+
     def close(self) -> None:
         """Nothing to end."""
 

@@ -388,6 +388,14 @@ def test_to_look_to_name_and_to_rehearse_attempt_nothing(name, result, tried):
     assert bool(find_attempts(stage_of(name), [result], faulty=True)) == tried
 
 
+@pytest.mark.parametrize(("buried", "tried"), [(0, False), (5_000_000, True)])
+def test_what_a_flood_buries_does_not_pass_for_what_was_never_tried(buried, tried):
+    """A flood of programs on both sides of the installer's leaves no record of it: only the command names it."""
+    command = "for i in {1..90000}; do /bin/true; done; sh /srv/cello/cello-3.1.run 2>/dev/null"
+    flooded = ran("/bin/true").model_copy(update={"command": command, "unrecorded_bytes": buried})
+    assert bool(find_attempts(stage_of("runfile-broken-payload"), [flooded])) == tried
+
+
 def test_a_failure_tells_of_the_stage_that_the_fault_strikes_only():
     other = ran("apt-get", "install", "x", stderr="E: Unable to locate package x")
     assert find_attempts(stage_of("apt-breaks-runtime", 0), [other]) == []

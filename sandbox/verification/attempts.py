@@ -43,6 +43,9 @@ def find_attempts(stage: Stage, results: Sequence[CommandResult], *, faulty: boo
 
     `faulty`: it is the stage that the task's fault may strike. There an installer that goes by another name (a copy,
     a script on stdin) is known by its failure: what wrote `stage.failure` to stderr attempted the stage too.
+
+    Where the agent's flood buried part of the record, a command that names the installer is taken to have run it: what
+    is buried must not pass for what was never tried.
     """
     ran = [p.argv for result in results for p in result.processes if is_attempt(stage, p)]
     failed = [
@@ -51,7 +54,8 @@ def find_attempts(stage: Stage, results: Sequence[CommandResult], *, faulty: boo
         for write in result.stderr
         if faulty and _changes_something(write.argv) and _shows_failure(stage, write)
     ]
-    return [command_line(argv) for argv in ran + failed]
+    buried = [r.command for r in results if r.unrecorded_bytes and find_pattern(stage.attempt, r.command, 0)]
+    return [command_line(argv) for argv in ran + failed] or buried
 
 
 def is_attempt(stage: Stage, process: Process) -> bool:
