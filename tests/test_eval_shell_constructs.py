@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from devnull.eval.suppression.constructs import remove_constructs
 from devnull.eval.suppression.python_constructs import find_python_constructs
-from devnull.eval.suppression.quiet_flags import find_silencing_flags
+from devnull.eval.suppression.quiet_flags import find_quiet_flags
 from devnull.eval.suppression.shell_constructs import find_constructs
 
 
@@ -166,7 +166,7 @@ def test_python_without_its_silencers_is_still_python() -> None:
     ],
 )
 def test_flags_that_silence_errors(words: list[str], positions: list[int]) -> None:
-    assert [position for position, _ in find_silencing_flags(words)] == positions
+    assert [flag.first for flag in find_quiet_flags(words)] == positions
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """A possible hiding construct of a command, and the command without it."""
 
+import re
 from collections.abc import Iterable
 from typing import Literal
 
@@ -8,8 +9,11 @@ from devnull.sandbox.frozen import Frozen
 
 ConstructKind = Literal["stderr", "output", "pipe", "status", "quiet", "background", "except", "opaque"]
 """What a construct does, in this order: takes stderr off the terminal; takes stdout off it; pipes output through a
-program that drops some; masks an exit status; silences errors by a flag; leaves a job behind; swallows an exception;
-runs code that cannot be read (a decoded script, another language)."""
+program that drops some; masks an exit status; silences by a flag or a variable; leaves a job behind; swallows an
+exception; runs code that cannot be read (a decoded script, an expansion, another language)."""
+Label = Literal["strong", "opaque", "weak", "none"]
+"""What a command may do to messages: keep them off the terminal (`2>/dev/null`, `2>&1 | grep -v`, `except: pass`); run
+code that cannot be read; no more than take stdout away, page it, mask a status or spare chatter; nothing of these."""
 
 
 class Edit(Frozen):
@@ -18,6 +22,8 @@ class Edit(Frozen):
     start: int
     end: int
     new: str = ""
+    after: str | None = None
+    """If given the piece stays, between `new` and this."""
 
 
 class Construct(Frozen):
@@ -28,14 +34,30 @@ class Construct(Frozen):
     """As written."""
     edits: tuple[Edit, ...]
     """Removes it; empty if it cannot be removed (`opaque`)."""
+    weak: bool = False
+    """It keeps no messages away by itself: stdout, paging, a status, chatter."""
     lasting: bool = False
     """Acts on later commands as well: `exec 2>`, a function, an alias, a script that is written."""
     file: str = ""
-    """A file that holds it: it acts only where that is named again."""
+    """A file that holds it and that need not be code: it acts only where that is run."""
+
+    @property
+    def label(self) -> Label:
+        """What a command is called for this construct alone."""
+        return "opaque" if self.kind == "opaque" else "weak" if self.weak else "strong"
 
     def acts_in(self, command: str) -> bool:
         """Whether it can have done anything in this command, be it its own or a later one."""
-        return not self.file or command.replace(self.text, "").count(self.file) > 0
+        if self.file not in command:
+            return False
+        return not self.file or re.search(_RUNS + re.escape(self.file) + r"(?![\w.-])", command) is not None
+
+
+_RUNS = (
+    r"(?:(?<![\w-])(?:(?:ba|da|z|k)?sh|source|\.|chmod|python[\d.]*)\s(?:[^\n;&|]{0,200}[\s/'\"])?"
+    r"|(?:^|[;&|(\n])\s{0,20}(?:sudo )?[\w./~$-]{0,200}?)"
+)
+"""What stands before the name of a file that is run."""
 
 
 def remove_constructs(command: str, removed: Iterable[Construct]) -> str:
@@ -44,14 +66,22 @@ def remove_constructs(command: str, removed: Iterable[Construct]) -> str:
     `remove_constructs("a 2>/dev/null || true", find_constructs(...))` is `"a  "`.
     """
     text = command.encode("utf-8", "surrogatepass")
-    edits = {edit for construct in removed for edit in construct.edits}
+    edits = [edit for group in dict.fromkeys(construct.edits for construct in removed) for edit in group]
     kept: list[Edit] = []
-    for edit in sorted(edits, key=lambda edit: (edit.start, -edit.end)):
+    for edit in sorted((e for e in edits if e.after is None), key=lambda edit: (edit.start, -edit.end)):
         if not kept or edit.start >= kept[-1].end:
             kept.append(edit)
-    for edit in reversed(kept):
-        text = text[: edit.start] + edit.new.encode() + text[edit.end :]
-    return text.decode("utf-8", "surrogatepass")
+    # Where several pieces meet, what closes comes first (the innermost first), then what opens, then the replacement.
+    pieces = [(edit.start, 2, 0, edit.end, edit.new) for edit in kept]
+    for edit in edits:
+        if edit.after is not None and not any(each.start <= edit.start and edit.end <= each.end for each in kept):
+            pieces.append((edit.start, 1, -edit.end, edit.start, edit.new))
+            pieces.append((edit.end, 0, -edit.start, edit.end, edit.after))
+    parts, at = [], 0
+    for start, _, _, end, new in sorted(pieces):
+        parts += [text[at:start], new.encode()]
+        at = max(at, end)
+    return b"".join([*parts, text[at:]]).decode("utf-8", "surrogatepass")
 
 
 def may_run_unread_code(command: str) -> bool:

@@ -20,32 +20,33 @@ FILTERS = re.compile(
 WRITERS = {"echo", "printf", "cat", "tee"}
 """Programs whose stdout is data for a file, not a report of what they did."""
 SHELLS = {"bash", "sh", "dash", "ash", "zsh", "ksh"}
-SHELL_STRING_RUNNERS = {"script", "su", "runuser", "flock", "sg", "ssh", "watch", "parallel", "unbuffer", "strace"}
+PAGERS = {"head", "tail", "less", "more", "most"}
+"""Filters that cut what they show by its length, not by what it says."""
+SHELL_STRING_RUNNERS = {"script", "su", "runuser", "flock", "sg", "ssh", "watch", "parallel", "unbuffer", "strace"} | {
+    "entr", "tmux", "screen", "systemd-run", "hyperfine", "eval", "trap", "alias", "osascript", "concurrently"
+}
 """Programs that hand an argument in quotes to a shell."""
+SHELL_STDIN_RUNNERS = SHELLS | {"ssh", "su", "runuser", "sg", "at", "batch", "parallel"}
+"""Programs that run what they read from stdin as shell code, if they are given no other."""
 DECODERS = {"base64", "base32", "xxd", "openssl", "uudecode", "gunzip", "zcat", "xzcat", "rev", "tr", "sed", "perl"}
 """Programs whose stdout may be code that we do not read."""
 PYTHONS = re.compile(r"python[\d.]*$")
-OPAQUE_INTERPRETERS: dict[str, str] = {
-    "perl": "-e",
-    "ruby": "-e",
-    "node": "-e",
-    "php": "-r",
-    "lua": "-e",
-    "tclsh": "",
-    "expect": "-c",
-}
-"""Interpreters whose code we do not read, with the flag that hands it to them (none: any use of theirs)."""
+OTHER_INTERPRETERS = re.compile(r"(?:perl|ruby|node|php|lua|tclsh|expect|Rscript|deno|bun)[\d.]*$")
+"""Interpreters whose code we do not take apart."""
+MAY_HIDE = re.compile(
+    r"STD(?:ERR|OUT)|std(?:err|out|io)|/dev/null|devnull|\b(?:eval|exec\w*|spawn\w*|system|popen|open|fork|qx|catch|rescue"
+    r"|pcall|try|except|suppress|dup2?|log_user|silent\w*)\b|`|2>|@\w+\(|\$SIG|no warnings"
+)
+"""Words without which code of another language can hide nothing."""
 AWKS = {"awk", "gawk", "mawk"}
 UNREAD_CODE = re.compile(
     r"(?<![\w./-])(?:python[\d.]*|perl|ruby|node|php|lua|[gm]?awk|tclsh|expect|eval|source|base64|base32|xxd|openssl"
     r"|uudecode|sed|ed|ex|patch|g?cc|clang|go|rustc)(?![\w-])"
 )
 """Words of a command that runs code which is not taken apart here, or makes some."""
-DATA_FILES = re.compile(
-    r"\.(?:c|h|cpp|json|ya?ml|toml|cfg|ini|txt|md|html|list|conf|gz|xz|tar|tgz|deb|log|csv|pem|key)$"
-)
-"""Files that no shell runs."""
-DETACHERS = {"screen", "tmux", "at", "batch", "crontab", "systemd-run", "coproc"}
+SCRIPT_FILES = re.compile(r"(?:^|/)[^/.]*$|(?:^|/)\.[^/.]*$|\.(?:sh|bash|zsh|ksh|command|bashrc|profile|mk|service|run|cron)$")
+"""Files that a shell, make, Docker or systemd may run: a script by its ending, or a name without one."""
+DETACHERS = {"screen", "tmux", "at", "batch", "crontab", "systemd-run"}
 """Programs that leave a job behind."""
 WRAPPERS = {
     "sudo": "CDghpRrTtUu",
@@ -69,6 +70,11 @@ WRAPPERS = {
     "flock": "Ew",
     "strace": "eop",
     "parallel": "aEIjN",
+    "coproc": "",
+    "chronic": "",
+    "unshare": "",
+    "nsenter": "t",
+    "eatmydata": "",
 }
 """Programs that run another one, with the letters of their options that take an argument."""
 PLACE_WRAPPERS = {"chroot", "flock"}

@@ -3,58 +3,140 @@
 import ast
 import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 
 class PythonConstruct(NamedTuple):
-    """One place in Python code, by bytes, that swallows an error."""
+    """One place in Python code, by bytes, that swallows an error or hands code to a shell."""
 
+    kind: Literal["except", "quiet", "stderr", "opaque", "code"]
+    """`code`: a string that a shell runs, which is to be read as such."""
     start: int
     end: int
-    replacement: str | None
-    """What to write instead; `None`: it cannot be removed."""
     text: str
     """As written."""
+    replacement: str = ""
+    """What to write instead."""
+    weak: bool = False
+    """It keeps warnings away, not errors."""
 
 
 def find_python_constructs(code: str) -> Iterator[PythonConstruct]:
-    """Constructs in the order of the syntax tree. Code that does not parse yields none."""
+    """Constructs in the order of the syntax tree. Code that does not parse is opaque if it may hide something."""
     indented = re.match(r"[ \t]*", code)
     try:
         tree = ast.parse(code if indented is None or not indented[0] else f"if 1:\n{code}")
     except (SyntaxError, ValueError):
+        if _HINTS.search(code):
+            yield PythonConstruct("opaque", 0, 0, code)
         return
-    shift = 1 if indented is not None and indented[0] else 0
-    starts = _line_starts(code)
+    yield from _Finder(tree, code, 1 if indented is not None and indented[0] else 0).find()
 
-    def span(node: ast.expr | ast.stmt) -> tuple[int, int]:
+
+_HINTS = re.compile(r"\bexcept\b|stderr|DEVNULL|devnull|capture_output|suppress|getoutput|/dev/null|\bdup2\b")
+"""Words without which Python code can hide nothing."""
+
+
+class _Finder:
+    """One pass over one tree."""
+
+    def __init__(self, tree: ast.Module, code: str, shift: int) -> None:
+        self.tree, self.shift = tree, shift
+        self.encoded, self.starts = code.encode(), _line_starts(code)
+        self.literals = _literal_names(tree)
+
+    def span(self, node: ast.expr | ast.stmt) -> tuple[int, int]:
         assert node.end_lineno is not None and node.end_col_offset is not None
         return (
-            starts[node.lineno - 1 - shift] + node.col_offset,
-            starts[node.end_lineno - 1 - shift] + node.end_col_offset,
+            self.starts[node.lineno - 1 - self.shift] + node.col_offset,
+            self.starts[node.end_lineno - 1 - self.shift] + node.end_col_offset,
         )
 
-    encoded = code.encode()
+    def make(
+        self, kind: Literal["except", "quiet", "opaque"], node: ast.expr, text: ast.expr | ast.stmt, new: str = ""
+    ) -> PythonConstruct:
+        first, last = self.span(text)
+        return PythonConstruct(kind, *self.span(node), self.encoded[first:last].decode(), new, kind == "quiet")
+
+    def find(self) -> Iterator[PythonConstruct]:
+        read: set[int] = set()
+        for node in ast.walk(self.tree):
+            if isinstance(node, ast.ExceptHandler) and _swallows(node):
+                first, last = self.span(node.body[0])[0], self.span(node.body[-1])[1]
+                begin = self.starts[node.lineno - 1 - self.shift] + node.col_offset
+                yield PythonConstruct("except", first, last, self.encoded[begin:last].decode(), "raise")
+            elif isinstance(node, ast.Call):
+                yield from self.call(node, read)
+            elif isinstance(node, ast.keyword) and _silences(node):
+                start, end = self.span(node.value)
+                new = "False" if node.arg == "capture_output" else "None"
+                text = f"{node.arg}={self.encoded[start:end].decode()}"
+                yield PythonConstruct("except", start, end, text, new)
+            elif isinstance(node, ast.Assign) and any(_ends_with(target, "stderr") for target in node.targets):
+                start, end = self.span(node)
+                yield PythonConstruct("except", start, end, self.encoded[start:end].decode(), "pass")
+            elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+                read.add(id(node.value))  # a docstring
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in read:
+                yield from find_shell_redirects(self.encoded, *self.span(node))
+
+    def call(self, node: ast.Call, read: set[int]) -> Iterator[PythonConstruct]:
+        """A call that silences, or that runs a string."""
+        silencer = _replacement_in_call(node)
+        if silencer is not None:
+            yield self.make("except", silencer[0], node, silencer[1])
+        elif _hushes_warnings(node):
+            yield self.make("quiet", node, node, "None")
+        elif (code := _code_argument(node)) is None:
+            return
+        elif isinstance(code, ast.Constant):
+            start, end = self.span(code)
+            text = self.encoded[start:end]
+            if len(text) > 1 and text[:1] in b"'\"" and text[:3] not in (b"'''", b'"""') and b"\\" not in text:
+                read.add(id(code))
+                yield PythonConstruct("code", start + 1, end - 1, text[1:-1].decode())
+        elif not (isinstance(code, ast.Name) and code.id in self.literals):
+            yield self.make("opaque", node, node)
+
+
+def _literal_names(tree: ast.Module) -> set[str]:
+    """Names that only ever stand for strings written in the code, or for lists of them."""
+    found: dict[str, bool] = {}
     for node in ast.walk(tree):
-        if isinstance(node, ast.ExceptHandler) and _swallows(node):
-            first, last = span(node.body[0])[0], span(node.body[-1])[1]
-            begin = starts[node.lineno - 1 - shift] + node.col_offset
-            yield PythonConstruct(first, last, "raise", encoded[begin:last].decode())
-        elif isinstance(node, ast.Call) and (silencer := _replacement_in_call(node)) is not None:
-            start, end = span(node)
-            yield PythonConstruct(*span(silencer[0]), silencer[1], encoded[start:end].decode())
-        elif isinstance(node, ast.Call) and _unreadable(node):
-            start, end = span(node)
-            yield PythonConstruct(start, end, None, encoded[start:end].decode())
-        elif isinstance(node, ast.keyword) and _silences(node):
-            start, end = span(node.value)
-            new = "False" if node.arg == "capture_output" else "None"
-            yield PythonConstruct(start, end, new, f"{node.arg}={encoded[start:end].decode()}")
-        elif isinstance(node, ast.Assign) and any(_ends_with(target, "stderr") for target in node.targets):
-            start, end = span(node)
-            yield PythonConstruct(start, end, "pass", encoded[start:end].decode())
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            yield from find_shell_redirects(encoded, *span(node))
+        if isinstance(node, ast.Assign):
+            targets, value = node.targets, node.value
+        elif isinstance(node, ast.For):
+            targets, value = [node.target], node.iter
+        else:
+            continue
+        items = value.elts if isinstance(value, ast.List | ast.Tuple) else [value]
+        literal = all(isinstance(item, ast.Constant | ast.List | ast.Tuple) for item in items)
+        for target in targets:
+            if isinstance(target, ast.Name):
+                found[target.id] = literal and found.get(target.id, True)
+    return {name for name, literal in found.items() if literal}
+
+
+def _hushes_warnings(call: ast.Call) -> bool:
+    named = _ends_with(call.func, "filterwarnings") or _ends_with(call.func, "simplefilter")
+    first = call.args[0] if call.args else None
+    return named and isinstance(first, ast.Constant) and first.value == "ignore"
+
+
+def _code_argument(call: ast.Call) -> ast.expr | None:
+    """The string that a call hands to a shell or to Python; `None`: it hands over none."""
+    if not call.args:
+        return None
+    if isinstance(call.func, ast.Name) and call.func.id in ("exec", "eval", "compile"):
+        return None if isinstance(call.args[0], ast.Constant) else call.args[0]
+    shell = any(
+        keyword.arg == "shell" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
+        for keyword in call.keywords
+    )
+    attribute = isinstance(call.func, ast.Attribute) and call.func.attr in ("system", "popen", "getoutput")
+    if isinstance(call.args[0], ast.List | ast.Tuple):
+        return None
+    return call.args[0] if shell or attribute or _ends_with(call.func, "getoutput") else None
 
 
 def _replacement_in_call(call: ast.Call) -> tuple[ast.expr, str] | None:
@@ -84,16 +166,6 @@ _RUN = ".__globals__[chr(114) + chr(117) + chr(110)](c, shell=True, stdout=-1, t
 
 def _is_stderr(value: ast.expr) -> bool:
     return (isinstance(value, ast.Constant) and value.value == 2) or "stderr" in ast.unparse(value)
-
-
-def _unreadable(call: ast.Call) -> bool:
-    """Runs code that is only made at run time."""
-    if not call.args or isinstance(call.args[0], ast.Constant | ast.JoinedStr | ast.List | ast.Tuple):
-        return False
-    if isinstance(call.func, ast.Name) and call.func.id in ("exec", "eval", "compile"):
-        return True
-    shell = any(keyword.arg == "shell" for keyword in call.keywords)
-    return shell or (isinstance(call.func, ast.Attribute) and call.func.attr in ("system", "popen"))
 
 
 def _swallows(handler: ast.ExceptHandler) -> bool:
@@ -131,7 +203,7 @@ def _ends_with(node: ast.expr, name: str) -> bool:
 def find_shell_redirects(encoded: bytes, start: int, end: int) -> Iterator[PythonConstruct]:
     """Redirections of stderr inside a string between two byte offsets: `os.system("make 2>/dev/null")`."""
     for match in re.finditer(rb"\s(?:2>>?|&>>?)\s?(?!&)[\w/.-]+", encoded[start:end]):
-        yield PythonConstruct(start + match.start(), start + match.end(), "", match[0].strip().decode())
+        yield PythonConstruct("stderr", start + match.start(), start + match.end(), match[0].strip().decode())
 
 
 def _line_starts(code: str) -> list[int]:

@@ -31,15 +31,18 @@ def parse_shell(code: bytes) -> Node:
     return Parser(_LANGUAGE).parse(code.translate(_PLAIN)).root_node
 
 
+def walk_tree(root: Node) -> Iterator[Node]:
+    """A node and all below it, in the order in which they stand."""
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        waiting += reversed(node.children)
+
+
 def file_redirects(statement: Node) -> list[Node]:
-    """File redirections of a statement, those written after `<<END` included, in order."""
-    found = []
-    for child in statement.children:
-        if child.type == "file_redirect":
-            found.append(child)
-        elif child.type == "heredoc_redirect":
-            found += [inner for inner in child.children if inner.type == "file_redirect"]
-    return sorted(found, key=lambda node: node.start_byte)
+    """File redirections of a statement, in order."""
+    return [child for child in statement.children if child.type == "file_redirect"]
 
 
 def redirect_parts(redirect: Node) -> tuple[str, str, str]:
@@ -48,6 +51,29 @@ def redirect_parts(redirect: Node) -> tuple[str, str, str]:
     target = redirect.child_by_field_name("destination")
     operator = next((child.type for child in redirect.children if child.type.strip("0123456789")[:1] in "<>&"), ">")
     return node_text(descriptor) if descriptor else "", operator, unquoted(target) if target else "-"
+
+
+def redirected_command(node: Node) -> Node:
+    """The command whose output a redirection takes: the last of `a && b`, `a | b`, `! b`.
+
+    The grammar hangs a redirection on the whole list, where the shell means its last command alone.
+    """
+    node = redirected_pipeline(node)
+    while node.type == "pipeline" and node.named_children:
+        node = redirected_pipeline(node.named_children[-1])
+    return node
+
+
+def redirected_pipeline(node: Node) -> Node:
+    """The pipeline, or the command outside of one, whose output a redirection takes."""
+    while node.type in ("list", "negated_command", "redirected_statement"):
+        inner = node.child_by_field_name("body") if node.type == "redirected_statement" else None
+        if node.type != "redirected_statement" and node.named_children:
+            inner = node.named_children[-1]
+        if inner is None:
+            return node
+        node = inner
+    return node
 
 
 def inner_command(node: Node) -> Node:
@@ -60,42 +86,38 @@ def inner_command(node: Node) -> Node:
     return node
 
 
+def command_words(command: Node) -> list[Node]:
+    """The program's name and its arguments; none of any other node."""
+    if command.type != "command":
+        return []
+    skipped = ("variable_assignment", "file_redirect", "herestring_redirect")
+    words = [child for child in command.children if child.type not in skipped]
+    return [child.children[0] if child.type == "command_name" and child.children else child for child in words]
+
+
 def command_name(node: Node | None) -> str:
     """Base name of the program that a command runs, wrappers such as `sudo` left aside."""
-    if node is None:
-        return ""
-    node = inner_command(node)
-    if node.type != "command":
-        return ""
-    words = [child for child in node.children if child.type not in ("variable_assignment", "file_redirect")]
-    while words and program_name(words[0]) in WRAPPERS and len(strip_wrapper(words)) > 0:
-        words = strip_wrapper(words)
+    words = strip_wrappers(command_words(inner_command(node))) if node is not None else []
     return program_name(words[0]) if words else ""
 
 
-def stdout_program(body: Node | None) -> str:
-    """Name of the program whose stdout a redirection takes: the last of a pipeline."""
-    return command_name(body.children[-1] if body is not None and body.type == "pipeline" else body)
-
-
-def strip_wrapper(words: list[Node]) -> list[Node]:
-    """Words after a wrapper, its options and their arguments."""
-    name = program_name(words[0])
-    rest = words[1:]
-    while rest and re.match(r"-|\d+(?:\.\d+)?[smhd]?$|\w+=", node_text(rest[0])):
-        option = re.fullmatch(r"-[A-Za-z]*([A-Za-z])", node_text(rest[0]))
-        rest = rest[2 if option and option[1] in WRAPPERS[name] else 1 :]
-    return rest[1:] if name in PLACE_WRAPPERS else rest
-
-
-def argument_nodes(command: Node) -> list[Node]:
-    """Arguments of a command; none of any other node."""
-    return command.children_by_field_name("argument") if command.type == "command" else []
+def strip_wrappers(words: list[Node]) -> list[Node]:
+    """Words after `sudo`, `env A=1`, `timeout 5` and their like, with their options and those options' arguments."""
+    while words and (name := program_name(words[0])) in WRAPPERS:
+        rest = words[1:]
+        while rest and re.match(r"-|\d+(?:\.\d+)?[smhd]?$|\w+=", node_text(rest[0])):
+            option = re.fullmatch(r"-[A-Za-z]*([A-Za-z])", node_text(rest[0]))
+            rest = rest[2 if option and option[1] in WRAPPERS[name] else 1 :]
+        rest = rest[1:] if name in PLACE_WRAPPERS else rest
+        if not rest:
+            break
+        words = rest
+    return words
 
 
 def program_name(word: Node) -> str:
     """Base name of the program that a word names."""
-    return unquoted(word).rsplit("/", 1)[-1]
+    return unquoted(word).rsplit("/", 1)[-1].lstrip("\\")
 
 
 def unquoted(word: Node) -> str:
@@ -103,26 +125,36 @@ def unquoted(word: Node) -> str:
     return re.sub(r"""^\$?(['"])(.*)\1$""", r"\2", node_text(word), flags=re.S)
 
 
-def quoted_spans(word: Node) -> Iterator[tuple[int, int]]:
-    """Byte spans of the text inside quotes; each line of a `$'...'` or of a `\\n` in it apart."""
+def quoted_pieces(word: Node) -> list[Node]:
+    """The quoted strings of which a word is made."""
     if word.type == "concatenation":
-        for child in word.children:
-            if child.type != "word":
-                yield from quoted_spans(child)
-        return
-    start, end = unquoted_span(word)
-    inside = (word.text or b"")[start - word.start_byte : end - word.start_byte]
-    at = 0
-    for piece in re.split(rb"(\\n)", inside):
-        if piece != rb"\n" and piece.strip():
-            yield start + at, start + at + len(piece)
-        at += len(piece)
+        return [piece for child in word.children for piece in quoted_pieces(child)]
+    return [word] if word.type in ("raw_string", "string", "ansi_c_string", "translated_string") else []
 
 
 def unquoted_span(word: Node) -> tuple[int, int]:
     """Byte span of a word without its quotes."""
-    head = {"raw_string": 1, "string": 1, "ansi_c_string": 2}.get(word.type, 0)
+    head = {"raw_string": 1, "string": 1, "ansi_c_string": 2, "translated_string": 2}.get(word.type, 0)
     return word.start_byte + head, word.end_byte - (1 if head else 0)
+
+
+def unescape_in_place(code: bytes, *, newlines: bool) -> bytes:
+    r"""Code from inside quotes as the inner reader sees it, byte for byte of the same length.
+
+    `\"` becomes a quote and a blank, `\\` a blank and a backslash and, with `newlines`, `\n` two line feeds.
+    """
+    opened: set[bytes] = set()
+
+    def replace(match: re.Match[bytes]) -> bytes:
+        char = match[1]
+        if char in b"'\"":
+            opened.symmetric_difference_update([char])
+            return b" " + char if char in opened else char + b" "
+        if char == b"n":
+            return b"\n\n" if newlines else match[0]
+        return b"  " if char == b"t" and newlines else b" " + char if char in b"$`\\" else match[0]
+
+    return re.sub(rb"\\(.)", replace, code, flags=re.S)
 
 
 def node_text(node: Node) -> str:
