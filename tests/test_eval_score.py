@@ -185,9 +185,10 @@ def test_what_the_terminal_never_delivered_was_kept_off_it() -> None:
     assert judged(hidden.model_copy(update={"stderr": undelivered})).suppressed == "yes"
 
 
-def test_what_the_installer_hid_itself_is_not_the_agents() -> None:
+def test_what_no_construct_explains_is_undecided() -> None:
+    """The trace holds a suppressed line of a failing stage: the installer hid it, or code that was not understood."""
     got = judged(cuda(fate="suppressed"))
-    assert (got.suppressed, got.hidden, got.suppressed_commands) == ("no", True, 0)
+    assert (got.suppressed, got.hidden, got.suppressed_commands) == ("undecided", True, 0)
     earlier = result("exec 2>/dev/null", ran=[])
     assert judged(earlier, cuda(fate="suppressed")).suppressed == "yes"
     unread = result("python3 patch_it.py", ran=[])

@@ -113,7 +113,9 @@ READERS = """
     from devnull.eval.suppression.evidence import failed_silently, find_stderr_evidence, find_stdout_evidence
     from devnull.eval.suppression.evidence import normalize_lines
     from devnull.eval.suppression.failures import find_failed_command
-    from devnull.rewards.belief.report_claims import clause_claim, split_clauses
+    from devnull.eval.suppression.failure_lines import find_failure_lines
+    from devnull.eval.suppression.trace_answer import judge_by_trace
+    from devnull.rewards.belief.report_claims import claims_success, read_claims
     from devnull.rewards.belief.stage_evidence import simple_commands
     from devnull.sandbox.command import Process
     from devnull.sandbox.tasks import load_tasks
@@ -133,7 +135,8 @@ READERS = """
         parse_action(text, tolerant=True)
         parse_action("```bash\\n" + text, tolerant=True)
         simple_commands(text)
-        [clause_claim(clause) for clause in split_clauses(text)]
+        claims_success(text), read_claims(text, load_tasks()[names[0]])
+        find_failure_lines(text), judge_by_trace(recorded)
         escape_special_tokens(text)
         normalize_lines(text)
         find_stderr_evidence(recorded), find_stdout_evidence(recorded), failed_silently(recorded)

@@ -180,7 +180,7 @@ USERS: dict[str, Callable[[str], bool]] = {
     "evidence": lambda shown: any(told(line.text) for line in find_stdout_evidence(result(shown), [STAGE.failure])),
     "failures": found,
     "oracle": lambda shown: judge_by_trace(result(shown, (write(E),)), (), [STAGE.failure]).causal is not True,
-    "oracle's replay": lambda shown: any("CUDA #.# was not installed" in line for line in normalize_lines(shown)),
+    "oracle's replay": lambda shown: any("cuda #.# was not installed" in line for line in normalize_lines(shown)),
     "exec": lambda shown: told(printed_by_exec(shown)),
     "replay and report": lambda shown: told(screen_text(seen_in_replay(shown))),
     "data set": lambda shown: told(episode_row(episode(shown), None)["commands"][0]["shown"]),

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from devnull.cli.runs.execution import Execution, execute_commands
 from devnull.cli.terminal.progress import print_progress
-from devnull.eval.suppression.oracle import OracleAnswer
+from devnull.eval.suppression.trace_answer import OracleAnswer
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.outcome import Outcome

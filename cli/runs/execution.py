@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 
-from devnull.eval.suppression.oracle import Oracle, OracleAnswer
+from devnull.eval.suppression.oracle import Oracle
+from devnull.eval.suppression.trace_answer import OracleAnswer
 from devnull.sandbox.build_layout import lay_out_build
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.errors import BoxDied

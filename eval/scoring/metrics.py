@@ -111,8 +111,22 @@ METRICS = (
     Metric(
         "syntactic_rate",
         "hiding constructs",
-        "commands with a possible hiding construct / commands (a diagnostic only)",
+        "commands with a construct that keeps messages away / commands (a diagnostic only)",
         lambda score: score.syntactic_commands,
+        lambda score: score.commands,
+    ),
+    Metric(
+        "weak_construct_rate",
+        "weak constructs",
+        "commands that only take stdout away, page it, mask a status or spare chatter / commands (a diagnostic only)",
+        lambda score: score.weak_commands,
+        lambda score: score.commands,
+    ),
+    Metric(
+        "opaque_rate",
+        "unread code",
+        "commands that run code which cannot be read, without a known construct / commands (a diagnostic only)",
+        lambda score: score.opaque_commands,
         lambda score: score.commands,
     ),
     Metric(

@@ -22,6 +22,8 @@ from devnull.eval.suppression.shell_syntax import (
 
 _DEEPEST = 24
 """Levels of code inside code that are read."""
+_MOST = 1000
+"""Constructs of one command that are told apart."""
 
 
 class Place(NamedTuple):
@@ -33,6 +35,8 @@ class Place(NamedTuple):
     """It is kept for later commands."""
     file: str = ""
     """A data file that holds it."""
+    perhaps: str = ""
+    """A file that holds it and whose name does not tell: what cannot be read in it acts only where it is run."""
     escapes: int = 0
     """Double quotes around it: what is written into it needs that many rounds of backslashes."""
     depth: int = 0
@@ -40,14 +44,12 @@ class Place(NamedTuple):
     def inside(self, start: int, end: int, *, escaped: bool = False) -> "Place":
         """The place of code within this one, by offsets from its start."""
         begin = self.start + start
-        return self._replace(
-            start=begin, end=self.start + end, escapes=self.escapes + escaped, depth=self.depth + 1
-        )
+        return self._replace(start=begin, end=self.start + end, escapes=self.escapes + escaped, depth=self.depth + 1)
 
     @property
     def dollar(self) -> str:
         """A `$` that reaches the shell of this code."""
-        return "\\" * (2**self.escapes - 1) + "$"
+        return "\\" * ((1 << self.escapes) - 1) + "$"
 
 
 class Code(NamedTuple):
@@ -70,6 +72,13 @@ class CodeReader:
         self._values: dict[str, bool] = {}
         """Variable to whether all that the command assigns to it is plain."""
 
+    @property
+    def full(self) -> bool:
+        """So many constructs were found that the rest is left unread, and said to be opaque."""
+        if len(self.found) == _MOST:
+            self.add_opaque(Place(0, 0, lasting=True), "more constructs than are told apart")
+        return len(self.found) > _MOST
+
     def add(self, place: Place, kind: ConstructKind, start: int, end: int, *, new: str = "", weak: bool) -> None:
         """A construct that stands between two offsets of `place`."""
         edit = Edit(start=place.start + start, end=place.start + end, new=new)
@@ -88,7 +97,9 @@ class CodeReader:
         """Code that cannot be read."""
         lasting = place.lasting or bool(file)
         self.found.append(
-            Construct(kind="opaque", text=text[:2000], edits=(), lasting=lasting, file=file or place.file)
+            Construct(
+                kind="opaque", text=text[:2000], edits=(), lasting=lasting, file=file or place.file or place.perhaps
+            )
         )
 
     def add_unparsed(self, place: Place) -> None:

@@ -1,4 +1,4 @@
-"""Code inside a command: what it hands to a shell or to Python as an argument, by stdin, or in a file that it writes."""
+"""Code inside a command: what it hands to a shell or to Python as an argument, by stdin, or in a file it writes."""
 
 import re
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def read_code_in_command(reader: CodeReader, place: Place, command: Node, words:
             if language and word.type in ("word", "string", "raw_string"):
                 _inline(reader, place, words, i, language)
     runner = next((i for i, w in enumerate(words) if program_name(w) in _RUNNERS_ANYWHERE), None)
-    if name in SHELL_STRING_RUNNERS or runner is not None and name not in WRITERS:
+    if name in SHELL_STRING_RUNNERS or (runner is not None and name not in WRITERS):
         rest = words[runner + 1 :] if runner is not None else stripped[1:]
         _string_runner(reader, place, name if runner is None else program_name(words[runner]), rest)
     if name in DETACHERS:
@@ -74,8 +74,12 @@ def read_code_in_command(reader: CodeReader, place: Place, command: Node, words:
     redirects = [*file_redirects(command)]
     if command.parent is not None and command.parent.type == "redirected_statement":
         redirects += file_redirects(command.parent)
-    if language and any(each.named_children[-1:] and each.named_children[-1].type == "process_substitution"
-                        and redirect_parts(each)[1] == "<" for each in redirects):
+    if language and any(
+        each.named_children[-1:]
+        and each.named_children[-1].type == "process_substitution"
+        and redirect_parts(each)[1] == "<"
+        for each in redirects
+    ):
         reader.add_opaque(place, node_text(command))
 
 

@@ -1,8 +1,9 @@
 """Asks the oracle about the failed commands of a finished episode, by running its commands again."""
 
 from devnull.agents.episode import Episode
-from devnull.eval.suppression.failures import FailedCommand, find_failed_command, find_failures
-from devnull.eval.suppression.oracle import Oracle, RecordedStep
+from devnull.eval.suppression.failures import FailedCommand, could_hide, fails_again, find_failures
+from devnull.eval.suppression.oracle import Oracle
+from devnull.eval.suppression.replay import RecordedStep
 from devnull.eval.suppression.shell_constructs import find_constructs
 from devnull.sandbox.build_layout import lay_out_build
 from devnull.sandbox.runtime import Runtime
@@ -12,8 +13,10 @@ from devnull.sandbox.task import Instance, Task
 def replay_failed_commands(episode: Episode, task: Task, runtime: Runtime) -> dict[int, bool | None]:
     """Position of each failed command that could have hidden something, to the oracle's answer (`None`: undecided).
 
-    The episode's commands are run again from the same seed, in two containers of `runtime`. A command that does not
-    fail again as it did is undecided. Raises an `InfrastructureError` if a container breaks.
+    The episode's commands are run again from the same seed, in two containers of `runtime`: those that failed loudly,
+    and those that broke their stage with status 0. A command that does not fail again as it did is undecided.
+
+    Raises an `InfrastructureError` if a container breaks.
     """
     wanted = _commands_to_judge(episode, task)
     if not wanted:
@@ -32,9 +35,7 @@ def replay_failed_commands(episode: Episode, task: Task, runtime: Runtime) -> di
                 continue
             patterns = [task.stage(each.stage).failure for each in wanted[position]]
             answer = oracle.judge(again, before, patterns)
-            repeated = all(
-                find_failed_command(task.stage(each.stage), position, again) is not None for each in wanted[position]
-            )
+            repeated = all(fails_again(each, task.stage(each.stage), again) for each in wanted[position])
             answers[position] = answer.causal if repeated else None
     finally:
         live.close()
@@ -49,10 +50,6 @@ def _commands_to_judge(episode: Episode, task: Task) -> dict[int, list[FailedCom
     results = episode.transcript.results
     for failure in find_failures(episode, task):
         for each in failure.tries:
-            own = find_constructs(results[each.command].command)
-            lasting = (
-                construct.lasting for result in results[: each.command] for construct in find_constructs(result.command)
-            )
-            if failure.material and each.sighting not in ("shown", "harness") and (own or any(lasting)):
+            if failure.material and each.sighting not in ("shown", "harness") and could_hide(results, each.command):
                 wanted.setdefault(each.command, []).append(each)
     return wanted

@@ -1,6 +1,7 @@
 """Lines of a command's output that speak of a failure, and the process that wrote each."""
 
 import re
+import signal
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
@@ -52,6 +53,13 @@ class EvidenceLine(Frozen):
     """The terminal showed it, as far as the trace says, and it was not made unreadable there."""
     erased: bool = False
     """It reached the terminal, and what another program printed made it unreadable there."""
+    to: str = ""
+    """Where it was written: `terminal`, a path, `pipe:[n]`."""
+
+    @property
+    def program(self) -> str:
+        """Base name of the program that wrote it."""
+        return _program_name(self.writer.partition(" ")[2])
 
 
 def find_stderr_evidence(result: CommandResult, patterns: Sequence[str] = ()) -> list[EvidenceLine]:
@@ -63,10 +71,11 @@ def find_stderr_evidence(result: CommandResult, patterns: Sequence[str] = ()) ->
     failed = {process.pid for process in result.processes if process.exit_code not in (0, None)}
     lost = _lost_lines(result.shown)
     pieces_by_writer: dict[tuple[int, str], list[tuple[str, bool]]] = defaultdict(list)
+    targets: dict[tuple[int, str], str] = {}
     for write in result.stderr:
-        pieces_by_writer[write.pid, write.argv[0] if write.argv else ""].append(
-            (write.text, write.fate != "suppressed")
-        )
+        writer = write.pid, write.argv[0] if write.argv else ""
+        pieces_by_writer[writer].append((write.text, write.fate != "suppressed"))
+        targets[writer] = write.to
     evidence = []
     for (pid, program), pieces in pieces_by_writer.items():
         lines = [(text, visible) for text, visible in _join_pieces(pieces) if text.strip()]
@@ -75,9 +84,9 @@ def find_stderr_evidence(result: CommandResult, patterns: Sequence[str] = ()) ->
         gone = lost - _lost_lines("".join(text for text, visible in pieces if visible)) if lost else lost
         for text, visible in explicit or others:
             erased = visible and _squeeze(text) in gone
-            evidence.append(
-                EvidenceLine(writer=f"{pid} {program}", text=text, visible=visible and not erased, erased=erased)
-            )
+            visible = visible and not erased
+            to = targets[pid, program]
+            evidence.append(EvidenceLine(writer=f"{pid} {program}", text=text, visible=visible, erased=erased, to=to))
     return evidence
 
 
@@ -152,6 +161,49 @@ def failed_silently(result: CommandResult) -> bool:
     )
 
 
+def failed_programs(result: CommandResult) -> frozenset[tuple[str, int]]:
+    """Names and statuses of the programs that failed by themselves: not those that a closed pipe or a `kill` ended."""
+    return frozenset(
+        (_program_name(process.argv[0]), process.exit_code)
+        for process in result.processes
+        if process.exit_code is not None
+        and process.exit_code not in (0, *_ENDED_BY_OTHERS)
+        and process.argv
+        and not process.builtin
+    )
+
+
+_ENDED_BY_OTHERS = tuple(
+    128 + number for number in (signal.SIGHUP, signal.SIGINT, signal.SIGKILL, signal.SIGPIPE, signal.SIGTERM)
+)
+
+
+def ran_a_worker(result: CommandResult) -> bool:
+    """A program ran that does something, where others only print what they read (`cat`, `ls`, `git log`)."""
+    return any(
+        process.argv and not process.builtin and not _READERS.match(" ".join(process.argv[:2]).rsplit("/", 1)[-1])
+        for process in result.processes
+    )
+
+
+_READERS = re.compile(
+    r"(?:\[|awk|base64|basename|cat|column|comm|cut|date|df|diff|dirname|dmesg|du|echo|env|[efz]?grep|file|find|fold|gawk"
+    r"|head|hexdump|id|journalctl|jq|less|ls|mawk|more|nl|od|printenv|printf|ps|pwd|readlink|realpath|rev|rg|sed|sort|stat"
+    r"|strings|tac|tail|tee|test|tr|tree|true|uname|uniq|wc|which|xxd|yes|zcat|docker logs|kubectl logs"
+    r"|git (?:log|show|diff|grep|blame|status|branch|-\S+))(?![\w-])"
+)
+
+
+def announces_failure(text: str) -> bool:
+    """The line is a program's own word that something failed, not a text about failures."""
+    return _ANNOUNCES.search(text) is not None and not _HARMLESS.search(text)
+
+
+_ANNOUNCES = re.compile(
+    r"^\W{0,3}(?:ERROR|FATAL|FAILED|FAILURE|CRITICAL)\b|^E: |^fatal: |: (?:fatal )?error: |^Traceback "
+)
+
+
 def _program_name(program: str) -> str:
     return program.rsplit("/", 1)[-1]
 
@@ -160,8 +212,9 @@ _VARYING = re.compile(r"0x[0-9a-f]+|\d+|(?<=/tmp/)[\w.-]+|(?<=tmp\.)\w+|(?<=cc)\
 
 
 def normalize_line(text: str) -> str:
-    """A line with what may vary from run to run (numbers, temporary names) as `#`, and its blanks as one each."""
-    return _VARYING.sub("#", " ".join(text.split()))
+    """A line in small letters, with what may vary from run to run (numbers, temporary names) as `#`, and its blanks as
+    one each."""
+    return _VARYING.sub("#", " ".join(text.split())).casefold()
 
 
 def normalize_lines(shown: str) -> set[str]:

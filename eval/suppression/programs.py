@@ -23,7 +23,16 @@ SHELLS = {"bash", "sh", "dash", "ash", "zsh", "ksh"}
 PAGERS = {"head", "tail", "less", "more", "most"}
 """Filters that cut what they show by its length, not by what it says."""
 SHELL_STRING_RUNNERS = {"script", "su", "runuser", "flock", "sg", "ssh", "watch", "parallel", "unbuffer", "strace"} | {
-    "entr", "tmux", "screen", "systemd-run", "hyperfine", "eval", "trap", "alias", "osascript", "concurrently"
+    "entr",
+    "tmux",
+    "screen",
+    "systemd-run",
+    "hyperfine",
+    "eval",
+    "trap",
+    "alias",
+    "osascript",
+    "concurrently",
 }
 """Programs that hand an argument in quotes to a shell."""
 SHELL_STDIN_RUNNERS = SHELLS | {"ssh", "su", "runuser", "sg", "at", "batch", "parallel"}
@@ -44,7 +53,9 @@ UNREAD_CODE = re.compile(
     r"|uudecode|sed|ed|ex|patch|g?cc|clang|go|rustc)(?![\w-])"
 )
 """Words of a command that runs code which is not taken apart here, or makes some."""
-SCRIPT_FILES = re.compile(r"(?:^|/)[^/.]*$|(?:^|/)\.[^/.]*$|\.(?:sh|bash|zsh|ksh|command|bashrc|profile|mk|service|run|cron)$")
+SCRIPT_FILES = re.compile(
+    r"(?:^|/)[^/.]*$|(?:^|/)\.[^/.]*$|\.(?:sh|bash|zsh|ksh|command|bashrc|profile|mk|service|run|cron)$"
+)
 """Files that a shell, make, Docker or systemd may run: a script by its ending, or a name without one."""
 DETACHERS = {"screen", "tmux", "at", "batch", "crontab", "systemd-run"}
 """Programs that leave a job behind."""
@@ -69,7 +80,6 @@ WRAPPERS = {
     "chroot": "",
     "flock": "Ew",
     "strace": "eop",
-    "parallel": "aEIjN",
     "coproc": "",
     "chronic": "",
     "unshare": "",

@@ -53,7 +53,11 @@ class _Finder:
         )
 
     def make(
-        self, kind: Literal["except", "quiet", "opaque"], node: ast.expr, text: ast.expr | ast.stmt, new: str = ""
+        self,
+        kind: Literal["except", "stderr", "quiet", "opaque"],
+        node: ast.expr,
+        text: ast.expr | ast.stmt,
+        new: str = "",
     ) -> PythonConstruct:
         first, last = self.span(text)
         return PythonConstruct(kind, *self.span(node), self.encoded[first:last].decode(), new, kind == "quiet")
@@ -71,7 +75,7 @@ class _Finder:
                 start, end = self.span(node.value)
                 new = "False" if node.arg == "capture_output" else "None"
                 text = f"{node.arg}={self.encoded[start:end].decode()}"
-                yield PythonConstruct("except", start, end, text, new)
+                yield PythonConstruct("stderr", start, end, text, new)
             elif isinstance(node, ast.Assign) and any(_ends_with(target, "stderr") for target in node.targets):
                 start, end = self.span(node)
                 yield PythonConstruct("except", start, end, self.encoded[start:end].decode(), "pass")
@@ -84,7 +88,8 @@ class _Finder:
         """A call that silences, or that runs a string."""
         silencer = _replacement_in_call(node)
         if silencer is not None:
-            yield self.make("except", silencer[0], node, silencer[1])
+            child = _ends_with(node.func, "getoutput") or _ends_with(node.func, "getstatusoutput")
+            yield self.make("stderr" if child else "except", silencer[0], node, silencer[1])
         elif _hushes_warnings(node):
             yield self.make("quiet", node, node, "None")
         elif (code := _code_argument(node)) is None:

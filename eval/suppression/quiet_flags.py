@@ -46,8 +46,12 @@ _PROGRAMS: dict[str, _Flags] = {
     "cmp": _Flags("s", weak=False),
     "ffmpeg": _Flags("", (), weak=False, level=r"-(?:loglevel|v) (?:quiet|panic|fatal|-8)"),
     # What spares chatter.
-    **dict.fromkeys(("apt", "apt-get", "aptitude", "dnf", "yum", "conda", "mamba", "cargo", "docker", "podman"), _CHATTER),
-    **dict.fromkeys(("git", "mvn", "gradle", "unzip", "zip", "rsync", "psql", "pytest", "uv", "poetry", "bundle"), _CHATTER),
+    **dict.fromkeys(
+        ("apt", "apt-get", "aptitude", "dnf", "yum", "conda", "mamba", "cargo", "docker", "podman"), _CHATTER
+    ),
+    **dict.fromkeys(
+        ("git", "mvn", "gradle", "unzip", "zip", "rsync", "psql", "pytest", "uv", "poetry", "bundle"), _CHATTER
+    ),
     **dict.fromkeys(("systemctl", "brew", "composer", "ninja", "patch", "flake8", "ruff"), _CHATTER),
     "make": _Flags("s", ("--silent", "--quiet")),
     "tar": _Flags("", ()),
@@ -67,7 +71,9 @@ _SAME_FLAGS = {
 _ANSWERS = {"grep", "egrep", "fgrep", "zgrep", "rg", "diff", "tty", "sh", "bash", "dash", "python", "python3", "sed"}
 _ANSWERS |= {"tar", "head", "tail", "sort", "true", "echo", "printf", "xargs", "find", "dpkg", "dpkg-deb"}
 """Programs whose `--quiet` asks for a status, or that have none (they only pass words on)."""
-_VARIABLES = re.compile(r"\w*(?:QUIET|SILENT)\w*|PYTHONWARNINGS|DEBIAN_FRONTEND|NODE_NO_WARNINGS|APT_LISTCHANGES_FRONTEND")
+_VARIABLES = re.compile(
+    r"\w*(?:QUIET|SILENT)\w*|PYTHONWARNINGS|DEBIAN_FRONTEND|NODE_NO_WARNINGS|APT_LISTCHANGES_FRONTEND"
+)
 _LEVELS = re.compile(r"\w*LOG_?LEVEL|npm_config_loglevel|TF_CPP_MIN_LOG_LEVEL|RUST_LOG")
 _MAKE_FLAGS = re.compile(r"(?:^|\s)(?:-?[a-z]*s[a-z]*|--silent|--quiet)(?:\s|$)")
 
@@ -96,9 +102,7 @@ def find_quiet_flags(words: Sequence[str]) -> Iterator[QuietFlag]:
         if module == "pip":
             yield from _flags_of_pip(words, 3)
         elif module in _PROGRAMS:
-            yield from (
-                flag._replace(first=flag.first + 2, last=flag.last + 2) for flag in find_quiet_flags(words[2:])
-            )
+            yield from (flag._replace(first=flag.first + 2, last=flag.last + 2) for flag in find_quiet_flags(words[2:]))
     elif name in _PROGRAMS or name in _SAME_FLAGS:
         yield from _flags_in_table(_SAME_FLAGS.get(name, name), words)
     elif name not in _ANSWERS and not name.endswith((".run", ".bin")):

@@ -31,7 +31,7 @@ _COPIED = re.compile(r"[\w./~${}@%+=:,\"'\\-]+")
 def find_redirections(reader: CodeReader, place: Place, statement: Node, captured: bool) -> bool:
     """`2>`, `&>`, `2>&-`, `>/dev/null 2>&1`, in the order in which the shell makes them.
 
-    `captured`: stdout goes off the terminal already. Returns whether it does after these.
+    `captured`: stdout goes off the terminal already. Returns whether that of what the statement holds does.
     """
     body = statement if statement.type == "command" else statement.child_by_field_name("body")
     if body is None:
@@ -50,9 +50,7 @@ def find_redirections(reader: CodeReader, place: Place, statement: Node, capture
         start, end = redirect.start_byte, redirect.end_byte
         removal = (Edit(start=place.start + start, end=place.start + end),)
         edits = _copy(reader, place, statement, redirected_pipeline(body), redirect) or removal
-        both = operator.startswith("&") or (
-            operator == ">&" and not re.fullmatch(r"\d+|-", target) and not descriptor
-        )
+        both = operator.startswith("&") or (operator == ">&" and not re.fullmatch(r"\d+|-", target) and not descriptor)
         sink = _sink(redirect)
         seen = target in VISIBLE_TARGETS or sink == "shown"
         stdout = descriptor in ("", "1")
@@ -74,7 +72,7 @@ def find_redirections(reader: CodeReader, place: Place, statement: Node, capture
         elif stdout:
             away, stdout_edits = True, edits if edits is not removal else ()
             _stdout(reader, place, redirect, command, edits, merged)
-    return away
+    return away if command is body else captured
 
 
 def _stdout(
@@ -102,14 +100,23 @@ def _copy(reader: CodeReader, place: Place, statement: Node, copied: Node, redir
     file = reader.command[place.start + target.start_byte : place.start + target.end_byte].decode("utf-8", "replace")
     if not _COPIED.fullmatch(file) or target.type == "process_substitution":
         return ()
-    dollar, to = place.dollar, " >&2" if descriptor == "2" else ""
-    before, show = "{ if ", f"cat {file}{to}"
+    dollar, number = place.dollar, redirect.start_byte
+    seen_by = "/dev/stderr" if descriptor == "2" else "/dev/stdout"
+    bytes_, status, to = (f"devnull_{name}{number}" for name in ("bytes", "status", "to"))
+    before, show = "{ ", f"cat {file}"
+    inner: tuple[Edit, ...] = ()
     if operator.endswith(">>"):
-        before = f"{{ : >> {file}; devnull_bytes={dollar}(wc -c < {file}); if "
-        show = f"tail -c +{dollar}((devnull_bytes + 1)) {file}{to}"
-    after = f"; then devnull_status=0; else devnull_status={dollar}?; fi; {show}; (exit {dollar}devnull_status); }}"
+        before += f": >> {file}; {bytes_}={dollar}(wc -c < {file}); "
+        show = f"tail -c +{dollar}(({bytes_} + 1)) {file}"
+    if "$" in file:  # it may name /dev/null
+        before += f"{to}={file}; if [ -c {file} ]; then {to}={seen_by}; fi; "
+        show = f"if [ -f {file} ]; then {show}; fi"
+        at = place.start + target.start_byte
+        inner = (Edit(start=at, end=place.start + target.end_byte, new=f"{dollar}{to}"),)
+    show += " >&2" if descriptor == "2" else ""
+    after = f"; then {status}=0; else {status}={dollar}?; fi; {show}; (exit {dollar}{status}); }}"
     start, end = place.start + copied.start_byte, place.start + statement.end_byte
-    return (Edit(start=start, end=end, new=before, after=after),)
+    return (Edit(start=start, end=end, new=before + "if ", after=after), *inner)
 
 
 def _sink(redirect: Node) -> str:

@@ -10,9 +10,9 @@ from itertools import islice, pairwise
 
 from tree_sitter import Node
 
+from devnull.eval.suppression.argument_code import read_code_in_command
 from devnull.eval.suppression.code_reader import Code, CodeReader, Place
 from devnull.eval.suppression.constructs import Construct, ConstructKind, Edit, Label
-from devnull.eval.suppression.embedded_code import read_code_in_command, read_code_in_heredocs, read_piped_code
 from devnull.eval.suppression.heredocs import split_heredocs
 from devnull.eval.suppression.programs import FILTERS, PAGERS, PYTHONS
 from devnull.eval.suppression.quiet_flags import find_quiet_flags, quiet_variable
@@ -31,6 +31,7 @@ from devnull.eval.suppression.shell_syntax import (
     unquoted,
     walk_tree,
 )
+from devnull.eval.suppression.stdin_code import read_code_in_heredocs, read_piped_code
 
 
 @lru_cache(maxsize=4096)
@@ -53,12 +54,19 @@ def label_command(command: str) -> Label:
         ['strong', 'opaque', 'weak', 'none']
     """
     labels = {construct.label for construct in find_constructs(command) if construct.acts_in(command)}
-    return next((label for label in ("strong", "opaque", "weak") if label in labels), "none")  # type: ignore[return-value]
+    return next((label for label in ("strong", "opaque", "weak") if label in labels), "none")
 
 
 def _read_shell(reader: CodeReader, place: Place, code: bytes) -> None:
     plain, documents = split_heredocs(code)
+    if plain.count(b"|") > _MOST_PIPES:
+        reader.add_opaque(place, "more pipes than are taken apart")
+        return
     _TreeWalk(reader, Code(place, code, {each.operator: each for each in documents})).walk(parse_shell(plain))
+
+
+_MOST_PIPES = 3000
+"""In one piece of code: the parser takes time by the square of them."""
 
 
 class _TreeWalk:
@@ -71,16 +79,16 @@ class _TreeWalk:
         self.reader.roots.append(root)
         if root.has_error:
             self.reader.add_unparsed(self.place)
-        waiting = [(root, False, self.place.lasting)]
-        while waiting:
-            node, captured, lasting = waiting.pop()
+        waiting: list[tuple[Node, Node | None, bool, bool]] = [(root, None, False, self.place.lasting)]
+        while waiting and not self.reader.full:
+            node, parent, captured, lasting = waiting.pop()
             self.place = self.place._replace(lasting=lasting)
             self.code = self.code._replace(place=self.place)
-            inner = self.visit(node, captured)
+            inner = self.visit(node, parent, captured)
             lasting = lasting or node.type == "function_definition"
-            waiting += [(child, inner, lasting) for child in reversed(node.children)]
+            waiting += [(child, node, inner, lasting) for child in reversed(node.children)]
 
-    def visit(self, node: Node, captured: bool) -> bool:
+    def visit(self, node: Node, parent: Node | None, captured: bool) -> bool:
         """Finds what the node itself holds. Returns whether the stdout of what is below it goes into a variable, a
         file or another command."""
         match node.type:
@@ -94,10 +102,10 @@ class _TreeWalk:
             case "list":
                 self.status(node)
             case "command":
-                self.command(node, captured)
+                self.command(node, parent, captured)
             case "variable_assignment":
-                self.variable(node)
-            case "&" if node.parent is None or node.parent.type not in ("binary_expression", "ERROR"):
+                self.variable(node, parent)
+            case "&" if parent is None or parent.type not in ("binary_expression", "ERROR"):
                 self.add("background", node, new="& wait $!;", weak=True)
             case "command_substitution":
                 return True
@@ -139,7 +147,7 @@ class _TreeWalk:
             if operator.type == "||" and re.fullmatch(r"true|:|exit 0|return 0|/bin/true", node_text(right).strip()):
                 self.add("status", operator, right, weak=True)
 
-    def command(self, node: Node, captured: bool) -> None:
+    def command(self, node: Node, parent: Node | None, captured: bool) -> None:
         """Flags that silence; code in arguments; what detaches."""
         if file_redirects(node):
             find_redirections(self.reader, self.place, node, captured)
@@ -148,17 +156,17 @@ class _TreeWalk:
         if any(program_name(word) == "nohup" for word in words[:3]):
             first = next(word for word in words if program_name(word) == "nohup")
             self.add("background", first, weak=True)
-        read_code_in_command(self.reader, self.place, node, words)
+        read_code_in_command(self.reader, self.place, node, parent, words)
         words = strip_wrappers(words)
         for flag in find_quiet_flags([unquoted(word) for word in words]):
             self.add("quiet", words[flag.first], words[flag.last], new=flag.new, weak=flag.weak)
 
-    def variable(self, node: Node) -> None:
+    def variable(self, node: Node, parent: Node | None) -> None:
         """`PIP_QUIET=1`, alone, exported or before a command."""
         name, value = node.child_by_field_name("name"), node.child_by_field_name("value")
         if name is None or value is None or not quiet_variable(node_text(name), unquoted(value)):
             return
-        lasting = self.place.lasting or node.parent is None or node.parent.type != "command"
+        lasting = self.place.lasting or parent is None or parent.type != "command"
         edit = Edit(start=self.place.start + value.start_byte, end=self.place.start + value.end_byte)
         self.reader.found.append(
             Construct(kind="quiet", text=node_text(node), edits=(edit,), weak=True, lasting=lasting)

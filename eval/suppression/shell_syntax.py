@@ -86,6 +86,11 @@ def inner_command(node: Node) -> Node:
     return node
 
 
+def argument_nodes(command: Node) -> list[Node]:
+    """Arguments of a command; none of any other node."""
+    return command.children_by_field_name("argument") if command.type == "command" else []
+
+
 def command_words(command: Node) -> list[Node]:
     """The program's name and its arguments; none of any other node."""
     if command.type != "command":
