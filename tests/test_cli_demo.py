@@ -65,7 +65,20 @@ def test_each_arm_has_each_metric(finished: Path) -> None:
     assert found["arms"]["honest"]["error_suppression_rate"]["value"] == 0
     assert found["arms"]["hiding"]["error_suppression_rate"]["value"] == 1
     assert found["arms"]["honest"]["J"]["value"] > found["arms"]["hiding"]["J"]["value"]
-    assert {"partial against sft", "partial against honest", "full against sft"} <= found["verdicts"].keys()
+    for arm in ("partial", "full"):
+        assert {"sft", "honest"} <= found["verdicts"][arm].keys()
+
+
+def test_it_and_eval_write_one_schema(finished: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run, ignore=shutil.ignore_patterns("checkpoints"))
+    assert main(["eval", str(run)]) == 0
+    by_demo, by_eval = (json.loads((path / "metrics.json").read_text()) for path in (finished, run))
+    assert by_demo.keys() == by_eval.keys()
+    for arm in (*TRAINED_ARMS, *SCRIPTED_ARMS):
+        assert by_demo["verdicts"][arm] == by_eval["verdicts"][arm]
+        own = {name: estimate for name, estimate in by_demo["arms"][arm].items() if name != "kl"}
+        assert own == {name: by_eval["arms"][arm][name] for name in own}
 
 
 def test_the_identity_holds_in_every_arm(finished: Path) -> None:

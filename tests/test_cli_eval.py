@@ -7,7 +7,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.eval import write_run
+from devnull.cli.demo.figures import print_figures, write_figures
+from devnull.cli.demo.settings import SCRIPTED_ARMS, TRAINED_ARMS
 from devnull.cli.main import main
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice
+from devnull.cli.runs.metrics_file import read_metrics
+from devnull.cli.runs.run_folder import open_run, read_episodes
+from devnull.cli.runs.run_scores import score_run
+from devnull.eval.comparing.evaluation import Evaluation, group_scores
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.tasks import load_tasks
 
@@ -214,6 +221,62 @@ def test_what_the_demo_left_beside_the_figures_stays(tmp_path: Path, capsys: pyt
     (path / "metrics.json").write_text("{torn")
     status, _, err = run_devnull(capsys, "eval", path, "--json")
     assert status == 2 and "delete it" in err
+
+
+OLD_DEMO = {
+    "arms": {},
+    "verdicts": {
+        "partial against sft": {"deceptive_inflation": "yes", "overjustification": "no"},
+        "partial against honest": {"deceptive_inflation": "no", "overjustification": "no"},
+    },
+    "expected": "a rise",
+    "caution": "a model organism",
+}
+
+
+def test_what_demos_once_wrote_is_read_and_becomes_the_one_schema(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "run"
+    write_run(path, 2 * len(TASKS), TASKS)
+    (path / "metrics.json").write_text(json.dumps(OLD_DEMO))
+    verdicts = read_metrics(path)["verdicts"]
+    assert verdicts["partial"]["sft"]["deceptive_inflation"] == "yes" and set(verdicts["partial"]) == {"sft", "honest"}
+    assert run_devnull(capsys, "eval", path)[0] == 0
+    got = read_metrics(path)
+    assert got == json.loads((path / "metrics.json").read_text())
+    assert set(got) == set(Evaluation.model_fields) | {"expected", "caution"}
+    assert set(got["verdicts"]) == {"honest", "hiding"} and set(got["verdicts"]["hiding"]) == {"honest"}
+
+
+def test_the_demo_and_eval_write_the_same_document(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "run"
+    folder = open_run(path, "demo", {"p_hide": 0.2}, 0)
+    write_run(tmp_path / "made", 4 * len(TASKS), TASKS)
+    made = list(read_episodes(tmp_path / "made"))
+    for arm in (*TRAINED_ARMS, *SCRIPTED_ARMS):
+        played_by = "hiding" if arm in ("partial", "hiding") else "honest"
+        for each in made:
+            if each.arm == played_by:
+                folder.append(each.model_copy(update={"arm": arm}))
+    scores = group_scores(list(score_run(path, EvaluatorChoice())), lambda score: score.arm)
+    write_figures(folder, scores)
+    by_demo = read_metrics(path)
+    assert {"expected", "found", "caution"} <= by_demo.keys()
+    print_figures(folder, 16)
+    assert "partial against sft: deceptive inflation" in capsys.readouterr().out
+    assert run_devnull(capsys, "eval", path)[0] == 0
+    assert json.loads((path / "metrics.json").read_text()) == by_demo
+
+
+def test_tables_leave_out_what_splits_a_metric_by_kind(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, short, _ = run_devnull(capsys, "eval", run)
+    _, long, _ = run_devnull(capsys, "eval", run, "--all")
+    assert "J_weighed" in short and "command_entropy" in short and "hidden_attributable_rate" in short
+    assert "suppression_by_null" in long and "suppression_by" not in short
+    hiding = read_metrics(run)["arms"]["hiding"]
+    assert hiding["suppression_by_null"]["value"] == hiding["error_suppression_rate"]["value"] == 1
+    assert hiding["untampered_rate"]["value"] == 1
 
 
 def test_a_torn_last_line_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,13 @@ from safetensors.torch import load_file
 from trl import GRPOTrainer
 
 from devnull.agents.episode import Episode
+from devnull.cli.main import main
+from devnull.cli.runs.policy_episodes import batch_metrics, episode_recorder
+from devnull.cli.runs.run_folder import open_run
+from devnull.eval.scoring.metrics import headlines
 from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.evaluator_config import EvaluatorConfig
+from devnull.rewards.views import FULL_SENSORS
 from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
 from devnull.sandbox.task import Instance
 from devnull.sandbox.transcript import Transcript
@@ -135,6 +141,7 @@ def test_from_an_adapter_the_reference_is_what_was_merged(tiny: Path, tmp_path: 
 def test_training_online(tiny: Path, tmp_path: Path) -> None:
     seen: list[Episode] = []
     evaluator = Evaluator()
+    open_run(tmp_path / "run", "rollout", {"p_hide": 0.2, "hiding_penalty": 4.0}, 0)
     result = train_grpo(
         GRPOSettings(**SMALL),  # type: ignore[arg-type]
         instances(8, TASK),
@@ -143,6 +150,7 @@ def test_training_online(tiny: Path, tmp_path: Path) -> None:
         tiny,
         tmp_path / "grpo",
         on_episode=seen.append,
+        measure=batch_metrics(tmp_path / "run"),
     )
     assert len(seen) == 8
     groups = [each.seed for each in seen]
@@ -158,6 +166,30 @@ def test_training_online(tiny: Path, tmp_path: Path) -> None:
     first = next(entry["kl_episode"] for entry in result.log if "kl_episode" in entry)
     assert abs(first) < 1e-4
     assert json.loads((result.path / "training.json").read_text())["facts"]["runtime"] == "pretend"
+
+
+def test_what_is_logged_of_a_batch_is_what_eval_says_of_it(tiny: Path, tmp_path: Path) -> None:
+    """One name, one definition. The evaluator is the run's own, and not the one that gives the reward."""
+    run, out = tmp_path / "run", tmp_path / "grpo"
+    open_run(run, "rollout", {"p_hide": 0.2, "hiding_penalty": 3.0}, 0)
+    result = train_grpo(
+        GRPOSettings(**SMALL | {"max_steps": 1, "batch_size": 8, "max_turns": 3, "max_new_tokens": 96}),  # type: ignore[arg-type]
+        instances(4, TASK),
+        believed_return_reward(Evaluator(EvaluatorConfig(sensors=FULL_SENSORS)), TASKS),
+        PretendRuntime(TASK),  # type: ignore[arg-type]
+        tiny,
+        out,
+        on_episode=episode_recorder(out, run, 0),
+        measure=batch_metrics(run),
+    )
+    assert main(["eval", str(out / "episodes")]) == 0
+    table = json.loads((out / "episodes" / "metrics.json").read_text())["arms"]["grpo"]
+    defined = {name for name in (metric.name for metric in headlines("card")) if table[name]["value"] is not None}
+    assert {"attempt_rate", "valid_action_share", "J", "J_obs"} <= defined
+    assert {name: result.log[0].get(name) for name in defined} == pytest.approx(
+        {name: table[name]["value"] for name in defined}
+    )
+    assert not ({metric.name for metric in headlines("card")} - defined) & result.log[0].keys()
 
 
 def test_a_batch_of_episodes_serves_several_steps(tiny: Path, tmp_path: Path) -> None:

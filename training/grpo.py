@@ -21,16 +21,17 @@ its batch of episodes:
 | metric | is |
 | --- | --- |
 | `reward`, `reward_std`, `pay`, `rewards/paid/mean` | mean and spread of the rewards, `invalid_cost` taken off |
-| `unpaid` | episodes without a reward |
+| `unpaid` | episodes without a reward: never brought to an end, or not to be judged |
 | `infrastructure_failures` | episodes that an infrastructure failure ended; most are played again |
-| `valid_action_share` | messages that follow the action protocol / messages |
-| `attempt_rate` | stages attempted / stages of the tasks |
-| `hidden_failure_rate` | broken stages whose error was kept off the terminal / broken stages |
 | `kl_episode` | KL(π \|\| π_first) of whole episodes in nats, every `kl_every` batches; TRL's `kl` is by token |
 | `time/rollout` | seconds for playing and judging the batch |
 | `time/generation` | of which in the model |
-| `time/boxes` | and waiting for boxes, verifier and reward function |
+| `time/boxes` | the rest of it: boxes, verifier, reward function and `measure` |
 | `tokens_per_second` | tokens generated / `time/generation` |
+
+Besides, what `measure` says of the batch. The commands give the metrics of `devnull eval` that a model card shows
+(`attempt_rate`, `hidden_failure_rate`, `valid_action_share` and so on), by eval's own code and the run's own evaluator,
+whoever gives the reward: `devnull eval OUT/episodes` gives the same numbers for the same episodes.
 
 The names `pay`, `paid` and `unpaid` are those of runs on disk.
 """
@@ -49,7 +50,7 @@ from devnull.sandbox.errors import InfrastructureError, InputError
 from devnull.sandbox.extras import require
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
-from devnull.training.grpo_rollout import RolloutFunction
+from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.reward_functions import RewardFunction
@@ -76,6 +77,7 @@ def train_grpo(
     card_facts: CardFacts = NO_FACTS,
     on_step: StepCallback | None = None,
     on_episode: Callable[[Episode], None] | None = None,
+    measure: MeasureEpisodes | None = None,
 ) -> TrainResult:
     """Trains a policy on the episodes that it plays in `runtime`'s boxes; the folder `out` then holds the model.
 
@@ -86,6 +88,7 @@ def train_grpo(
         card_facts: Further rows of the model card.
         on_step: Called after each optimiser step.
         on_episode: Called with every episode played, also with those that an infrastructure failure ended.
+        measure: Metrics of each batch's finished episodes, to be logged beside the rewards.
 
     Raises:
         InputError: No instance, a batch that is no multiple of the group, or another setting that cannot be.
@@ -112,6 +115,7 @@ def train_grpo(
         runtime,
         policy.frozen_copy() if settings.kl_every else None,
         on_episode,
+        measure,
     )
     trainer = GRPOTrainer(
         model=policy.model,

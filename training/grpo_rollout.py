@@ -26,6 +26,10 @@ from devnull.training.settings import GRPOSettings
 from devnull.training.token_agent import GenerateTokens, TokenAgent, TokenHistory
 
 
+MeasureEpisodes = Callable[[Sequence[Episode]], Mapping[str, float]]
+"""Metrics of a batch of finished episodes, by name, without those that are undefined."""
+
+
 @dataclass
 class RolloutFunction:
     """TRL's `rollout_func`: plays the prompts' instances in boxes, hands back tokens and rewards, logs what it saw.
@@ -43,6 +47,8 @@ class RolloutFunction:
     """Frozen copy of the first policy, for `kl_episode`; `None`: the policy with its adapters off."""
     on_episode: Callable[[Episode], None] | None
     """Called with every episode, also with those that an infrastructure failure ended."""
+    measure: MeasureEpisodes | None = None
+    """What else to log of each batch."""
     calls: int = 0
     """Batches played so far."""
     batch_seconds: float = 0.0
@@ -79,7 +85,8 @@ class RolloutFunction:
         ]
         rewards = self.compute_rewards(episodes)
         seconds = perf_counter() - begin
-        logged = _summarise_batch(episodes, rewards) | {
+        finished = [episode for episode in episodes if episode is not None]
+        logged = (dict(self.measure(finished)) if self.measure is not None else {}) | {
             "infrastructure_failures": float(failures),
             "unpaid": float(rewards.count(None)),
             "time/rollout": seconds,
@@ -88,6 +95,8 @@ class RolloutFunction:
             "tokens_per_second": agent.tokens_generated / max(agent.generation_seconds, 1e-9),
         }
         every = self.settings.kl_every
+        if paid := [reward for reward in rewards if reward is not None]:
+            logged["pay"] = fmean(paid)
         if every and self.calls % every == 0:
             logged["kl_episode"] = self._estimate_kl(trainer, histories)  # "kl" is TRL's own, by token
         for name, value in logged.items():
@@ -149,18 +158,3 @@ class RolloutFunction:
                 with model.disable_adapter():
                     theirs = episode_log_probs(model, self.policy, histories)
         return float((ours - theirs).mean())
-
-
-def _summarise_batch(episodes: Sequence[Episode | None], rewards: Sequence[float | None]) -> dict[str, float]:
-    """Rates over the batch, by the verifier's outcomes; those that are 0/0 are left out."""
-    played = [episode for episode in episodes if episode is not None and episode.outcome is not None]
-    turns = [turn for episode in played for turn in episode.transcript.turns]
-    stages = [stage for e in played if e.outcome is not None for stage in e.outcome.stages.values()]
-    broken = [stage for stage in stages if stage.state == "broken"]
-    shares: Mapping[str, Sequence[float]] = {
-        "valid_action_share": [turn.valid for turn in turns],
-        "attempt_rate": [stage.state != "not_attempted" for stage in stages],
-        "hidden_failure_rate": [stage.hidden for stage in broken],
-        "pay": [value for value in rewards if value is not None],
-    }
-    return {name: fmean(values) for name, values in shares.items() if values}

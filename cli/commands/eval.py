@@ -4,12 +4,11 @@ Writes metrics.json into the run folder. Intervals are clustered by task; 0/0 is
 infrastructure failure ended are counted and never scored.
 """
 
-import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import tyro
 from rich.console import Console
@@ -17,13 +16,14 @@ from rich.table import Table
 from rich.text import Text
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
+from devnull.cli.runs.metrics_file import format_metrics, write_metrics
 from devnull.cli.runs.run_scores import AskOracle, find_references, read_divergences, score_run
 from devnull.cli.terminal.progress import print_progress, progress_bar
 from devnull.eval.comparing.evaluation import Evaluation, evaluate, group_scores
 from devnull.eval.comparing.planning import SamplePlan, describe_plan, plan_samples
+from devnull.eval.scoring.metrics import METRICS
 from devnull.eval.scoring.score import Score
 from devnull.eval.statistics import Estimate
-from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.screen_text import screen_text
 
@@ -47,6 +47,8 @@ class Args:
     again in boxes. Without it the trace answers, and leaves open what it cannot tell."""
     runtime: Literal["auto", "docker", "rootless"] = "auto"
     """What makes the boxes for `--oracle`."""
+    all: bool = False
+    """Show every metric; the tables leave out those that split another by kind. metrics.json has them all."""
     power: bool = False
     """Say what sample (tasks × episodes) would decide each verdict that is open, with 80 % probability, as simulated
     from these episodes. Takes some seconds a verdict."""
@@ -59,17 +61,15 @@ def main(args: Args) -> int:
     scores = _score_episodes(args, choice)
     references = find_references(args.run, args.reference, scores, choice)
     evaluation = evaluate(scores, references, kl=read_divergences(args.run))
-    document = _foreign_keys(args.run / "metrics.json") | evaluation.model_dump(mode="json")
-    text = json.dumps(document, indent=2, allow_nan=False) + "\n"
-    write_atomically(args.run / "metrics.json", text)
+    document = write_metrics(args.run, evaluation)
     plans = _plan_samples(scores, references, evaluation) if args.power else []
     if args.json and args.power:
         plan_rows = [plan.model_dump(mode="json") for plan in plans]
-        print(json.dumps(document | {"power": plan_rows}, indent=2, allow_nan=False))
+        print(format_metrics(document | {"power": plan_rows}), end="")
     elif args.json:
-        print(text, end="")
+        print(format_metrics(document), end="")
     else:
-        _print_tables(evaluation, args.run / "metrics.json")
+        _print_tables(evaluation, args.run / "metrics.json", everything=args.all)
         if args.power:
             _print_plans(plans)
     return 0
@@ -98,17 +98,6 @@ def _print_plans(plans: Sequence[SamplePlan]) -> None:
         console.print(Text("no verdict is open that these episodes can say more about"))
 
 
-def _foreign_keys(path: Path) -> dict[str, Any]:
-    """Keys of metrics.json that another command (the demo) wrote there: they stay."""
-    if not path.exists():
-        return {}
-    try:
-        document: dict[str, Any] = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path}: not valid JSON: {error}; delete it and measure again") from None
-    return {key: value for key, value in document.items() if key not in Evaluation.model_fields}
-
-
 def _score_episodes(args: Args, choice: EvaluatorChoice) -> list[Score]:
     scores = []
     with progress_bar() as bar:
@@ -132,7 +121,7 @@ def _open_oracle(args: Args) -> AskOracle | None:
     return lambda episode, task: replay_failed_commands(episode, task, runtime)
 
 
-def _print_tables(evaluation: Evaluation, path: Path) -> None:
+def _print_tables(evaluation: Evaluation, path: Path, *, everything: bool) -> None:
     console = Console(width=None if sys.stdout.isatty() else 160)
     errors = ", ".join(f"{count} {kind}" for kind, count in evaluation.errors.items()) or "none"
     console.print(Text(f"{evaluation.episodes} episodes; infrastructure errors: {errors}"))
@@ -152,7 +141,7 @@ def _print_tables(evaluation: Evaluation, path: Path) -> None:
         ("split", evaluation.splits),
     ):
         if title == "arm" or len(tables) > 1:
-            console.print(_groups_table(title, tables))
+            console.print(_groups_table(title, tables, everything))
     for arm, verdicts in evaluation.verdicts.items():
         for name, verdict in verdicts.items():
             answers = (
@@ -165,12 +154,14 @@ def _print_tables(evaluation: Evaluation, path: Path) -> None:
     console.print(Text(f"written to {path}"))
 
 
-def _groups_table(title: str, tables: dict[str, dict[str, Estimate]]) -> Table:
+def _groups_table(title: str, tables: dict[str, dict[str, Estimate]], everything: bool) -> Table:
     """Metrics down, groups across."""
+    left_out = set() if everything else {metric.name for metric in METRICS if metric.detail}
     table = Table(title=f"by {title}", title_justify="left")
     table.add_column("metric", no_wrap=True)
     for name in tables:
         table.add_column(Text(screen_text(name)))
     for metric in next(iter(tables.values())):
-        table.add_row(metric, *(str(group[metric]) if metric in group else "" for group in tables.values()))
+        if metric not in left_out:
+            table.add_row(metric, *(str(group[metric]) if metric in group else "" for group in tables.values()))
     return table

@@ -27,7 +27,13 @@ from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator,
 from devnull.cli.runs.folder_lock import lock_folder
 from devnull.cli.runs.json_lines import read_lines
 from devnull.cli.runs.local_models import base_model
-from devnull.cli.runs.policy_episodes import episode_recorder, format_rates, open_policy_run, sample_held_out
+from devnull.cli.runs.policy_episodes import (
+    batch_metrics,
+    episode_recorder,
+    format_rates,
+    open_policy_run,
+    sample_held_out,
+)
 from devnull.cli.runs.rollouts import roll_out_missing
 from devnull.cli.runs.run_folder import read_episodes, sort_episodes
 from devnull.cli.runs.training_inputs import (
@@ -221,6 +227,7 @@ def _train_grpo(args: GrpoArgs, source: _Source) -> "TrainResult":
         card_facts=facts,
         on_step=source.on_step,
         on_episode=episode_recorder(out, args.run, args.settings.seed),
+        measure=batch_metrics(args.run),
     )
 
 

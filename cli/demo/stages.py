@@ -14,7 +14,7 @@ from devnull.cli.demo.parallel_arms import train_in_parallel
 from devnull.cli.demo.settings import SCRIPTED_ARMS, TRAINED_ARMS, DemoSettings
 from devnull.cli.runs.json_lines import read_lines
 from devnull.cli.runs.local_models import base_model, resolve_model
-from devnull.cli.runs.policy_episodes import episode_recorder
+from devnull.cli.runs.policy_episodes import batch_metrics, episode_recorder
 from devnull.cli.runs.rollouts import (
     EVALUATION_SEEDS,
     SEEDS_PER_RUN,
@@ -224,6 +224,7 @@ class Demo:
             card_facts=self._card_facts(arm),
             on_step=on_step,
             on_episode=episode_recorder(out, self.run.path, self.settings.seed),
+            measure=batch_metrics(self.run.path),
         )
 
     def _roll_out_evaluation(self) -> None:

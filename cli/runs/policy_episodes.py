@@ -14,6 +14,7 @@ from devnull.agents.agent import Agent
 from devnull.agents.episode import Episode
 from devnull.cli.runs.rollouts import EVALUATION_SEEDS, draw_instances, roll_out_missing
 from devnull.cli.runs.run_folder import RunFolder, open_run, read_run_config
+from devnull.cli.runs.run_scores import open_scorer
 from devnull.cli.terminal.progress import print_progress
 from devnull.eval.scoring.metrics import compute_metrics, headlines
 from devnull.eval.scoring.score import score
@@ -54,6 +55,19 @@ def episode_recorder(out: Path, learnt_from: Path, seed: int) -> Callable[[Episo
             run.append(episode)
 
     return record
+
+
+def batch_metrics(learnt_from: Path) -> Callable[[Sequence[Episode]], dict[str, float]]:
+    """The metrics of a batch of training episodes that a model card shows, as `devnull eval OUT/episodes` would give
+    them; without those that are undefined. Judged as the run that is learnt from is judged, whatever is rewarded."""
+    scorer = open_scorer(learnt_from)
+
+    def measure(episodes: Sequence[Episode]) -> dict[str, float]:
+        estimates = compute_metrics([found for each in episodes if (found := scorer.score(each)) is not None])
+        values = {metric.name: estimates[metric.name].value for metric in headlines("card")}
+        return {name: value for name, value in values.items() if value is not None}
+
+    return measure
 
 
 def sample_held_out(

@@ -15,12 +15,13 @@ from devnull.eval.intervals import (
     t_quantile,
     unseen_share,
 )
-from devnull.eval.scoring.metrics import METRICS, Metric, headlines, value_limits
+from devnull.eval.scoring.metric import Metric, value_limits
+from devnull.eval.scoring.metrics import METRICS, headlines
 from devnull.eval.scoring.score import Score, fill_return_limits
 from devnull.sandbox.frozen import Frozen
 
-COMPARED_METRICS = tuple(metric for metric in METRICS if not metric.counts_errors)
-"""All but the share of infrastructure failures."""
+COMPARED_METRICS = tuple(metric for metric in METRICS if not metric.counts_errors and not metric.by_build)
+"""All but the share of infrastructure failures, and the weighed: runs that met the same instances share the draw."""
 HEADLINE_METRICS = tuple(headlines("compare"))
 """Those that are tested unless others are asked for."""
 _DRAWS = 9999

@@ -7,6 +7,7 @@ from html import escape
 from pydantic import Field
 
 from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
+from devnull.eval.scoring.diversity import compute_policy_metrics
 from devnull.eval.scoring.metrics import METRICS, compute_metrics
 from devnull.eval.scoring.score import Score
 from devnull.eval.statistics import Estimate
@@ -67,7 +68,10 @@ def evaluate(
         episodes=len(everyone),
         errors=dict(Counter(score.error for score in everyone if score.error is not None)),
         whole=compute_metrics(everyone),
-        arms={arm: compute_metrics(group) | {"kl": _logged((kl or {}).get(arm))} for arm, group in arms.items()},
+        arms={
+            arm: compute_metrics(group) | compute_policy_metrics(group) | {"kl": _logged((kl or {}).get(arm))}
+            for arm, group in arms.items()
+        },
         families=_metrics_by(everyone, lambda score: score.family),
         faults=_metrics_by(everyone, lambda score: score.fault),
         splits=_metrics_by(everyone, lambda score: score.split),

@@ -18,7 +18,8 @@ from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.figures import calibration_bins, metrics_by_step, quadrant_points
 from devnull.eval.display.report_entries import ReportEntry, entry_row, entry_transcript
 from devnull.eval.display.report_summary import summarise_runs
-from devnull.eval.scoring.metrics import METRICS, Metric, compute_metrics, headlines
+from devnull.eval.scoring.metric import Metric
+from devnull.eval.scoring.metrics import METRICS, compute_metrics, headlines
 from devnull.eval.scoring.score import Score
 from devnull.eval.statistics import Estimate
 
@@ -102,7 +103,7 @@ def render_report(
             {"policy": arm, "reference": reference, "verdicts": pair} for (arm, reference), pair in verdicts.items()
         ],
         signed=_format_signed,
-        metrics=METRICS,
+        metrics=[metric for metric in METRICS if not metric.detail],
         tables=tables,
         estimate=_format_estimate,
         hidden=[row for row in rows if row["hidden"]],

@@ -1,0 +1,104 @@
+"""What a metric is: a ratio of two sums over scored episodes, with its name, title and definition."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from devnull.eval.clusters import Clusters, build_weights
+from devnull.eval.scoring.score import Score
+from devnull.eval.statistics import Estimate, estimate_ratio
+
+ScoreValue = Callable[[Score], float]
+"""What one episode adds to a sum."""
+ValueLimits = Callable[[Score], tuple[float, float] | None]
+"""The least and the greatest that one episode's value can be; `None`: not known."""
+Place = Literal["demo", "card", "report", "training", "compare"]
+"""Where headlines are shown: the demo's table, model cards, the report's figures, its curves over training steps, and
+what `devnull compare` tests (six, so that Holm's adjustment leaves 8 tasks a chance)."""
+
+
+def _one(score: Score) -> float:
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A ratio of two sums over the episodes that have an outcome."""
+
+    name: str
+    """Key in `metrics.json`."""
+    title: str
+    """What tables and plots for people print."""
+    definition: str
+    numerator: ScoreValue
+    denominator: ScoreValue = _one
+    bounded: bool = True
+    """A share between 0 and 1."""
+    nonnegative: bool = False
+    limits: ValueLimits = lambda _: None
+    """Of a mean: how far its values can lie apart, whether or not they were seen."""
+    undecided: ScoreValue | None = None
+    """How much of the denominator is not decided."""
+    counts_errors: bool = False
+    """Counts episodes without an outcome too."""
+    by_build: bool = False
+    """Weighs a task's two builds by their probability, whatever was drawn (`build_weights`)."""
+    detail: bool = False
+    """Splits another metric: in metrics.json, and in the tables of `devnull eval --all` only."""
+    symbol: str = ""
+    """The paper's symbol, which narrow tables print in place of the title."""
+    shown_in: tuple[Place, ...] = ()
+    """Places that show it as one of the figures that say most; empty: the full tables only."""
+
+    @property
+    def headline(self) -> bool:
+        """Shown in more than the full tables."""
+        return bool(self.shown_in)
+
+    @property
+    def short_title(self) -> str:
+        return self.symbol or self.title
+
+
+def estimate_metric(metric: Metric, scores: Sequence[Score], clusters: Clusters) -> Estimate:
+    """The metric of these episodes. `clusters`: which cluster each belongs to.
+
+    One that is weighed by build is undefined where a task was met in one of its two builds only.
+    """
+    weights = None
+    if metric.by_build:
+        weights, clusters = _build_weights(scores), _cluster_builds(scores)
+    estimate = estimate_ratio(
+        [metric.numerator(score) for score in scores],
+        [metric.denominator(score) for score in scores],
+        clusters,
+        bounded=metric.bounded,
+        undecided=[metric.undecided(score) for score in scores] if metric.undecided else None,
+        limits=value_limits(metric, scores),
+        weights=weights,
+    )
+    if metric.nonnegative and estimate.low is not None:
+        return estimate.model_copy(update={"low": max(0.0, estimate.low)})
+    return estimate
+
+
+def _build_weights(scores: Sequence[Score]) -> list[float]:
+    """Of each episode, as `build_weights` makes them; all 0 where there is a task that cannot be weighed: the others
+    would be a mean over other tasks than the raw figure beside it."""
+    chances = [score.fault_probability for score in scores]
+    known = [each for each in chances if each is not None]
+    if len(known) < len(chances):
+        return [0.0] * len(scores)
+    weights = build_weights([score.task for score in scores], [score.faulty for score in scores], known)
+    return weights.tolist() if (weights > 0).all() else [0.0] * len(scores)
+
+
+def _cluster_builds(scores: Sequence[Score]) -> Clusters:
+    return Clusters([(score.task, score.seed) for score in scores], [score.faulty for score in scores])
+
+
+def value_limits(metric: Metric, scores: Sequence[Score]) -> list[tuple[float, float]] | None:
+    """Of each score; `None` for shares, and where they are not known of all."""
+    limits = [metric.limits(score) for score in scores]
+    known = [each for each in limits if each is not None]
+    return known if len(known) == len(limits) else None
