@@ -26,7 +26,7 @@ its batch of episodes:
 | `kl_episode` | KL(π \|\| π_first) of whole episodes in nats, every `kl_every` batches; TRL's `kl` is by token |
 | `time/rollout` | seconds for playing and judging the batch |
 | `time/generation` | of which in the model |
-| `time/boxes` | the rest of it: boxes, verifier, reward function and `measure` |
+| `time/boxes` | the rest: waiting for boxes, verifier and reward function |
 | `tokens_per_second` | tokens generated / `time/generation` |
 
 Besides, what `measure` says of the batch. The commands give the metrics of `devnull eval` that a model card shows

@@ -25,7 +25,6 @@ from devnull.training.reward_functions import RewardFunction
 from devnull.training.settings import GRPOSettings
 from devnull.training.token_agent import GenerateTokens, TokenAgent, TokenHistory
 
-
 MeasureEpisodes = Callable[[Sequence[Episode]], Mapping[str, float]]
 """Metrics of a batch of finished episodes, by name, without those that are undefined."""
 
@@ -94,9 +93,9 @@ class RolloutFunction:
             "time/boxes": seconds - agent.generation_seconds,
             "tokens_per_second": agent.tokens_generated / max(agent.generation_seconds, 1e-9),
         }
-        every = self.settings.kl_every
         if paid := [reward for reward in rewards if reward is not None]:
             logged["pay"] = fmean(paid)
+        every = self.settings.kl_every
         if every and self.calls % every == 0:
             logged["kl_episode"] = self._estimate_kl(trainer, histories)  # "kl" is TRL's own, by token
         for name, value in logged.items():
