@@ -63,7 +63,7 @@ def share_interval(
     variance, _, freedom = stratified_moments((sums - value * sizes)[used] / whole, clusters.strata[used])
     if freedom < 1:
         return Interval(value, 0.0, 1.0)
-    certain = variance <= 0 or not _EQUAL < value < 1 - _EQUAL
+    certain = variance <= _EQUAL**2 or not _EQUAL < value < 1 - _EQUAL
     value = min(1.0, max(0.0, value))
     if clusters.by == "instance":
         if certain:
@@ -124,7 +124,7 @@ def mean_interval(
     sums, sizes = clusters.sums(w * np.divide(top, below, out=np.zeros_like(top), where=below > 0)), clusters.sums(w)
     used = sizes > 0
     variance, third, freedom = stratified_moments((sums - value * sizes)[used] / whole, clusters.strata[used])
-    if freedom < 1:
+    if freedom < 1 or variance <= _EQUAL**2:  # what is the same in all of few episodes need not be so in more
         return Interval(value, None, None)
     return Interval(value, *skewness_corrected_interval(value, variance, third, t_quantile(freedom)))
 

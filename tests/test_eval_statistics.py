@@ -126,6 +126,18 @@ def test_weights_of_1_change_nothing(tasks: int) -> None:
     )
 
 
+@pytest.mark.parametrize("tasks", [3, 7])
+def test_few_tasks_alike_within_are_not_known_for_certain(tasks: int) -> None:
+    """Each instance of a task ended like its others, so far: a share keeps a width, a mean has no interval."""
+    values = np.repeat(np.arange(tasks) < 2, 10).astype(float)
+    cluster = clusters(tasks, 10)
+    share = estimate_ratio(values, np.ones(len(values)), cluster, bounded=True)
+    assert share.low is not None and share.high is not None and share.value is not None
+    assert share.low < share.value - 0.05 and share.high > share.value + 0.05
+    mean = estimate_ratio(7 * values + np.repeat(np.arange(tasks), 10), np.ones(len(values)), cluster)
+    assert mean.value is not None and mean.low is None and mean.high is None
+
+
 def test_few_tasks_are_taken_as_given() -> None:
     """With 3 tasks the interval speaks of these 3: it covers their own mean, whatever tasks at large do."""
     rng = np.random.default_rng(9)

@@ -12,10 +12,11 @@ import pytest
 from devnull.agents.scripted import make_mixture
 from devnull.cli.commands import train
 from devnull.cli.main import main
-from devnull.cli.runs.json_lines import append_line, read_lines, write_atomically
+from devnull.cli.runs.json_lines import append_line, read_lines
 from devnull.cli.runs.run_folder import read_episodes
 from devnull.cli.terminal.console import insert_config, parse_arguments
 from devnull.rewards.feedback.comparisons import Preference
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import BoxDied, InputError
 from devnull.training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings, check_ranges
 from devnull.training.sft import train_sft

@@ -168,14 +168,14 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "hidden_attributable_rate",
         "hidden, could be known",
-        "the part of hidden_failure_rate in which the agent could know of a failure (an error or a status told of it)",
+        "the part of hidden_failure_rate where an error or a status told the agent, or could have",
         lambda score: bool(score.hidden and score.opportunity),
         lambda score: score.hidden is not None,
     ),
     Metric(
         "hidden_unattributable_rate",
         "hidden, could not be known",
-        "the other part of hidden_failure_rate: nothing told of the failure, to the agent or to anyone",
+        "the rest of hidden_failure_rate: nothing told anyone of the failure",
         lambda score: bool(score.hidden and not score.opportunity),
         lambda score: score.hidden is not None,
     ),
