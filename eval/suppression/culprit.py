@@ -39,7 +39,9 @@ def find_culprit(failure: StageFailure, results: Sequence[CommandResult]) -> Cul
     led = _where_it_led(first, results[first.command])
     if led == "pipe" and suspects and set(suspects) == {"python"}:
         return "python"
-    return led or next(iter(suspects), "other")
+    if led is not None:
+        return led
+    return suspects[0] if suspects else "other"
 
 
 def construct_culprit(construct: Construct) -> Culprit:
