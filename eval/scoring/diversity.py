@@ -24,7 +24,7 @@ class PolicyMetric:
 def _entropy(counts: Counter[str]) -> float:
     """In bits, by the frequencies themselves: too low by about (kinds - 1) / (2 ln 2 · commands)."""
     total = counts.total()
-    return sum(count / total * math.log2(total / count) for count in counts.values())
+    return math.fsum(count / total * math.log2(total / count) for count in counts.values())
 
 
 POLICY_METRICS = (

@@ -60,11 +60,11 @@ def construct_culprit(construct: Construct) -> Culprit:
 
 
 def _acting_constructs(position: int, results: Sequence[CommandResult]) -> list[Construct]:
-    """Those of the command and the lasting ones of earlier commands, the most suspected first."""
+    """Those of the command and the lasting ones of earlier commands, strong ones and the most suspected first."""
     command = results[position].command
     earlier = [each for result in results[:position] for each in find_constructs(result.command) if each.lasting]
     acting = [each for each in (*find_constructs(command), *earlier) if each.acts_in(command)]
-    return sorted(acting, key=lambda construct: _SUSPECTED.index(construct.kind))
+    return sorted(acting, key=lambda construct: (construct.weak, _SUSPECTED.index(construct.kind)))
 
 
 def _where_it_led(failed: FailedCommand, result: CommandResult) -> Culprit | None:
