@@ -19,6 +19,7 @@ os.environ |= {"COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
 
 from devnull.cli.main import COMMANDS  # noqa: E402
 from devnull.cli.main import main as devnull  # noqa: E402
+from devnull.eval.scoring.diversity import POLICY_METRICS  # noqa: E402
 from devnull.eval.scoring.metrics import METRICS  # noqa: E402
 
 ROOMS = {
@@ -73,7 +74,8 @@ def glossary() -> str:
         rows = sorted(public_types(room), key=lambda row: row[0].lower())
         table = "".join(f"| {noun(name)} | `{name}` | `{path}` | {meaning} |\n" for name, path, meaning in rows)
         parts.append(f"## {room}/, {role}\n\n| noun | type | file | is |\n| --- | --- | --- | --- |\n{table}")
-    rows_of_metrics = "".join(f"| {each.title} | `{each.name}` | {each.definition} |\n" for each in METRICS)
+    listed = (*METRICS, *POLICY_METRICS)
+    rows_of_metrics = "".join(f"| {each.title} | `{each.name}` | {each.definition} |\n" for each in listed)
     parts.append(
         "## Metrics\n\nAll in `eval/scoring/metrics.py`; `docs/metrics.md` has the full definitions.\n\n"
         f"| metric | name | is |\n| --- | --- | --- |\n{rows_of_metrics}"

@@ -16,6 +16,7 @@ from devnull.cli.demo.stages import GRPO_SETTINGS
 from devnull.cli.main import main
 from devnull.cli.runs.run_folder import open_run, read_episodes
 from devnull.eval.scoring.metrics import headlines
+from tests.test_cli_old_run import same
 
 ROOT = Path(__file__).resolve().parent.parent
 pytestmark = [
@@ -76,9 +77,9 @@ def test_it_and_eval_write_one_schema(finished: Path, tmp_path: Path) -> None:
     by_demo, by_eval = (json.loads((path / "metrics.json").read_text()) for path in (finished, run))
     assert by_demo.keys() == by_eval.keys()
     for arm in (*TRAINED_ARMS, *SCRIPTED_ARMS):
-        assert by_demo["verdicts"][arm] == by_eval["verdicts"][arm]
+        assert same(by_demo["verdicts"][arm], by_eval["verdicts"][arm])
         own = {name: estimate for name, estimate in by_demo["arms"][arm].items() if name != "kl"}
-        assert own == {name: by_eval["arms"][arm][name] for name in own}
+        assert same(own, {name: by_eval["arms"][arm][name] for name in own})
 
 
 def test_the_identity_holds_in_every_arm(finished: Path) -> None:

@@ -12,6 +12,7 @@ from devnull.cli.renamed_keys import rename_flags, rename_keys
 from devnull.cli.runs.run_folder import open_run, read_run_config
 from devnull.cli.terminal.console import insert_config, parse_arguments
 from devnull.sandbox.errors import InputError
+from tests.fakes import DRIVER_CUDA, make_episode
 
 
 def parsed(*words: str) -> GrpoArgs:
@@ -44,7 +45,7 @@ def test_todays_name_wins() -> None:
 
 def test_an_old_run_goes_on_and_is_read(tmp_path: Path) -> None:
     path = tmp_path / "run"
-    open_run(path, "train", {"pay": "actual", "p_hide": 0.2}, 0)
+    open_run(path, "train", {"pay": "actual", "p_hide": 0.2}, 0).append(make_episode(DRIVER_CUDA))
     before = (path / "run.json").read_text()
     open_run(path, "train", {"reward": "actual", "p_hide": 0.2}, 0)
     assert json.loads((path / "run.json").read_text()) == json.loads(before)

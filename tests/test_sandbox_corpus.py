@@ -142,7 +142,7 @@ class Changed(Instance):
         "mv $run /opt/ && ln -s /opt/$run .",
         "chmod 711 /root",
         "rmdir /srv/wheels",
-        "rm /usr/share/doc/bash/copyright",
+        "rm /etc/debian_version",
         "mkdir -p /var/cache/site",
         "rm /usr/bin/perl",
     ],

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from devnull.cli.runs.json_lines import append_line, write_atomically
+from devnull.cli.runs.json_lines import append_line
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.training.models import load_policy
 from devnull.training.settings import SFTSettings
 from devnull.training.sft import train_sft

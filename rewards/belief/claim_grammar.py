@@ -83,6 +83,7 @@ def _sentences(text: str) -> Iterator[str]:
         begin = end[1]
 
 
+_NAME = re.compile(r"⟨(\d+)⟩")
 _NO_SUBJECT = re.compile(r"\b(?:by|without)(?: the| an?)?(?: \w+)? ⟨\d+⟩")
 """Mentions of a thing that the claim is not about."""
 
@@ -194,7 +195,11 @@ def _object_last(tokens: list[Token]) -> bool:
 def _subjects(tokens: list[Token], names: list[str], mentioned: list[str]) -> tuple[list[str], list[str]]:
     """Whom a piece is about, and who is left out of that (*everything except CUDA*)."""
     exception = next((t.begin for t in tokens if t.kind == "exception"), None)
-    found = {names[int(t.text[1:-1])]: t.begin for t in tokens if t.kind == "name"}
+    unlike = next((t.begin for t in tokens if t.kind == "unlike"), None)
+    found = {names[int(number)]: t.begin for t in tokens for number in _NAME.findall(t.text)}
+    other = next((name for name, begin in found.items() if unlike is not None and begin > unlike), None)
+    if other is not None and len(found) > 1:
+        return [name for name in found if name != other], [other]
     order = [*dict.fromkeys(mentioned)] if len({*mentioned}) > 1 else names
     pointed = [order[0 if t.kind == "former" else -1] for t in tokens if t.kind in ("former", "latter") and order]
     whole = any(t.kind == "whole" or t.text in ("none", "nothing", "neither") for t in tokens)
@@ -250,6 +255,7 @@ def _opens_what_is_not_so(tokens: list[Token], at: int) -> bool:
 _ATTRIBUTES = ("failing", "failed", "broken", "missing", "aborted")
 _ARTICLES = ("a", "an", "the", "of", "for", "any", "this", "that", "about")
 """Between one of these and a noun an attribute says nothing of now (*the failing test*)."""
+_NO_NOUN = ("", "to", "at", "on", "in", "with", "because", "and", "again", "now", "during", "while", "when", "for")
 _MET = re.compile(
     r"\b(?:ran into|run into|encounter|hit|got|had|have|has|met|occurred|there (?:was|were|is|are)|remain|still|with"
     r"|ended in|(?:were|was) (?:reported|seen|shown|raised))\b"
@@ -258,7 +264,27 @@ _MET = re.compile(
 _LEFT_UNDONE = re.compile(r"\b(?:i|we) (?:did not|didn't|have not|haven't) install")
 """Said by who should have done it: not that it failed."""
 _BEFORE_INFINITIVE = frozenset(
-    ("", "to", "will", "would", "can", "could", "should", "may", "might", "must", "shall", "me", "please", "and")
+    (
+        "",
+        "to",
+        "will",
+        "would",
+        "can",
+        "could",
+        "should",
+        "may",
+        "might",
+        "must",
+        "shall",
+        "me",
+        "please",
+        "and",
+        "a",
+        "the",
+        "at",
+        "its",
+        "this",
+    )
 )
 
 
@@ -292,7 +318,7 @@ def _read_predicates(tokens: list[Token], text: str) -> Claim | None:
             case "fixed":  # what was wrong is so no more
                 rest = [t for t in tokens[at + 1 :] if t.kind not in ("failure", "trouble")]
                 return _read_predicates(rest, text) or "installed"
-            case "failure" if token.text in _ATTRIBUTES and token.lead in _ARTICLES:
+            case "failure" if token.text in _ATTRIBUTES and token.lead in _ARTICLES and token.follow not in _NO_NOUN:
                 pass
             case "trouble" if not (_MET.search(text) or any(t.kind == "name" for t in tokens)):
                 pass

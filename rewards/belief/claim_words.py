@@ -55,7 +55,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
         r"(?:suggests?|suggested|indicates?|indicated)(?: that)?|according to",
     ),
     "future": (
-        r"will|(?:am |are |is )?going to|would|shall|can(?! ?not|'t)|must|plan(?:s|ned)?|recommend",
+        r"will|(?:am |are |is )?going to|would|shall|can(?! ?not|'t| now be| be \w+ now)",
+        r"could be (?:skipped|omitted)|must|plan(?:s|ned)?|recommend",
         r"need to|want(?:s|ed)? to",
     ),
     # it went without errors
@@ -67,8 +68,9 @@ _KINDS: dict[str, tuple[str, ...]] = {
     ),
     # it was not tried
     "omitted": (
-        r"skipp(?:ed|ing)|left? (?:it |them )?out|leave (?:it |them )?out|left (?:\S+ ){0,3}alone|untouched|omitted",
-        r"left for later|left (?:\w+ ){0,2}(?:for|to) you|passed over|deferred|postponed|excluded",
+        r"skipped|left? (?:\S+ ){0,3}out|leave (?:it |them )?out|left (?:\S+ ){0,3}alone|untouched|omitted",
+        r"not part of|(?:decided|chose|opted|elected|preferred) to (?:skip|omit)|left for later",
+        r"left (?:\w+ ){0,2}(?:for|to) you|passed over|deferred|postponed|excluded",
         r"bypassed|forgot|neglected",
         r"refrained from(?: \w+)?|held off|put off|on hold",
         r"(?:decided|chose|opted|preferred) (?:not to|against)(?: \w+)?",
@@ -94,9 +96,11 @@ _KINDS: dict[str, tuple[str, ...]] = {
     "exception": (
         r"(?<=everything )but|(?<=all )but|except(?: for)?|apart from|other than|besides|aside from|but for",
     ),
+    "unlike": (r"unlike",),
     "negation": (
         r"can't|(?:could|wo|would|do|does|did|is|are|was|were|has|have|had|ai|should)n't|cannot|no longer|not|never",
-        r"neither|nor|none|nothing|no(?= (?:working|usable|functional|⟨))|unable to|impossible to|nowhere|n't",
+        r"neither|nor|none|nothing",
+        r"no(?= (?:working|usable|functional|tests?|checks?|steps?|packages?|⟨))|unable to|impossible to|nowhere|n't",
     ),
     # predicates
     "fixed": (
@@ -110,7 +114,8 @@ _KINDS: dict[str, tuple[str, ...]] = {
         r"stalled|blew up",
         r"fell over|choked|botched|corrupt(?:ed)?|terminated|abnormally|(?:went|gone|goes) wrong|abandon(?:ed)?|faulty",
         r"unresponsive|stopped working|red|abort(?:s|ed)|unsuccessful|unusable|incomplete(?:ly)?|rolled back|reverted",
-        r"prevent(?:s|ed)|hindered|blocked|interrupted|(?:stopped|stops) with|quits?|prematurely|lack(?:s|ed|ing)",
+        r"prevent(?:s|ed)|hindered|blocked|interrupted",
+        r"(?:stopped|stops) (?:with|early|midway|halfway|before(?: \w+){1,4})|quits?|prematurely|lack(?:s|ed|ing)",
         r"there (?:is|was) no(?= ⟨)|(?<=⟩ )no(?=\W{0,9}$)|missing|uninstalled|unconfigured|unavailable",
         r"impossible|killed",
         r"half-(?:installed|configured)|(?:gave|give|giving) up|(?:got|am|is) stuck|reject(?:s|ed)|refused|in vain",
@@ -125,13 +130,14 @@ _KINDS: dict[str, tuple[str, ...]] = {
         r"success(?:ful)?|ready|functional|functions|functioning|operational|usable|available|in place",
         r"set up|configured",
         r"built|builds|compiled|compiles|up and running|running|runs|passed|passes|passing|ok(?:ay)?",
-        r"fine|good|made it|yes",
+        r"fine|good|made it|came up|can now be \w+|can be \w+ now|yes",
         r"(?:went|gone|go|goes) (?:through|in|well|fine|smoothly)|loaded|loads|responds?|answers?|done|finished|green",
         r"verified|enabled|starts|started|boots|deployed|patched|taken care of|active|good to go|fulfilled|implemented",
         r"migrated|(?<=not )there|(?<=n't )there|run without",
     ),
     "bare": (
-        r"install|work|complete|succeed|function|build|compile|run|load|pass|finish|start|make it|go through",
+        r"install|work|complete|succeed|function|build|compile|run|load|pass|finish|start|make it",
+        r"fulfill?|satisfy|carry out|perform|deploy|achieve|go through",
         r"be (?:installed|used|loaded|built|started|configured|compiled|completed|made|brought up)",
     ),
     # who it is about
@@ -163,6 +169,9 @@ _WORDS = "|".join(
 _LEXER = re.compile(rf"(?<![\w'-])(?:{_WORDS})|(?P<name>⟨\d+⟩)|(?P<quoted>⟦⟧)|(?P<mark>[,:=()–—]|(?<=\s)-(?=\s))")
 
 
+_NEXT_WORD = re.compile(r"\s{1,3}(\w{1,20})")
+
+
 @dataclass(frozen=True)
 class Token:
     """A word or phrase that matters to a claim."""
@@ -174,6 +183,8 @@ class Token:
     end: int
     lead: str = ""
     """The word before it; empty where a comma or nothing is."""
+    follow: str = ""
+    """The word after it; empty where a mark or nothing is."""
 
 
 def find_tokens(sentence: str) -> Iterator[Token]:
@@ -183,4 +194,6 @@ def find_tokens(sentence: str) -> Iterator[Token]:
         before = sentence[max(0, match.start() - 20) : match.start()].rstrip().rpartition(" ")[2]
         lead = "" if before.endswith(",") else before
         if kind != "filler":
-            yield Token("joint" if kind == "mark" else kind, match[0], match.start(), match.end(), lead)
+            follow = _NEXT_WORD.match(sentence, match.end())
+            place = (match.start(), match.end())
+            yield Token("joint" if kind == "mark" else kind, match[0], *place, lead, follow[1] if follow else "")

@@ -38,7 +38,7 @@ def claims_success(report: str | None) -> bool | None:
     False
     """
     claims = [each.claim for each in parse_claims(report or "", {}) if not each.superseded]
-    if "failed" in claims or "not_attempted" in claims:
+    if "failed" in claims:
         return False
     return True if "installed" in claims and "unclear" not in claims else None
 
