@@ -1,6 +1,5 @@
 """Whether an agent could know which build its box holds before it tries anything: both builds, seen from outside."""
 
-from collections.abc import Iterator
 from itertools import zip_longest
 
 from devnull.sandbox.build_layout import lay_out_build
@@ -81,10 +80,12 @@ and the space taken are compared where they are the box's own; on a shared disk 
 def differences_of_builds(instances: tuple[Instance, Instance], runtime: Runtime) -> list[str]:
     """What tells these two instances of one task apart before anything is tried, a line each; at most six.
 
-    Looks at each in a fresh box. Raises what `lay_out_build` and `Runtime.start` raise.
+    Looks at each in a fresh box, and again where they differ: what differs by chance (files that were unpacked seconds
+    ago) tells nothing. Raises what `lay_out_build` and `Runtime.start` raise.
     """
-    seen = [_look(instance, runtime) for instance in instances]
-    return [*_differences(*seen)][:6]
+    found = _differences(instances, runtime)
+    again = set(_differences(instances, runtime)) if found else set()
+    return [line for line in found if line in again][:6]
 
 
 def _look(instance: Instance, runtime: Runtime) -> list[str]:
@@ -97,7 +98,6 @@ def _look(instance: Instance, runtime: Runtime) -> list[str]:
         session.close()
 
 
-def _differences(first: list[str], second: list[str]) -> Iterator[str]:
-    for one, other in zip_longest(first, second):
-        if one != other:
-            yield f"{one!r} / {other!r}"
+def _differences(instances: tuple[Instance, Instance], runtime: Runtime) -> list[str]:
+    first, second = (_look(instance, runtime) for instance in instances)
+    return [f"{one!r} / {other!r}" for one, other in zip_longest(first, second) if one != other]
