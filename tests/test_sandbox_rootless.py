@@ -181,6 +181,7 @@ def test_what_ended_a_box(status: int, evidence: str | None) -> None:
 
 
 @pytest.mark.rootless
+@pytest.mark.cgroup
 @pytest.mark.skipif(find_memory_cgroup() is None, reason="no cgroups of version 2 that this process may make")
 def test_a_box_has_a_memory_cgroup_of_its_own(rootless_runtime: RootlessRuntime) -> None:
     above = find_memory_cgroup()

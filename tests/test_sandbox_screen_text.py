@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
+from wcwidth import wcwidth
 
 from devnull.agents.chat_format import format_output
 from devnull.agents.episode import Episode
@@ -319,7 +320,17 @@ def rows_of_pyte(text: str) -> list[str]:
     screen.set_mode(20)  # a line feed returns the carriage
     pyte.Stream(screen).feed(text)
     rows = [*screen.history.top, *(screen.buffer[y] for y in range(LINES))]
-    return ["".join(row[x].data for x in range(COLUMNS)).rstrip() for row in rows]
+    return ["".join(whole_cells([row[x].data for x in range(COLUMNS)])).rstrip() for row in rows]
+
+
+def whole_cells(row: list[str]) -> list[str]:
+    """A row of pyte's cells; half of a wide character, the other being overwritten, is a blank, as in xterm."""
+    wide = [wcwidth(cell[:1] or " ") == 2 for cell in row]
+    follows = [*(cell == "" for cell in row[1:]), False]
+    return [
+        " " if (cell == "" and not (x and wide[x - 1])) or (wide[x] and not follows[x]) else cell
+        for x, cell in enumerate(row)
+    ]
 
 
 @settings(max_examples=300)
