@@ -144,7 +144,7 @@ def episode(shown: str) -> Episode:
     )
 
 
-def told(text: str) -> bool:
+def holds_evidence(text: str) -> bool:
     return "CUDA 12.4 was not installed" in " ".join(text.split())
 
 
@@ -159,7 +159,7 @@ def seen_in_replay(shown: str) -> str:
     return "".join(span.text for frame in frames for span in frame.seen if span.kind == "shown")
 
 
-def found(shown: str) -> bool:
+def sighted_as_shown(shown: str) -> bool:
     failed = find_failed_command(STAGE, 0, result(shown, (write(E),)))
     return failed is not None and failed.sighting == "shown"
 
@@ -169,22 +169,24 @@ def write(text: str) -> Write:
 
 
 USERS: dict[str, Callable[[str], bool]] = {
-    "screen_text": lambda shown: told(screen_text(shown)),
-    "agent's prompt": lambda shown: told(format_output(result(shown), 10**6)),
-    "view": lambda shown: told(observe(transcript(shown), TERMINAL_SENSORS).turns[0].shown or ""),
+    "screen_text": lambda shown: holds_evidence(screen_text(shown)),
+    "agent's prompt": lambda shown: holds_evidence(format_output(result(shown), 10**6)),
+    "view": lambda shown: holds_evidence(observe(transcript(shown), TERMINAL_SENSORS).turns[0].shown or ""),
     "belief": lambda shown: read_evidence(TASK, observe(transcript(shown), TERMINAL_SENSORS))["cuda"].failed,
     "judge": lambda shown: (
-        told(describe_view(TASK, observe(transcript(shown), TERMINAL_SENSORS)).replace("\n| ", " "))
+        holds_evidence(describe_view(TASK, observe(transcript(shown), TERMINAL_SENSORS)).replace("\n| ", " "))
         or len(screen_text(shown)) > 3000
     ),
     "verifier": lambda shown: matches_visible_text(STAGE.failure, shown),
-    "evidence": lambda shown: any(told(line.text) for line in find_stdout_evidence(result(shown), [STAGE.failure])),
-    "failures": found,
+    "evidence": lambda shown: any(
+        holds_evidence(line.text) for line in find_stdout_evidence(result(shown), [STAGE.failure])
+    ),
+    "failures": sighted_as_shown,
     "oracle": lambda shown: judge_by_trace(result(shown, (write(E),)), (), [STAGE.failure]).causal is not True,
     "oracle's replay": lambda shown: any("cuda #.# was not installed" in line for line in normalize_lines(shown)),
-    "exec": lambda shown: told(printed_by_exec(shown)),
-    "replay and report": lambda shown: told(screen_text(seen_in_replay(shown))),
-    "data set": lambda shown: told(episode_row(episode(shown), None)["commands"][0]["shown"]),
+    "exec": lambda shown: holds_evidence(printed_by_exec(shown)),
+    "replay and report": lambda shown: holds_evidence(screen_text(seen_in_replay(shown))),
+    "data set": lambda shown: holds_evidence(episode_row(episode(shown), None)["commands"][0]["shown"]),
 }
 
 
@@ -204,7 +206,13 @@ def test_what_could_not_be_read_was_not(name: str, user: str) -> None:
 def test_what_was_written_is_another_question(name: str) -> None:
     text = (SHOWN | HIDDEN)[name]
     swallowed = name in ("in a title", "in a string that never ends", "typed again", "inserted")
-    assert told(written_text(text)) or swallowed or "written from" in name or "backspace" in name or name == "repeated"
+    assert (
+        holds_evidence(written_text(text))
+        or swallowed
+        or "written from" in name
+        or "backspace" in name
+        or name == "repeated"
+    )
 
 
 @pytest.mark.parametrize(
