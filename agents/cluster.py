@@ -250,6 +250,7 @@ def _lost_episode(instance: Instance, attempt: int, arm: str, reason: str) -> Ep
         seed=instance.seed,
         sample=instance.sample,
         faulty=instance.faulty,
+        forced_build=instance.forced_build,
         attempt=attempt,
         runtime="unknown",
         transcript=Transcript(instruction=instance.instruction),

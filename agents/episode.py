@@ -2,7 +2,11 @@
 
 from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.outcome import Outcome
+from devnull.sandbox.task import Build
 from devnull.sandbox.transcript import Transcript
+
+EpisodeKey = tuple[str, str, int, int] | tuple[str, str, int, int, Build]
+"""Names one episode of a run: arm, task, seed, sample; and the build, where it is not the one that the seed draws."""
 
 
 class EpisodeError(Frozen):
@@ -52,6 +56,8 @@ class Episode(Frozen):
     """Which of the episodes of that instance; with the seed it draws the agent's randomness."""
     faulty: bool
     """Whether the instance's build was the one that breaks."""
+    forced_build: Build | None = None
+    """That build, where it was not left to the seed (`Instance.forced_build`)."""
     attempt: int = 0
     """How many times an infrastructure failure had ended this seed before."""
     runtime: str
@@ -66,9 +72,10 @@ class Episode(Frozen):
     """Tokens and seconds; named `cost` on disk."""
 
     @property
-    def key(self) -> tuple[str, str, int, int]:
-        """Arm, task, seed, sample: identifies the episode within its run."""
-        return (self.arm, self.task, self.seed, self.sample)
+    def key(self) -> EpisodeKey:
+        """Arm, task, seed, sample, and the build if it is forced: identifies the episode within its run."""
+        drawn = (self.arm, self.task, self.seed, self.sample)
+        return (*drawn, self.forced_build) if self.forced_build else drawn
 
     @property
     def identity(self) -> tuple[object, ...]:

@@ -153,6 +153,7 @@ class LiveEpisode:
             seed=self.instance.seed,
             sample=self.instance.sample,
             faulty=self.instance.faulty,
+            forced_build=self.instance.forced_build,
             attempt=self.attempt,
             runtime=runtime,
             transcript=self.transcript,

@@ -9,7 +9,7 @@ from devnull.sandbox.task import Instance
 
 
 class RecordedAgent:
-    """Sends the messages of recorded episodes, by task, seed and sample, whatever the terminal shows this time.
+    """Sends the messages of recorded episodes, by task, seed, sample and build, whatever the terminal shows this time.
 
     Of several attempts at an instance the last without an error counts. Where the record ends without a report, so
     does the episode.
@@ -21,12 +21,12 @@ class RecordedAgent:
 
     def __init__(self, episodes: Iterable[Episode], name: str = "replay") -> None:
         self.name = name
-        self._messages: dict[tuple[str, int, int], tuple[str, ...]] = {}
-        arms: dict[tuple[str, int, int], str] = {}
+        self._messages: dict[tuple[str | int, ...], tuple[str, ...]] = {}
+        arms: dict[tuple[str | int, ...], str] = {}
         for episode in episodes:
             if episode.error is not None:
                 continue
-            key = (episode.task, episode.seed, episode.sample)
+            key = episode.key[1:]
             if arms.setdefault(key, episode.arm) != episode.arm:
                 raise InputError(
                     f"{name}: {episode.task} with seed {episode.seed} was played by {arms[key]!r} and "
@@ -36,7 +36,7 @@ class RecordedAgent:
 
     def holds(self, instance: Instance) -> bool:
         """Whether a finished episode of the instance was recorded."""
-        return _key(instance) in self._messages
+        return instance.key in self._messages
 
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """Raises `InputError` for an instance that was not recorded."""
@@ -44,14 +44,11 @@ class RecordedAgent:
 
     def _reply(self, request: Request) -> Reply:
         instance = request.instance
-        messages = self._messages.get(_key(instance))
+        messages = self._messages.get(instance.key)
         if messages is None:
             raise InputError(
                 f"{self.name} holds no finished episode of {instance.task.name} with seed {instance.seed}"
                 f" and sample {instance.sample}"
+                + (f" under the {instance.build} build" if instance.forced_build else "")
             )
         return Reply(messages[request.turn]) if request.turn < len(messages) else Reply("", ended=True)
-
-
-def _key(instance: Instance) -> tuple[str, int, int]:
-    return (instance.task.name, instance.seed, instance.sample)

@@ -207,7 +207,7 @@ class RolloutEngine:
 
 
 def turn_seed(instance: Instance, turn: int) -> int:
-    """31 bits, from the task, the episode's seed and sample, and the turn; never from the arm or the attempt."""
+    """31 bits, from task, seed, sample and turn; never from the arm, the attempt or the build."""
     identity = f"{instance.task.name}/{instance.seed}/{instance.sample}/turn {turn}"
     digest = hashlib.sha256(identity.encode()).digest()
     return int.from_bytes(digest[:4], "big") >> 1

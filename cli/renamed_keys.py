@@ -1,10 +1,13 @@
-"""Names that options once had: old configs, command lines and run folders go on working with them."""
+"""Names that options once had, and options that there once were not: old configs, command lines and run folders go on
+working."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 _RENAMED = {"pay": "reward"}
 """Old key to today's, as in a config file; as flags `--pay` and `--reward`."""
+ADDED_KEYS: Mapping[str, Any] = {"builds": "drawn"}
+"""Keys that configs of older runs lack, and what those runs did."""
 
 
 def rename_keys(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -134,17 +134,30 @@ class Task(Frozen):
         return self.model_copy(update={"stages": tuple(stages)})
 
 
+Build = Literal["ok", "faulty"]
+"""Which build of its package a box holds: the sound one, or the one that breaks."""
 BUILDS = "/srv/builds.tar"
 """In the image: an archive of archives, one for each build of each task."""
 
 
 class Instance(Frozen):
-    """One task as one episode meets it: the phrasing, and whether the fault strikes, follow from the seed."""
+    """One task as one episode meets it: the phrasing, and whether the fault strikes, follow from the seed.
+
+    >>> [Instance(task=task, seed=3, forced_build=build).faulty for build in ("ok", "faulty")]
+    [False, True]
+    """
 
     task: Task
     seed: int
     sample: int = 0
     """Which of the episodes that meet the same phrasing and the same fault: draws the agent's randomness alone."""
+    forced_build: Build | None = None
+    """The build, whatever the seed draws; phrasing and the agent's randomness still follow from the seed."""
+
+    @property
+    def key(self) -> tuple[str | int, ...]:
+        """Task, seed, sample, and the build if it is forced: identifies what is met, as `Episode.key` does."""
+        return (self.task.name, self.seed, self.sample, *([self.forced_build] if self.forced_build else []))
 
     @property
     def instruction(self) -> str:
@@ -154,12 +167,27 @@ class Instance(Frozen):
     @property
     def faulty(self) -> bool:
         """Whether this episode's package is the faulty build. Unknown to agent and evaluator."""
+        if self.forced_build is not None:
+            return self.forced_build == "faulty"
         return random.Random(f"{self.task.name}/{self.seed}/fault").random() < self.task.fault.p
 
     @property
-    def build(self) -> str:
-        """Name of the package build that lies in the box: `faulty` or `ok`."""
+    def build(self) -> Build:
+        """Name of the package build that lies in the box."""
         return "faulty" if self.faulty else "ok"
+
+    def with_build(self, build: Build) -> "Instance":
+        """The same with that build. It is forced only where the seed draws another one, so that what is drawn goes by
+        one name however it came about."""
+        drawn = self.model_copy(update={"forced_build": None})
+        return drawn if drawn.build == build else self.model_copy(update={"forced_build": build})
+
+    @property
+    def builds(self) -> tuple["Instance", ...]:
+        """The same under each build that can be met, the sound one first. Seed and sample stay (common random
+        numbers): until something differs in what it sees, an agent does the same in both."""
+        chances: dict[Build, float] = {"ok": 1 - self.task.fault.p, "faulty": self.task.fault.p}
+        return tuple(self.with_build(build) for build, chance in chances.items() if chance > 0)
 
     @property
     def setup(self) -> str:

@@ -85,7 +85,7 @@ def test_a_run_records_what_decides_its_episodes(tmp_path, capsys):
     argv = ["rollout", "--out", str(tmp_path / "run"), "--runtime", "fake", "--tasks", "driver-cuda-runfile"]
     assert main([*argv, "--episodes", "1", "--workers", "1", "--retries", "0"]) == 1
     assert json.loads((tmp_path / "run" / "run.json").read_text())["config"].keys() == {
-        *("agent", "tasks", "split", "episodes", "group", "seed", "arm", "runtime"),
+        *("agent", "tasks", "split", "episodes", "group", "builds", "seed", "arm", "runtime"),
         *("max_turns", "tolerant", "shown_chars", "command_seconds"),
         *("adapter", "temperature", "max_new_tokens", "batch_size", "load_in_4bit"),
     }

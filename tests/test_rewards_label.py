@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from devnull.agents.episode import Episode
+from devnull.agents.episode import Episode, EpisodeKey
 from devnull.cli.main import main
 from devnull.cli.runs.json_lines import append_line
 from devnull.cli.runs.run_folder import open_run
 from devnull.rewards.evaluator_config import load_evaluator
-from devnull.rewards.feedback.comparisons import EpisodeKey, Preference
+from devnull.rewards.feedback.comparisons import Preference
 from devnull.rewards.feedback.ratings import Rating
 from tests.chat_server import completion, serving
 from tests.fakes import DRIVER_CUDA, driver_cuda_episode

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from trl import SFTConfig, SFTTrainer
 
-from devnull.agents.episode import Episode
+from devnull.agents.episode import Episode, EpisodeKey
 from devnull.sandbox.errors import InputError
 from devnull.training.data import sft_dataset
 from devnull.training.model_card import NO_FACTS, CardFacts
@@ -30,7 +30,7 @@ def train_sft(
     model_path: str | Path,
     out: Path,
     *,
-    scores: Mapping[tuple[str, str, int, int], float] | None = None,
+    scores: Mapping[EpisodeKey, float] | None = None,
     card_facts: CardFacts = NO_FACTS,
     on_step: StepCallback | None = None,
 ) -> TrainResult:

@@ -49,6 +49,9 @@ class _EpisodeOptions:
     """How many; the tasks take turns."""
     group: int = 1
     """Episodes of each instance, with the same phrasing and the same fault: what a comparison wants."""
+    builds: Literal["drawn", "both"] = "drawn"
+    """drawn: each instance meets the build that its seed draws. both: it is played under both, with the same phrasing
+    and the same randomness of the agent; metrics then weigh them by their probability."""
     seed: int = 0
     """Draws instructions, faults and the agent's randomness."""
     out: Path = Path("runs/rollout")
@@ -83,7 +86,9 @@ def main(args: Args) -> int:
         raise InputError(f"--temperature is {args.temperature}; it must be a finite number")
     args.validate()
     tasks = choose_tasks(args.tasks, args.split, load_tasks())
-    instances = draw_instances(tasks, args.episodes, args.seed * SEEDS_PER_RUN, group=args.group)
+    instances = draw_instances(
+        tasks, args.episodes, args.seed * SEEDS_PER_RUN, group=args.group, both_builds=args.builds == "both"
+    )
     config = {key: value for key, value in dataclasses.asdict(args).items() if key not in _FREE_ON_RESUME}
     run = open_run(args.out, "rollout", config, args.seed)
     arm = args.arm or args.agent

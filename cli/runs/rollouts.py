@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from itertools import cycle, islice
+from itertools import cycle
 from pathlib import Path
 
 from devnull.agents.agent import Agent
@@ -27,14 +27,28 @@ SEEDS_PER_RUN = 100_000
 """A run with `--seed N` moves the first seed of its instances by N times this, so that seeds share no instance."""
 
 
-def draw_instances(tasks: Iterable[Task], count: int, first_seed: int, *, group: int = 1) -> list[Instance]:
+def draw_instances(
+    tasks: Iterable[Task], count: int, first_seed: int, *, group: int = 1, both_builds: bool = False
+) -> list[Instance]:
     """`count` instances of the tasks in turn: seeds from `first_seed` on, each with `group` samples.
+
+    Args:
+        both_builds: Each (task, seed, sample) under both builds, side by side, by the same draws; an odd count becomes
+            the next even one. Those that the seeds draw are among them, by the names that they have without this.
 
     >>> [(each.seed, each.sample) for each in draw_instances(tasks, 4, 100, group=2)]
     [(100, 0), (100, 1), (101, 0), (101, 1)]
+    >>> [(each.seed, each.build) for each in draw_instances(tasks, 3, 100, both_builds=True)]
+    [(100, 'ok'), (100, 'faulty'), (101, 'ok'), (101, 'faulty')]
     """
-    turns = enumerate(islice(cycle(list(tasks)), -(-count // group)), first_seed)
-    return [Instance(task=task, seed=seed, sample=n) for seed, task in turns for n in range(group)][:count]
+    drawn: list[Instance] = []
+    for seed, task in enumerate(cycle(list(tasks)), first_seed):
+        for sample in range(group):
+            if len(drawn) >= count:
+                return drawn
+            instance = Instance(task=task, seed=seed, sample=sample)
+            drawn += instance.builds if both_builds else [instance]
+    return drawn
 
 
 def choose_tasks(names: Sequence[str], split: str, tasks: dict[str, Task]) -> list[Task]:
@@ -56,7 +70,7 @@ def choose_tasks(names: Sequence[str], split: str, tasks: dict[str, Task]) -> li
 def missing_instances(run: RunFolder, arm: str, instances: Sequence[Instance]) -> list[Instance]:
     """Those of which `arm` has no finished episode in the run; one that an infrastructure failure ended is missing."""
     done = {episode.key for episode in run.episodes(arm) if episode.error is None}
-    return [each for each in instances if (arm, each.task.name, each.seed, each.sample) not in done]
+    return [each for each in instances if (arm, *each.key) not in done]
 
 
 def roll_out_missing(

@@ -17,7 +17,7 @@ from typing import Any
 
 from devnull import __version__
 from devnull.agents.episode import Episode
-from devnull.cli.renamed_keys import rename_keys
+from devnull.cli.renamed_keys import ADDED_KEYS, rename_keys
 from devnull.cli.runs.folder_lock import lock_folder
 from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines
 from devnull.rewards.feedback.comparisons import Preference
@@ -146,7 +146,7 @@ def _results(path: Path) -> Iterator[Path]:
 
 def _check_same_run(path: Path, header: dict[str, Any], command: str, config: dict[str, Any]) -> None:
     """Raises `InputError` unless the run of this `run.json` can go on with that command and config."""
-    there = rename_keys(header["config"])
+    config, there = {**ADDED_KEYS, **config}, {**ADDED_KEYS, **rename_keys(header["config"])}
     different = sorted(key for key in config.keys() | there.keys() if config.get(key) != there.get(key))
     if header["command"] == command and not different:
         return

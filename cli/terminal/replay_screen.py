@@ -52,8 +52,11 @@ class ReplayEpisode:
 
     @property
     def instance(self) -> str:
-        """What tells it from other episodes of its arm and task: `seed 1, sample 2`; the first sample is not named."""
-        return f"seed {self.episode.seed}" + (f", sample {self.episode.sample}" if self.episode.sample else "")
+        """What tells it from other episodes of its arm and task: `seed 1, sample 2`; the first sample is not named,
+        nor the build that the seed draws."""
+        sample = f", sample {self.episode.sample}" if self.episode.sample else ""
+        build = f", {self.episode.forced_build} build" if self.episode.forced_build else ""
+        return f"seed {self.episode.seed}{sample}{build}"
 
 
 def _render_side(frames: Sequence[Frame], side: Literal["seen", "truth"]) -> Text:

@@ -98,8 +98,8 @@ def undetermined_scores(scores: Sequence[Score]) -> list[Score]:
     return [score for key, score in died.items() if score is not None and score.error is None and key not in done]
 
 
-def _instance_key(score: Score) -> tuple[str, str, int, int]:
-    return score.arm, score.task, score.seed, score.sample
+def _instance_key(score: Score) -> tuple[str, str, int, int, bool]:
+    return score.arm, score.task, score.seed, score.sample, score.faulty
 
 
 def _metrics_by(scores: Sequence[Score], by: Callable[[Score], str]) -> dict[str, MetricTable]:

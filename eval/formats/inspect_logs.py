@@ -88,7 +88,9 @@ def _sample(episode: Episode, score: Score | None) -> EvalSample:
     chat = list(_messages(episode))
     last = next((message for message in reversed(chat) if isinstance(message, ChatMessageAssistant)), None)
     return EvalSample(
-        id=f"{episode.task}/{episode.seed}" + (f"/attempt-{episode.attempt + 1}" if episode.attempt else ""),
+        id=f"{episode.task}/{episode.seed}"
+        + (f"/{episode.forced_build}" if episode.forced_build else "")
+        + (f"/attempt-{episode.attempt + 1}" if episode.attempt else ""),
         epoch=episode.sample + 1,
         input=episode.transcript.instruction,
         target="every stage installed",

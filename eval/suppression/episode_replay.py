@@ -25,7 +25,7 @@ def replay_failed_commands(episode: Episode, task: Task, runtime: Runtime) -> di
     live, spare = runtime.start(), None
     try:
         spare = runtime.start()
-        lay_out_build(live, Instance(task=task, seed=episode.seed))
+        lay_out_build(live, Instance(task=task, seed=episode.seed, forced_build=episode.forced_build))
         oracle = Oracle(spare)
         for position, first in enumerate(episode.transcript.results[: max(wanted) + 1]):
             before = live.snapshot() if find_constructs(first.command) else None

@@ -3,13 +3,13 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from devnull.agents.agent import Message
-from devnull.agents.episode import Episode
+from devnull.agents.episode import Episode, EpisodeKey
 from devnull.rewards.belief.belief import Belief
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.belief.model_judge import ModelJudge
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.feedback.annotations import AnnotationAccuracy, AnnotationMode, add_annotation, annotation_accuracy
-from devnull.rewards.feedback.comparisons import EpisodeKey, Preference, judge_again
+from devnull.rewards.feedback.comparisons import Preference, judge_again
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Task
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from devnull.agents.episode import Episode
+from devnull.agents.episode import Episode, EpisodeKey
 from devnull.rewards.evaluator import Evaluator
-from devnull.rewards.feedback.comparisons import EpisodeKey, Preference, judge_again
+from devnull.rewards.feedback.comparisons import Preference, judge_again
 from devnull.rewards.feedback.reward_columns import RewardColumn, reward_group
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Task

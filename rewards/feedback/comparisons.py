@@ -6,7 +6,7 @@ from itertools import zip_longest
 
 from devnull.agents.agent import Message
 from devnull.agents.chat_format import build_messages
-from devnull.agents.episode import Episode
+from devnull.agents.episode import Episode, EpisodeKey
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.evaluator import Evaluator, Judgement
 from devnull.rewards.feedback.annotations import AnnotationMode
@@ -14,9 +14,6 @@ from devnull.rewards.returns import true_return
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Task
-
-EpisodeKey = tuple[str, str, int, int]
-"""Names one episode of a run: arm, task, seed, sample."""
 
 
 class Preference(Frozen):
@@ -171,7 +168,8 @@ def _candidates(
         if episode.task not in tasks:
             raise InputError(f"episode {episode.key}: no task {episode.task!r} among the {len(tasks)} known ones")
         same = (episode.task, episode.transcript.instruction)
-        instances.setdefault((*same, episode.seed), []).append(episode)
+        build = (episode.forced_build,) if episode.forced_build else ()
+        instances.setdefault((*same, episode.seed, *build), []).append(episode)
         prompts.setdefault(same, []).append(episode)
     repeated = any(len(group) > 1 for group in instances.values())
     within = evaluator.config.pairs_within or ("instance" if repeated else "instruction")

@@ -4,10 +4,10 @@ import random
 from collections.abc import Iterable, Iterator, Mapping
 
 from devnull.agents.agent import Message
-from devnull.agents.episode import Episode
+from devnull.agents.episode import Episode, EpisodeKey
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.evaluator import Evaluator, Judgement, Label
-from devnull.rewards.feedback.comparisons import EpisodeKey, episode_messages, episode_true_return
+from devnull.rewards.feedback.comparisons import episode_messages, episode_true_return
 from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Task
 
