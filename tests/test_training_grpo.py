@@ -124,6 +124,23 @@ def test_each_row_of_a_group_is_a_sample_of_its_own_of_one_instance(tiny: Path, 
     assert len({(each.sample // 2, each.seed) for each in seen}) == 4
 
 
+def test_builds_are_dealt_out_to_each_batch(tiny: Path, tmp_path: Path) -> None:
+    """Half of the groups of every batch fail, each group as one; without it, how many do is the luck of the draw."""
+    size = {"batch_size": 8, "max_steps": 4, "count": 16}
+    drawn: list[Episode] = []
+    dealt: list[Episode] = []
+    online(tiny, tmp_path / "drawn", on_episode=drawn.append, **size)
+    online(tiny, tmp_path / "dealt", on_episode=dealt.append, stratify_builds=True, **size)
+    assert [sum(each.faulty for each in dealt if each.sample // 8 == batch) for batch in range(4)] == [4] * 4
+    assert [sum(each.faulty for each in drawn if each.sample // 8 == batch) for batch in range(4)] != [4] * 4
+    assert len({(each.sample // 2, each.seed, each.faulty) for each in dealt}) == 16
+    assert {(each.seed, each.sample) for each in dealt} == {(each.seed, each.sample) for each in drawn}
+    assert len({each.key for each in dealt}) == len(dealt) == 32
+    again: list[Episode] = []
+    online(tiny, tmp_path / "again", on_episode=again.append, stratify_builds=True, **size)
+    assert {each.key for each in again} == {each.key for each in dealt}
+
+
 @pytest.mark.parametrize(("baseline", "scale", "loss"), [("group", "batch", "dapo"), ("rloo", "none", "dr_grpo")])
 def test_what_a_baseline_is_to_trl(baseline: Any, scale: str, loss: str, policy: LoadedPolicy, tmp_path: Path) -> None:
     made = grpo_config(GRPOSettings(baseline=baseline), policy, tmp_path / "out")

@@ -17,6 +17,7 @@ from devnull.agents.episode import Episode
 from devnull.agents.local import LocalModel
 from devnull.agents.rollout import RolloutEngine
 from devnull.agents.rollout_options import RolloutOptions
+from devnull.sandbox.builds import stratify_builds
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
 from devnull.training.kl import episode_log_probs
@@ -114,7 +115,9 @@ class RolloutFunction:
         which boxes answered first, and a resumed run draws those of an uninterrupted one."""
         process = trainer.accelerator
         first = (trainer.state.global_step * process.num_processes + process.process_index) * len(prompts)
-        instances = (self.instances[prompt[-1]["instance"]] for prompt in prompts)
+        instances = [self.instances[prompt[-1]["instance"]] for prompt in prompts]
+        if self.settings.stratify_builds:
+            instances = stratify_builds(instances, f"{self.settings.seed}/{first}")
         return [each.model_copy(update={"sample": number}) for number, each in enumerate(instances, first)]
 
     def _generator(self, trainer: Any) -> GenerateTokens:

@@ -119,6 +119,9 @@ class GRPOSettings(TrainerSettings):
     multiple of the group."""
     group: int = 4
     """Episodes of the same instance (prompt and fault) that are compared with each other."""
+    stratify_builds: bool = False
+    """Deal builds out to each batch, so that of its groups as many meet the faulty one as the task's p says, and not as
+    chance has it: in a batch without a failure nothing is learnt of hiding."""
     iterations: int = 1
     """Optimiser steps on each batch of episodes; more where boxes take longer than gradients."""
     baseline: Literal["group", "rloo"] = "group"
