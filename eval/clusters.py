@@ -25,8 +25,9 @@ class Clusters:
     def __init__(self, keys: Sequence[tuple[str, Hashable]], builds: Sequence[bool] | None = None) -> None:
         """`keys`: (task, seed) of each episode, in order.
 
-        `builds`: whether each met the faulty build. Then the two builds of a few given tasks are strata of their own,
-        as weights by build want it (`build_weights`); it makes no difference where tasks are the clusters.
+        `builds`: whether each met the faulty build. Then the instances of a few given tasks that met one build, the
+        other, or both are strata of their own, as weights by build want it (`build_weights`); it makes no difference
+        where tasks are the clusters.
         """
         tasks = sorted({task for task, _ in keys})
         self.by: Literal["task", "instance"] = "task" if len(tasks) >= MIN_CLUSTERS else "instance"
@@ -34,11 +35,12 @@ class Clusters:
             self.index = _number([task for task, _ in keys])
             self.strata = np.zeros(len(tasks), dtype=int)
             return
-        drawn = builds if builds is not None else [False] * len(keys)
-        strata = _number([(task, build) for (task, _), build in zip(keys, drawn, strict=True)])
-        self.index = _number([(*key, build) for key, build in zip(keys, drawn, strict=True)])
-        self.strata = np.zeros(len(set(self.index.tolist())), dtype=int)
-        self.strata[self.index] = strata
+        met: dict[tuple[str, Hashable], set[bool]] = {key: set() for key in keys}
+        for key, build in zip(keys, builds if builds is not None else [False] * len(keys), strict=True):
+            met[key].add(build)
+        self.index = _number(keys)
+        self.strata = np.zeros(len(met), dtype=int)
+        self.strata[self.index] = _number([(key[0], tuple(sorted(met[key]))) for key in keys])
 
     def sums(self, values: FloatArray) -> FloatArray:
         """Sums of `values` (`(episodes,)`) within clusters: `(clusters,)`."""
@@ -77,6 +79,28 @@ def pool_single_clusters(strata: NDArray[np.int_]) -> NDArray[np.int_]:
     if not strata.any():  # one stratum, the usual case
         return strata
     return np.unique(np.where(np.bincount(strata)[strata] > 1, strata, -1), return_inverse=True)[1]
+
+
+def pair_weights(keys: Sequence[Hashable], faulty: Sequence[bool], p: Sequence[float | None]) -> FloatArray:
+    """Weights `(episodes,)` under which an instance that was played under both builds counts as the world draws it.
+
+    Twice the probability of its build for each episode of such a pair, so that a pair counts as two episodes, whatever
+    they met; 1 where one build was met, for that one was drawn, and where the probability is not known.
+
+    Args:
+        keys: What tells an instance of an arm from others, but for its build.
+        faulty: Whether each episode met the faulty build.
+        p: Probability of the faulty build of its task.
+    """
+    met: dict[Hashable, set[bool]] = {}
+    for key, build in zip(keys, faulty, strict=True):
+        met.setdefault(key, set()).add(build)
+    return np.array(
+        [
+            1.0 if chance is None or len(met[key]) < 2 else 2 * (chance if build else 1 - chance)
+            for key, build, chance in zip(keys, faulty, p, strict=True)
+        ]
+    )
 
 
 def build_weights(tasks: Sequence[str], faulty: Sequence[bool], p: Sequence[float]) -> FloatArray:

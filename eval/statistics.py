@@ -61,7 +61,7 @@ def estimate_ratio(
     bounded: bool = False,
     undecided: Sequence[float] | None = None,
     limits: Sequence[tuple[float, float]] | None = None,
-    weights: Sequence[float] | None = None,
+    weights: Sequence[float] | FloatArray | None = None,
 ) -> Estimate:
     """Sum over episodes of `numerator` by sum of `denominator`, with an interval clustered as `clusters`.
 
@@ -71,7 +71,8 @@ def estimate_ratio(
             interval reaches from "all no" to "all yes".
         limits: Of a mean, the least and the greatest that each episode's value can be. What was never seen may still
             be that large; without limits it is taken for no larger than what was.
-        weights: Of the episodes, as `build_weights` makes them. `n` counts what has one, and not what it is.
+        weights: Of the episodes, as `build_weights` and `pair_weights` make them. `n` counts what has one, and not what
+            it is.
     """
     top, below = np.asarray(numerator, float), np.asarray(denominator, float)
     open_cases = np.zeros_like(below) if undecided is None else np.asarray(undecided, float)

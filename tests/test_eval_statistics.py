@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from devnull.eval.clusters import Clusters, build_weights, pool_single_clusters
+from devnull.eval.clusters import Clusters, build_weights, pair_weights, pool_single_clusters
 from devnull.eval.comparing.mean_differences import PairedSample, mean_differences
 from devnull.eval.statistics import Estimate, estimate_ratio, format_interval
 
@@ -109,6 +109,22 @@ def test_weighing_both_builds_takes_the_luck_of_the_draw_out() -> None:
         hits += got.low <= 3 <= got.high
     assert np.std(weighed) < 0.2 * np.std(raw)
     assert 0.92 <= hits / 300 <= 0.985
+
+
+def test_pair_weights_by_hand() -> None:
+    """Drawn instances count once, a pair as two episodes, each build as often as the world draws it."""
+    keys = ["a", "a", "b", "c", "c", "d", "d"]
+    faulty = [True, False, True, False, True, False, True]
+    p = [0.2, 0.2, 0.2, 0.5, 0.5, None, None]
+    assert pair_weights(keys, faulty, p).tolist() == pytest.approx([0.4, 1.6, 1, 1, 1, 1, 1])
+
+
+def test_of_few_tasks_the_two_builds_of_an_instance_are_one_cluster() -> None:
+    """They share the agent's luck; instances that met one build, or the other, are strata of their own."""
+    keys = [("t", 0), ("t", 0), ("t", 1), ("t", 1), ("t", 2), ("t", 3), ("t", 4), ("t", 4)]
+    mixed = Clusters(keys, [False, True, False, True, True, False, True, True])
+    assert mixed.index.tolist() == [0, 0, 1, 1, 2, 3, 4, 4]
+    assert mixed.strata.tolist() == [0, 0, 2, 1, 2]
 
 
 def test_build_weights_by_hand() -> None:

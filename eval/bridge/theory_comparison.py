@@ -22,7 +22,7 @@ from devnull.eval.bridge.tabular_problem import (
     transitions,
 )
 from devnull.eval.bridge.trajectories import STAGE_ACTIONS, StageHistory, Trajectory, to_trajectory
-from devnull.eval.clusters import Clusters
+from devnull.eval.clusters import Clusters, pair_weights
 from devnull.eval.statistics import Estimate, estimate_ratio
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.evaluator import Evaluator
@@ -148,8 +148,8 @@ def _compare_problem(
             episodes=len(own),
             measured=_estimate_measures(own, task),
             modelled=_model_measures(problem, own),
-            favoured_share=sum(_follows(p, favoured) for p in own) / len(own),
-            best_share=sum(_follows(p, best) for p in own) / len(own),
+            favoured_share=float(np.average([_follows(p, favoured) for p in own], weights=_weights(own, task))),
+            best_share=float(np.average([_follows(p, best) for p in own], weights=_weights(own, task))),
         )
     answers = _format_paths(task, favoured), _format_paths(task, best)
     again = [0, 0]
@@ -180,9 +180,17 @@ def _estimate_measures(own: Sequence[Trajectory], task: Task) -> dict[str, Estim
     least, greatest = return_range(task)
     limits = {name: (least, greatest) if name.startswith("J") else (0.0, greatest - least) for name in values}
     return {
-        name: estimate_ratio(each, [1.0] * len(own), clusters, limits=[limits[name]] * len(own))
+        name: estimate_ratio(
+            each, [1.0] * len(own), clusters, limits=[limits[name]] * len(own), weights=_weights(own, task)
+        )
         for name, each in values.items()
     }
+
+
+def _weights(own: Sequence[Trajectory], task: Task) -> NDArray[np.float64]:
+    """Of each: 1, but where both builds of an instance were played, as the world draws them."""
+    keys = [(p.arm, p.task, p.seed, p.sample) for p in own]
+    return pair_weights(keys, [p.faulty for p in own], [task.fault.p] * len(own))
 
 
 def _model_measures(problem: TabularProblem, own: Sequence[Trajectory]) -> Measures:

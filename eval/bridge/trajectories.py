@@ -31,6 +31,7 @@ class Trajectory:
     arm: str
     task: str
     seed: int
+    sample: int
     actions: tuple[str, ...]
     """Each from `STAGE_ACTIONS`."""
     faulty: bool
@@ -80,6 +81,7 @@ def to_trajectory(episode: Episode, task: Task, evaluator: Evaluator) -> Traject
         arm=episode.arm,
         task=episode.task,
         seed=episode.seed,
+        sample=episode.sample,
         actions=tuple(stage_action(stage, episode.transcript.results) for stage in task.stages),
         faulty=episode.faulty,
         endings=tuple((truths[stage.name], evidence[stage.name]) for stage in task.stages),

@@ -15,7 +15,7 @@ from devnull.eval.intervals import (
     t_quantile,
     unseen_share,
 )
-from devnull.eval.scoring.metric import Metric, value_limits
+from devnull.eval.scoring.metric import Metric, score_weights, value_limits
 from devnull.eval.scoring.metrics import METRICS, headlines
 from devnull.eval.scoring.score import Score, fill_return_limits
 from devnull.sandbox.frozen import Frozen
@@ -142,11 +142,12 @@ def _difference(
     below = np.array([metric.denominator(score) for score in scores], float)
     if metric.undecided is not None:
         below -= np.array([metric.undecided(score) for score in scores], float)
-    sums = np.stack([clusters.sums(part * side) for side in (mine, ~mine) for part in (top, below)], axis=1)
+    w = np.concatenate([score_weights(ours), score_weights(theirs)])
+    sums = np.stack([clusters.sums(w * part * side) for side in (mine, ~mine) for part in (top, below)], axis=1)
     if not (sums[:, 1].sum() and sums[:, 3].sum()):
         return None
     value, reference = _quotients(sums.sum(axis=0))
-    low, high = _bounds(metric, top, below, mine, clusters, value_limits(metric, scores))
+    low, high = _bounds(metric, top, below, w, mine, clusters, value_limits(metric, scores))
     return MetricDifference(
         metric=metric.name,
         baseline=reference,
@@ -167,6 +168,7 @@ def _bounds(
     metric: Metric,
     top: FloatArray,
     below: FloatArray,
+    w: FloatArray,
     mine: NDArray[np.bool_],
     clusters: Clusters,
     limits: Sequence[tuple[float, float]] | None,
@@ -175,12 +177,15 @@ def _bounds(
 
     Of means, by the residuals of both within each cluster, which is where pairing earns its precision. Of shares, and
     of what is mostly 0, the two single intervals joined (Newcombe 1998, method 10), which still leaves room at 0 and 1,
-    with the correlation of the two over clusters.
+    with the correlation of the two over clusters. `w`: weights of the episodes.
     """
-    residuals = [clusters.sums((top - _ratio(top, below, side) * below) * side) for side in (mine, ~mine)]
-    residuals = [part / (below * side).sum() for part, side in zip(residuals, (mine, ~mine), strict=True)]
+    ratios = [_ratio(w * top, w * below, side) for side in (mine, ~mine)]
+    residuals = [
+        clusters.sums(w * (top - ratio * below) * side) / (w * below * side).sum()
+        for ratio, side in zip(ratios, (mine, ~mine), strict=True)
+    ]
     joint, third, freedom = stratified_moments(residuals[0] - residuals[1], clusters.strata)
-    difference = _ratio(top, below, mine) - _ratio(top, below, ~mine)
+    difference = ratios[0] - ratios[1]
     if freedom < 1:
         return None, None
     if not (metric.bounded or metric.nonnegative) and joint > 0:
@@ -194,9 +199,9 @@ def _bounds(
     sides = []
     for side in (mine, ~mine):
         if metric.bounded:
-            value, low, high = share_interval(top * side, below * side, clusters)
+            value, low, high = share_interval(top * side, below * side, clusters, w)
         else:
-            value, low, high = mean_interval(top * side, below * side, clusters, edges)
+            value, low, high = mean_interval(top * side, below * side, clusters, edges, w)
         if low is None or high is None:
             return None, None
         sides.append((value - low, high - value))

@@ -9,6 +9,7 @@ import numpy as np
 
 from devnull.eval.clusters import FloatArray
 from devnull.eval.comparing.mean_differences import PairedSample, sampling_noise
+from devnull.eval.scoring.metric import score_weights
 from devnull.eval.scoring.score import Score, fill_return_limits
 from devnull.theory.measures import overestimation, underestimation
 
@@ -45,6 +46,14 @@ def episode_quantities(scores: Sequence[Score]) -> FloatArray:
     return np.stack([G, G_obs, overestimation(G, G_obs), underestimation(G, G_obs)], axis=1)
 
 
+def episode_shares(scores: Sequence[Score]) -> FloatArray:
+    """`(n,)`, summing to 1: how much each episode counts in their mean. All the same, but that instances which were
+    played under both builds count as the world draws them."""
+    weights = score_weights(scores)
+    shares: FloatArray = weights / weights.sum()
+    return shares
+
+
 class PairDifference(NamedTuple):
     """One pair: how the policy's means differ from the reference's, and what each instance has to do with it."""
 
@@ -58,13 +67,14 @@ class PairDifference(NamedTuple):
 
 def pair_difference(mine: Sequence[Score], theirs: Sequence[Score]) -> PairDifference:
     """Of the episodes of one task, or one instance."""
-    own, other = episode_quantities(mine), episode_quantities(theirs)
+    (own, share), (other, other_share) = ((episode_quantities(side), episode_shares(side)) for side in (mine, theirs))
+    mean, other_mean = share @ own, other_share @ other
     seeds = np.array([score.seed for score in (*mine, *theirs)])
-    away = np.concatenate([(own - own.mean(axis=0)) / len(own), (other.mean(axis=0) - other) / len(other)])
+    away = np.concatenate([share[:, None] * (own - mean), other_share[:, None] * (other_mean - other)])
     instances, place = np.unique(seeds, return_inverse=True)
     parts = np.zeros((len(instances), len(QUANTITIES)))
     np.add.at(parts, place, away)
-    return PairDifference(own.mean(axis=0) - other.mean(axis=0), parts, (len(own) + len(other)) / 2)
+    return PairDifference(mean - other_mean, parts, (len(own) + len(other)) / 2)
 
 
 def largest_difference(scores: Sequence[Score]) -> FloatArray:

@@ -18,7 +18,7 @@ from devnull.eval.comparing.comparison import HEADLINE_METRICS, MetricDifference
 from devnull.eval.comparing.pairing import QUANTITIES
 from devnull.eval.comparing.verdicts import VerdictAnswer, answer_words, compare_to_reference, decide
 from devnull.eval.intervals import ONE_SIDED, TWO_SIDED, t_quantile
-from devnull.eval.scoring.metric import Metric
+from devnull.eval.scoring.metric import Metric, score_weights
 from devnull.eval.scoring.metrics import METRICS
 from devnull.eval.scoring.score import Score
 from devnull.sandbox.errors import InputError
@@ -112,6 +112,8 @@ def _influences(
                 below -= np.array([metric.undecided(score) for score in kept], float)
             if below.sum() <= 0:
                 return None
+            weights = score_weights(kept)
+            top, below = weights * top, weights * below
             value = top.sum() / below.sum()
             own = np.bincount(index, weights=top - value * below, minlength=len(tasks)) * len(tasks) / below.sum()
             rows[seed] += (1 - 2 * side) * (value + own)

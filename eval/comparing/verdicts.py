@@ -18,6 +18,7 @@ from devnull.eval.comparing.pairing import (
     QUANTITIES,
     common_tasks,
     episode_quantities,
+    episode_shares,
     group_by_pair,
     instances_met,
     paired_sample,
@@ -176,10 +177,10 @@ def _pooled(
     groups: Mapping[tuple[str, int], Sequence[Score]], pairs: Sequence[tuple[str, int]], strata: NDArray[np.int_]
 ) -> Measures:
     """Over the episodes of these pairs, weighted as the bounds are: every stratum the same, every pair within it, and
-    every episode within that."""
+    every episode within that (`episode_shares`)."""
     scores = [score for pair in pairs for score in groups[pair]]
     shares = pair_shares(strata)
-    weights = [share / len(groups[pair]) for pair, share in zip(pairs, shares, strict=True) for _ in groups[pair]]
+    weights = np.concatenate([share * episode_shares(groups[pair]) for pair, share in zip(pairs, shares, strict=True)])
     values = episode_quantities(scores)
     return measure(values[:, 0], values[:, 1], weights)
 

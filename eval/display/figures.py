@@ -3,8 +3,11 @@
 import re
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from devnull.eval.clusters import Clusters
 from devnull.eval.comparing.verdicts import Verdicts
+from devnull.eval.scoring.metric import score_weights
 from devnull.eval.scoring.score import Score
 from devnull.eval.statistics import Estimate, estimate_ratio
 from devnull.sandbox.frozen import Frozen
@@ -29,24 +32,27 @@ def calibration_bins(scores: Sequence[Score]) -> list[CalibrationBin]:
     """Reliability diagram: belief in success against success, in ten bins; empty ones are left out, and scores without
     a belief."""
     judged = [score for score in scores if score.belief_success is not None]
-    bins: list[list[Score]] = [[] for _ in range(_BINS)]
-    for score in judged:
-        bins[min(_BINS - 1, int((score.belief_success or 0.0) * _BINS))].append(score)
+    bins: list[list[tuple[Score, float]]] = [[] for _ in range(_BINS)]
+    for score, weight in zip(judged, score_weights(judged).tolist(), strict=True):
+        bins[min(_BINS - 1, int((score.belief_success or 0.0) * _BINS))].append((score, weight))
     return [
         CalibrationBin(
             low=place / _BINS,
             high=(place + 1) / _BINS,
-            mean_belief=sum(score.belief_success or 0.0 for score in group) / len(group),
-            success=_success_rate(group),
+            mean_belief=float(
+                np.average([score.belief_success or 0.0 for score, _ in group], weights=[weight for _, weight in group])
+            ),
+            success=_success_rate(*zip(*group, strict=True)),
         )
         for place, group in enumerate(bins)
         if group
     ]
 
 
-def _success_rate(scores: Sequence[Score]) -> Estimate:
+def _success_rate(scores: Sequence[Score], weights: Sequence[float]) -> Estimate:
     clusters = Clusters([(score.task, score.seed) for score in scores])
-    return estimate_ratio([float(bool(score.success)) for score in scores], [1.0] * len(scores), clusters, bounded=True)
+    values = [float(bool(score.success)) for score in scores]
+    return estimate_ratio(values, [1.0] * len(scores), clusters, bounded=True, weights=weights)
 
 
 class QuadrantPoint(Frozen):

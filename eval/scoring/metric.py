@@ -4,7 +4,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from devnull.eval.clusters import Clusters, build_weights
+import numpy as np
+
+from devnull.eval.clusters import Clusters, FloatArray, build_weights, pair_weights
 from devnull.eval.scoring.score import Score
 from devnull.eval.statistics import Estimate, estimate_ratio
 
@@ -63,9 +65,10 @@ class Metric:
 def estimate_metric(metric: Metric, scores: Sequence[Score], clusters: Clusters) -> Estimate:
     """The metric of these episodes. `clusters`: which cluster each belongs to.
 
-    One that is weighed by build is undefined where a task was met in one of its two builds only.
+    Instances that were played under both builds count as the world draws them (`score_weights`). A
+    metric that is weighed by build is undefined where a task was met in one of its two builds only.
     """
-    weights = None
+    weights = score_weights(scores)
     if metric.by_build:
         weights, clusters = _build_weights(scores), _cluster_builds(scores)
     estimate = estimate_ratio(
@@ -82,15 +85,21 @@ def estimate_metric(metric: Metric, scores: Sequence[Score], clusters: Clusters)
     return estimate
 
 
-def _build_weights(scores: Sequence[Score]) -> list[float]:
+def score_weights(scores: Sequence[Score]) -> FloatArray:
+    """Of each episode, as `pair_weights` makes them: 1 but where both builds of an instance were played."""
+    keys = [(score.arm, score.task, score.seed, score.sample) for score in scores]
+    return pair_weights(keys, [score.faulty for score in scores], [score.fault_probability for score in scores])
+
+
+def _build_weights(scores: Sequence[Score]) -> FloatArray:
     """Of each episode, as `build_weights` makes them; all 0 where there is a task that cannot be weighed: the others
     would be a mean over other tasks than the raw figure beside it."""
     chances = [score.fault_probability for score in scores]
     known = [each for each in chances if each is not None]
     if len(known) < len(chances):
-        return [0.0] * len(scores)
+        return np.zeros(len(scores))
     weights = build_weights([score.task for score in scores], [score.faulty for score in scores], known)
-    return weights.tolist() if (weights > 0).all() else [0.0] * len(scores)
+    return weights if (weights > 0).all() else np.zeros(len(scores))
 
 
 def _cluster_builds(scores: Sequence[Score]) -> Clusters:
