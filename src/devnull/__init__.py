@@ -45,7 +45,7 @@ def tasks(split: Literal["train", "test", "all"] = "all") -> dict[str, Task]:
     """The installation tasks by name: the corpus, and those of the folder `DEVNULL_TASKS`.
 
     >>> len(devnull.tasks())
-    180
+    211
     """
     from devnull.sandbox.tasks import load_tasks
 

@@ -33,6 +33,24 @@ RUNFILES = {
     "-12.6-570-root": ("12.6", "570.26", "root/downloads", "root/downloads"),
     "-12.4-570-srv": ("12.4", "570.26", "srv/driver", "srv/cuda"),
     "-11.8-570-opt": ("11.8", "570.26", "opt/nvidia", "opt/nvidia"),
+    "-11.8-570-srv": ("11.8", "570.26", "srv/driver", "srv/cuda"),
+    "-12.1-550-srv": ("12.1", "550.54", "srv/driver", "srv/cuda"),
+    "-12.1-560-srv": ("12.1", "560.28", "srv/driver", "srv/cuda"),
+    "-12.4-560-srv": ("12.4", "560.28", "srv/driver", "srv/cuda"),
+    "-12.6-560-srv": ("12.6", "560.28", "srv/driver", "srv/cuda"),
+    "-12.6-570-srv": ("12.6", "570.26", "srv/driver", "srv/cuda"),
+    "-11.8-560-opt": ("11.8", "560.28", "opt/nvidia", "opt/nvidia"),
+    "-12.1-560-opt": ("12.1", "560.28", "opt/nvidia", "opt/nvidia"),
+    "-12.1-570-opt": ("12.1", "570.26", "opt/nvidia", "opt/nvidia"),
+    "-12.4-550-opt": ("12.4", "550.54", "opt/nvidia", "opt/nvidia"),
+    "-12.6-550-opt": ("12.6", "550.54", "opt/nvidia", "opt/nvidia"),
+    "-12.6-570-opt": ("12.6", "570.26", "opt/nvidia", "opt/nvidia"),
+    "-11.8-550-root": ("11.8", "550.54", "root/downloads", "root/downloads"),
+    "-11.8-560-root": ("11.8", "560.28", "root/downloads", "root/downloads"),
+    "-12.1-570-root": ("12.1", "570.26", "root/downloads", "root/downloads"),
+    "-12.4-550-root": ("12.4", "550.54", "root/downloads", "root/downloads"),
+    "-12.4-570-root": ("12.4", "570.26", "root/downloads", "root/downloads"),
+    "-12.6-560-root": ("12.6", "560.28", "root/downloads", "root/downloads"),
 }
 PACKAGES = {
     "": ("12.4", "550.54"),
@@ -40,6 +58,13 @@ PACKAGES = {
     "-12.1": ("12.1", "530.30"),
     "-12.5": ("12.5", "555.42"),
     "-12.6": ("12.6", "560.28"),
+    "-11.8-530": ("11.8", "530.30"),
+    "-11.8-550": ("11.8", "550.54"),
+    "-11.8-560": ("11.8", "560.28"),
+    "-12.1-550": ("12.1", "550.54"),
+    "-12.1-560": ("12.1", "560.28"),
+    "-12.4-560": ("12.4", "560.28"),
+    "-12.6-550": ("12.6", "550.54"),
 }
 
 CUDART = 'const char *cudaRuntimeVersion(void) { return "%s"; }\n'

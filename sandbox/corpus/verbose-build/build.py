@@ -18,6 +18,12 @@ LIBRARIES = {
     "-hwloc": ("hwloc 2.10", "hwloc", "srv/src/hwloc-2.10", "560.28"),
     "-openblas": ("OpenBLAS 0.3", "openblas", "srv/src/openblas-0.3", "555.42"),
     "-magma": ("MAGMA 2.7", "magma", "srv/src/magma-2.7", "530.30"),
+    "-libfabric": ("libfabric 1.20", "libfabric", "srv/src/libfabric-1.20", "550.54"),
+    "-pmix": ("PMIx 4.2", "pmix", "srv/src/pmix-4.2", "560.28"),
+    "-fftw": ("FFTW 3.3", "fftw", "srv/src/fftw-3.3", "545.23"),
+    "-hdf5": ("HDF5 1.14", "hdf5", "srv/src/hdf5-1.14", "535.54"),
+    "-superlu": ("SuperLU 6.0", "superlu", "srv/src/superlu-6.0", "550.54"),
+    "-openmpi": ("Open MPI 4.1", "openmpi", "srv/src/openmpi-4.1", "545.23"),
 }
 
 MAKEFILE = """\
