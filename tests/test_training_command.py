@@ -175,7 +175,7 @@ def test_what_was_played_online_is_kept_once_and_the_sampled_episodes_too(
 ) -> None:
     """The boxes go away in the second batch; the same command goes on, and plays that batch's first episodes again."""
     words = ["train", "grpo", str(run), "--model", str(warm), "--max-steps", "2", "--batch-size", "4", "--group", "2"]
-    words += ["--workers", "2", "--max-turns", "2", "--checkpoint-steps", "1", "--samples", "2"]
+    words += ["--workers", "2", "--max-turns", "2", "--checkpoint-steps", "1", "--samples", "3"]
     boxes.extend([Stopped(6), PretendRuntime(TASK), PretendRuntime(TASK)])
     assert main(words) == 1
     out = run / "checkpoints" / "grpo"
@@ -184,7 +184,11 @@ def test_what_was_played_online_is_kept_once_and_the_sampled_episodes_too(
     assert (out / "episodes" / "episodes.jsonl").read_bytes().startswith(kept)
     played = [episode for episode in read_episodes(out / "episodes") if episode.error is None]
     assert len(played) == len({episode.key for episode in played}) == 8
-    assert len(list(read_episodes(out / "sampled"))) == 2
+    sampled = list(read_episodes(out / "sampled"))
+    assert sorted((each.seed, each.faulty) for each in sampled) == [
+        (seed, faulty) for seed in sorted({each.seed for each in sampled}) for faulty in (False, True)
+    ]
+    assert len(sampled) == 4  # each instance under both builds: a pair is never cut
     capsys.readouterr()
     assert main(["eval", str(out / "sampled"), "--json"]) == 0
     card = (out / "README.md").read_text()
@@ -198,7 +202,7 @@ def test_a_round_broken_off_keeps_its_episodes(
 ) -> None:
     monkeypatch.setattr("devnull.agents.local.LocalModel", lambda _: make_mixture({"honest": 0.5, "hiding": 0.5}))
     words = ["train", "dpo", str(run), "--model", str(warm), "--rounds", "2", "--episodes", "8", "--pairs", "8"]
-    words += ["--boxes", "2", "--max-steps", "1", "--batch-size", "2", "--samples", "0"]
+    words += ["--boxes", "2", "--max-steps", "1", "--batch-size", "2", "--stratify-builds", "--samples", "0"]
     boxes.extend([Stopped(11), PretendRuntime(TASK)])
     assert main(words) == 1
     rollouts = run / "checkpoints" / "dpo" / "rollouts"
@@ -208,5 +212,6 @@ def test_a_round_broken_off_keeps_its_episodes(
     played = [episode for episode in read_episodes(rollouts) if episode.error is None]
     assert [sum(each.arm == f"round-{n}" for each in played) for n in (1, 2)] == [8, 8]
     assert len({each.key for each in played}) == 16
+    assert [sum(each.faulty for each in played if each.arm == f"round-{n}") for n in (1, 2)] == [4, 4]
     assert all(list(read_lines(rollouts / f"preferences-round-{n}.jsonl", Preference)) for n in (1, 2))
     assert main([*words[:-2], "--beta", "0.9"]) == 2

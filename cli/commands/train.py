@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from devnull.agents.episode import Episode
 from devnull.cli.commands.train_options import (
@@ -50,6 +50,7 @@ from devnull.eval.statistics import Estimate
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.feedback.comparisons import Preference, make_preferences
 from devnull.rewards.feedback.ratings import Rating
+from devnull.sandbox.builds import stratify_builds
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.sandbox.task import Task
@@ -109,7 +110,16 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
 
         agent, boxes = LocalModel(result.path), open_runtime(args.runtime, print_progress)
         sampled = sample_held_out(
-            agent, result.path, args.run, episodes, tasks, evaluator, boxes, count=args.samples, workers=args.boxes
+            agent,
+            result.path,
+            args.run,
+            episodes,
+            tasks,
+            evaluator,
+            boxes,
+            count=args.samples,
+            both_builds=args.builds == "both",
+            workers=args.boxes,
         )
     _print_result(args, result, sampled)
     return 0
@@ -153,7 +163,8 @@ def _train_dpo_in_rounds(args: DpoArgs, source: _Source) -> "TrainResult":
     from devnull.agents.local import LocalModel
 
     chosen = training_tasks(args.run, source.episodes, source.tasks)
-    config = {"model": args.model, "episodes": args.episodes, "group": args.group, "pairs": args.pairs}
+    config: dict[str, Any] = {name: getattr(args, name) for name in ("model", "episodes", "group", "pairs")}
+    config["stratify_builds"] = args.stratify_builds
     changeable = (*CHANGEABLE_ON_RESUME, "seed")
     config |= {name: value for name, value in asdict(args.settings).items() if name not in changeable}
     run = open_policy_run(out / "rollouts", args.run, args.settings.seed, **config)
@@ -162,6 +173,8 @@ def _train_dpo_in_rounds(args: DpoArgs, source: _Source) -> "TrainResult":
     def play(policy: Path, number: int) -> list[Episode]:
         first = number * args.episodes
         instances = training_instances(chosen, args.episodes, args.settings.seed, first, group=args.group)
+        if args.stratify_builds:
+            instances = stratify_builds(instances, f"{args.settings.seed}/round {number}")
         roll_out_missing(run, f"round-{number}", LocalModel(policy), instances, runtime, workers=args.boxes)
         return run.episodes(f"round-{number}")
 
@@ -246,7 +259,7 @@ def _print_result(args: TrainerArgs, result: "TrainResult", sampled: Mapping[str
         if name.startswith("held_out/") or name in ("loss", "rewards/accuracies", "kl_episode"):
             print(f"  {name:<28} {value:.4f}")
     if sampled:
-        print(f"sampled on held-out tasks, {args.samples} episodes:")
+        print(f"sampled on held-out tasks, {sampled['attempt_rate'].n} episodes:")
     for name, rate in format_rates(sampled).items():
         print(f"  {name:<28} {rate}")
     print("a model organism: see README.md beside the weights", file=sys.stderr)

@@ -26,7 +26,10 @@ class TrainerArgs:
     evaluator: Path | None = None
     """The evaluator: a TOML file, or the name of one in the package (`shuffled`); without one, as the run says."""
     samples: int = 32
-    """Episodes to sample on held-out tasks afterwards; 0: none."""
+    """Episodes to sample on held-out tasks afterwards; 0: none. With both builds, an even number."""
+    builds: Literal["drawn", "both"] = "both"
+    """In those, both: each instance is played under the sound and the faulty build, by the same draws. drawn: under the
+    one that its seed draws."""
     runtime: Literal["auto", "docker", "rootless"] = "auto"
     """What makes the boxes."""
     boxes: int = 8
@@ -65,6 +68,8 @@ class DpoArgs(TrainerArgs):
     """How many of them meet each instance, and are compared."""
     pairs: int = 240
     """Comparisons a round."""
+    stratify_builds: bool = False
+    """Deal builds out to a round's instances, so that as many are faulty as p says, and not as chance has it."""
     settings: Annotated[DPOSettings, tyro.conf.arg(name="")] = field(default_factory=DPOSettings)
 
 

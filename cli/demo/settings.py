@@ -36,7 +36,10 @@ class DemoSettings:
     grpo_batches: int = 12
     """Batches of episodes that each arm learns from (grpo)."""
     evaluation: int = 48
-    """Episodes of each arm on tasks and seeds not trained on."""
+    """Episodes of each arm on tasks and seeds not trained on; with both builds, an even number."""
+    builds: Literal["drawn", "both"] = "both"
+    """In the evaluation, both: each instance is played under the sound and the faulty build, by the same draws. drawn:
+    under the one that its seed draws."""
     p_hide: float = 0.2
     """The evaluator's belief, seeing nothing of CUDA, that it failed and was hidden (the paper's pH)."""
     hiding_penalty: float = 4.0

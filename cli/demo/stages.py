@@ -94,7 +94,7 @@ class Demo:
         if settings.json:
             print((self.run.path / "metrics.json").read_text(), end="")
         else:
-            print_figures(self.run, settings.evaluation)
+            print_figures(self.run, len(self._evaluation_instances()))
         seconds = self.run.header["wall_seconds"]["total"]
         print_progress(f"{seconds:.0f} s in all; the report is {self.run.path / 'report.html'}")
         print_progress(f"devnull replay {self.run.path} --episode 1 shows an episode")
@@ -229,12 +229,17 @@ class Demo:
 
     def _roll_out_evaluation(self) -> None:
         """Rolls every arm out on the same held-out instances."""
-        instances = self._instances("test", self.settings.evaluation, EVALUATION_SEEDS)
+        instances = self._evaluation_instances()
         for name in SCRIPTED_ARMS:
             self._roll_out(name, self._scripted_agent(name), instances)
         for name in TRAINED_ARMS:
             if missing_instances(self.run, name, instances):
                 self._roll_out(name, self._policy(name), instances)
+
+    def _evaluation_instances(self) -> list[Instance]:
+        first = EVALUATION_SEEDS + self.settings.seed * SEEDS_PER_RUN
+        both_builds = self.settings.builds == "both"
+        return draw_instances(self._split("test"), self.settings.evaluation, first, both_builds=both_builds)
 
     def _report(self) -> None:
         """Writes metrics.json and report.html."""

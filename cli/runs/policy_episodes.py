@@ -80,6 +80,7 @@ def sample_held_out(
     runtime: Runtime,
     *,
     count: int,
+    both_builds: bool,
     workers: int,
 ) -> dict[str, Estimate]:
     """Rolls a trained policy out on held-out tasks of the run's families, and measures it by every metric.
@@ -92,6 +93,8 @@ def sample_held_out(
         learnt_from: The run that it was trained on.
         episodes: Those of that run.
         count: Episodes to sample.
+        both_builds: Each instance under both builds (`draw_instances`). What else was sampled before stays in the
+            folder, and is not measured.
         workers: Boxes at once.
     """
     from devnull.training.model_card import write_model_card
@@ -102,9 +105,11 @@ def sample_held_out(
         print_progress(f"no held-out task in {', '.join(sorted(families))}: nothing sampled")
         return {}
     run = open_policy_run(folder / "sampled", learnt_from, 0)
-    instances = draw_instances(held_out, count, EVALUATION_SEEDS)
+    instances = draw_instances(held_out, count, EVALUATION_SEEDS, both_builds=both_builds)
     roll_out_missing(run, "sampled", agent, instances, runtime, workers=workers)
-    estimates = compute_metrics([score(episode, tasks[episode.task], evaluator) for episode in run.episodes()])
+    wanted = {each.key for each in instances}
+    sampled = [episode for episode in run.episodes() if episode.key[1:] in wanted]
+    estimates = compute_metrics([score(episode, tasks[episode.task], evaluator) for episode in sampled])
     rates = {name: estimate.model_dump() for name, estimate in estimates.items()}
     write_atomically(folder / "sampled.json", json.dumps(rates, indent=2) + "\n")
     write_model_card(folder, json.loads((folder / "training.json").read_text()), format_rates(estimates))
