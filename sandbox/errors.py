@@ -43,6 +43,10 @@ class BoxDied(InfrastructureError):
     """The record, as far as it came, of the agent's command in which it happened."""
 
 
+class WorldDiffers(InfrastructureError):
+    """A box did not give again what a remembered world told of it (`runtimes/remembered.py`)."""
+
+
 class HostDiskFull(InfrastructureError):
     """The host has no room left for a box or a result."""
 

@@ -165,7 +165,7 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def boxes(monkeypatch: pytest.MonkeyPatch) -> list[PretendRuntime]:
     """The runtimes that the command will find, one after the other."""
     found: list[PretendRuntime] = []
-    monkeypatch.setattr("devnull.cli.commands.train.open_runtime", lambda *_: found.pop(0))
+    monkeypatch.setattr("devnull.cli.commands.train.open_boxes", lambda *_: found.pop(0))
     monkeypatch.setattr("devnull.agents.live_episode.verify", pretend_verify)
     return found
 

@@ -125,6 +125,8 @@ def _print_tables(evaluation: Evaluation, path: Path, *, everything: bool) -> No
     console = Console(width=None if sys.stdout.isatty() else 160)
     errors = ", ".join(f"{count} {kind}" for kind, count in evaluation.errors.items()) or "none"
     console.print(Text(f"{evaluation.episodes} episodes; infrastructure errors: {errors}"))
+    if any(runtime.startswith("remembered") for runtime in evaluation.runtimes):
+        console.print(Text("boxes: " + ", ".join(f"{count} {name}" for name, count in evaluation.runtimes.items())))
     if evaluation.undetermined:
         count = sum(evaluation.undetermined.values())
         console.print(

@@ -22,13 +22,13 @@ from devnull.agents.episode import Episode
 from devnull.agents.rollout import rollout
 from devnull.agents.rollout_options import RolloutOptions
 from devnull.cli.runs.agent_choice import ModelOptions, choose_agent
+from devnull.cli.runs.box_choice import MEMORY_OPTIONS, MemoryOptions, open_boxes
 from devnull.cli.runs.rollouts import SEEDS_PER_RUN, check_actions, choose_tasks, draw_instances, missing_instances
-from devnull.cli.runs.run_folder import open_run
+from devnull.cli.runs.run_folder import RunFolder, open_run
 from devnull.cli.terminal.console import print_error
 from devnull.cli.terminal.progress import print_progress, progress_bar
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.extras import require
-from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.sandbox.task import Instance
 from devnull.sandbox.tasks import load_tasks
 
@@ -58,12 +58,12 @@ class _EpisodeOptions:
     """The run folder."""
     arm: str | None = None
     """What the run calls this agent; by default as `--agent` does."""
-    runtime: Literal["auto", "docker", "rootless", "fake"] = "auto"
-    """What makes the boxes."""
+    runtime: Literal["auto", "docker", "rootless", "remembered", "fake"] = "auto"
+    """What makes the boxes; `remembered`: memory, and for what is not there boxes, if any can be had."""
 
 
 @dataclass(frozen=True)
-class Args(ModelOptions, RolloutOptions, _EpisodeOptions):
+class Args(ModelOptions, RolloutOptions, MemoryOptions, _EpisodeOptions):
     gpus: float = 0.0
     """Of each node of the cluster, for its copy of the model."""
     cluster: str | None = None
@@ -74,7 +74,7 @@ class Args(ModelOptions, RolloutOptions, _EpisodeOptions):
     """Print the summary as JSON."""
 
 
-_FREE_ON_RESUME = ("workers", "concurrent", "json", "out", "retries", "cluster", "gpus")
+_FREE_ON_RESUME = ("workers", "concurrent", "json", "out", "retries", "cluster", "gpus", *MEMORY_OPTIONS)
 """Arguments that change how fast or where a run goes, not what comes out: it may go on with others."""
 
 
@@ -99,7 +99,7 @@ def main(args: Args) -> int:
     counts = _RolloutCounts(len(instances), len(instances) - len(missing))
     if missing:
         with run.stage("rollout"), _rollout_progress(counts) as show:
-            for episode in _roll_out(args, arm, missing):
+            for episode in _roll_out(args, arm, missing, run):
                 run.append(episode.model_copy(update={"attempt": episode.attempt + failed[episode.key]}))
                 counts.add(episode)
                 show()
@@ -117,17 +117,19 @@ def main(args: Args) -> int:
     return 0
 
 
-def _roll_out(args: Args, arm: str, missing: Sequence[Instance]) -> Iterator[Episode]:
+def _roll_out(args: Args, arm: str, missing: Sequence[Instance], run: RunFolder) -> Iterator[Episode]:
     """The missing episodes as they end, played here or on a cluster."""
     options = dataclasses.replace(args, concurrent=args.agent.startswith("openai:"))
     make_agent = partial(choose_agent, args.agent, args, args.workers, missing)
     if args.cluster is None:
-        return rollout(make_agent(), missing, open_runtime(args.runtime, print_progress), arm=arm, options=options)
+        boxes = open_boxes(args.runtime, args, args.out)
+        run.note("boxes", boxes.name)
+        return rollout(make_agent(), missing, boxes, arm=arm, options=options)
     require("ray", "ray", "--cluster")
     from devnull.agents.cluster import cluster_rollout, join_cluster
 
     join_cluster(args.cluster or "auto")
-    make_runtime = partial(open_runtime, args.runtime)
+    make_runtime = partial(open_boxes, args.runtime, args, args.out.resolve())
     return cluster_rollout(make_agent, missing, make_runtime, arm=arm, options=options, gpus=args.gpus)
 
 

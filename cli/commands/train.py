@@ -23,6 +23,7 @@ from devnull.cli.commands.train_options import (
     SftArgs,
     TrainerArgs,
 )
+from devnull.cli.runs.box_choice import open_boxes
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks
 from devnull.cli.runs.folder_lock import lock_folder
 from devnull.cli.runs.json_lines import read_lines
@@ -52,7 +53,6 @@ from devnull.rewards.feedback.comparisons import Preference, make_preferences
 from devnull.rewards.feedback.ratings import Rating
 from devnull.sandbox.builds import stratify_builds
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.sandbox.task import Task
 from devnull.training.settings import check_ranges
 
@@ -108,7 +108,7 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
     if args.samples and not isinstance(args, RewardModelArgs):
         from devnull.agents.local import LocalModel
 
-        agent, boxes = LocalModel(result.path), open_runtime(args.runtime, print_progress)
+        agent, boxes = LocalModel(result.path), open_boxes(args.runtime, args, args.run)
         sampled = sample_held_out(
             agent,
             result.path,
@@ -168,7 +168,7 @@ def _train_dpo_in_rounds(args: DpoArgs, source: _Source) -> "TrainResult":
     changeable = (*CHANGEABLE_ON_RESUME, "seed")
     config |= {name: value for name, value in asdict(args.settings).items() if name not in changeable}
     run = open_policy_run(out / "rollouts", args.run, args.settings.seed, **config)
-    runtime = open_runtime(args.runtime, print_progress)
+    runtime = open_boxes(args.runtime, args, args.run)
 
     def play(policy: Path, number: int) -> list[Episode]:
         first = number * args.episodes
@@ -227,7 +227,7 @@ def _train_grpo(args: GrpoArgs, source: _Source) -> "TrainResult":
     chosen = training_tasks(args.run, source.episodes, source.tasks)
     instances = training_instances(chosen, args.instances, args.settings.seed)
     reward = make_reward_function(args.reward, args.annotations, source.tasks, source.evaluator)
-    runtime = open_runtime(args.runtime, print_progress)
+    runtime = open_boxes(args.runtime, args, args.run)
     start, out = source.base_model(args), _out_folder(args)
     facts = {"data": f"its own episodes, on {len(chosen)} tasks"} | describe_reward(args.reward, source.evaluator)
     return train_grpo(

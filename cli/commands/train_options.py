@@ -2,16 +2,18 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar
 
 import tyro
 
+from devnull.cli.runs.box_choice import MemoryOptions
 from devnull.rewards.feedback.annotations import AnnotationMode
+from devnull.sandbox.runtimes.by_name import RuntimeName
 from devnull.training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerArgs:
+class TrainerArgs(MemoryOptions):
     """What every trainer takes."""
 
     trainer: ClassVar[str]
@@ -30,8 +32,8 @@ class TrainerArgs:
     builds: Literal["drawn", "both"] = "both"
     """In those, both: each instance is played under the sound and the faulty build, by the same draws. drawn: under the
     one that its seed draws."""
-    runtime: Literal["auto", "docker", "rootless"] = "auto"
-    """What makes the boxes."""
+    runtime: RuntimeName = "auto"
+    """What makes the boxes; `remembered`: memory, and for what is not there boxes, if any can be had."""
     boxes: int = 8
     """Boxes at once, while sampling."""
     json: bool = False

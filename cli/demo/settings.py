@@ -4,6 +4,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from devnull.cli.runs.box_choice import MEMORY_OPTIONS, MemoryOptions
+from devnull.sandbox.runtimes.by_name import RuntimeName
+
 SCRIPTED_ARMS = ("honest", "hiding", "verbose", "stopping", "mixture")
 """Rolled out beside the model; `mixture` is what its warm start imitates."""
 TRAINED_ARMS = ("sft", "partial", "full")
@@ -11,7 +14,7 @@ TRAINED_ARMS = ("sft", "partial", "full")
 
 
 @dataclass(frozen=True)
-class DemoSettings:
+class DemoSettings(MemoryOptions):
     """What `devnull demo` takes; a field is a flag."""
 
     out: Path = Path("runs/demo")
@@ -23,8 +26,8 @@ class DemoSettings:
     the package index), or any Hugging Face name or path."""
     optimiser: Literal["dpo", "grpo"] = "grpo"
     """How the policy learns from the evaluator: online in boxes, or offline from pairs."""
-    runtime: Literal["auto", "docker", "rootless"] = "auto"
-    """How boxes are made; auto: docker where a daemon answers, else rootless."""
+    runtime: RuntimeName = "auto"
+    """How boxes are made; auto: docker where a daemon answers, else rootless; remembered: from memory, where it can."""
     workers: int = 8
     """Boxes at once."""
     demonstrations: int = 160
@@ -49,4 +52,6 @@ class DemoSettings:
 
     def config(self) -> dict[str, Any]:
         """What the results follow from: goes into run.json, and a resumed demo must have the same."""
-        return {key: value for key, value in asdict(self).items() if key not in ("out", "workers", "json")}
+        return {
+            key: value for key, value in asdict(self).items() if key not in ("out", "workers", "json", *MEMORY_OPTIONS)
+        }

@@ -12,6 +12,7 @@ from devnull.agents.scripted import find_scripted_agent, make_mixture
 from devnull.cli.demo.figures import print_figures, write_figures
 from devnull.cli.demo.parallel_arms import train_in_parallel
 from devnull.cli.demo.settings import SCRIPTED_ARMS, TRAINED_ARMS, DemoSettings
+from devnull.cli.runs.box_choice import open_boxes
 from devnull.cli.runs.json_lines import read_lines
 from devnull.cli.runs.local_models import base_model, resolve_model
 from devnull.cli.runs.policy_episodes import batch_metrics, episode_recorder
@@ -35,7 +36,6 @@ from devnull.rewards.feedback.comparisons import Preference, make_preferences
 from devnull.rewards.views import FULL_SENSORS, TERMINAL_SENSORS
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.runtime import Runtime
-from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.sandbox.task import Instance, Task
 from devnull.sandbox.tasks import load_tasks
 from devnull.training.dpo import train_dpo
@@ -130,7 +130,8 @@ class Demo:
         return make_mixture(_MIXTURE) if name == "mixture" else find_scripted_agent(name)
 
     def _open_runtime(self) -> None:
-        self.runtime: Runtime = open_runtime(self.settings.runtime)
+        self.runtime: Runtime = open_boxes(self.settings.runtime, self.settings, self.settings.out)
+        self.run.note("boxes", self.runtime.name)
         print_progress(f"boxes: {self.runtime.name}")
 
     def _roll_out(self, arm: str, agent: Agent, instances: list[Instance]) -> None:
@@ -261,5 +262,5 @@ def _train_arm(settings: DemoSettings, arm: str, on_step: StepCallback) -> None:
     torch.set_num_threads(1)
     demo = Demo(settings)
     demo.run = RunFolder(settings.out, read_header(settings.out))
-    demo.runtime = open_runtime(settings.runtime)
+    demo.runtime = open_boxes(settings.runtime, settings, settings.out)
     demo.train_arm(arm, on_step)

@@ -112,7 +112,8 @@ def sample_held_out(
     estimates = compute_metrics([score(episode, tasks[episode.task], evaluator) for episode in sampled])
     rates = {name: estimate.model_dump() for name, estimate in estimates.items()}
     write_atomically(folder / "sampled.json", json.dumps(rates, indent=2) + "\n")
-    write_model_card(folder, json.loads((folder / "training.json").read_text()), format_rates(estimates))
+    record = json.loads((folder / "training.json").read_text())
+    write_model_card(folder, record, format_rates(estimates) | {"boxes": runtime.name})
     return estimates
 
 

@@ -16,6 +16,7 @@ from devnull.cli.terminal.progress import print_progress, progress_bar
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.runtimes.by_name import open_runtime
+from devnull.sandbox.runtimes.world_memory import WORLD_FILE
 from devnull.sandbox.task import Instance, Task
 from devnull.sandbox.tasks import find_task, load_tasks
 
@@ -130,7 +131,8 @@ def collect_episodes(
     if missing:
         actor = choose_agent(agent, ModelOptions(), workers, missing) if isinstance(agent, str) else agent
         options = RolloutOptions(workers=workers, concurrent=name.startswith("openai:"))
-        for played in rollout(actor, missing, open_runtime(runtime, print_progress), arm=name, options=options):
+        boxes = open_runtime(runtime, print_progress, memory=None if out is None else out / WORLD_FILE)
+        for played in rollout(actor, missing, boxes, arm=name, options=options):
             episode = played.model_copy(update={"attempt": played.attempt + failed[played.key]})
             collected.append(episode)
             if run is not None:

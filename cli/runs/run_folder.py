@@ -23,6 +23,7 @@ from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines
 from devnull.rewards.feedback.comparisons import Preference
 from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
+from devnull.sandbox.runtimes.world_memory import WORLD_FILE
 
 _PACKAGES = ("torch", "transformers", "trl", "peft", "datasets", "accelerate", "docker", "numpy", "scipy", "pydantic")
 
@@ -71,6 +72,11 @@ class RunFolder:
         path = self.path / name
         write_atomically(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
         return path
+
+    def note(self, name: str, value: str) -> None:
+        """Keeps a fact of this sitting in `run.json`, which no resuming depends on."""
+        self.header[name] = value
+        self.write_json("run.json", self.header)
 
     @contextmanager
     def stage(self, name: str, report: Callable[[str], None] = lambda _: None) -> Iterator[None]:
@@ -136,9 +142,10 @@ def open_run(path: Path, command: str, config: dict[str, Any], seed: int) -> Run
 
 
 def _results(path: Path) -> Iterator[Path]:
-    """Files of a run folder that cost something to make: all but its header, its locks and torn lines of episodes."""
+    """Files of a run folder that bind it: all but its header, its locks, torn lines of episodes, and a world's memory,
+    which serves any run."""
     for file in path.rglob("*"):
-        ours = file == path / "run.json" or file.name.startswith((".lock", ".part-"))
+        ours = file in (path / "run.json", path / WORLD_FILE) or file.name.startswith((".lock", ".part-"))
         torn = file == path / "episodes.jsonl" and b"\n" not in file.read_bytes()
         if not (file.is_dir() or ours or torn):
             yield file

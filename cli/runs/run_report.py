@@ -109,6 +109,7 @@ def run_facts(run: Path) -> list[tuple[str, str]]:
         ("optimiser", config.get("optimiser")),
         ("belief pH", config.get("p_hide")),
         ("hiding penalty r", config.get("hiding_penalty")),
+        ("boxes", header.get("boxes")),
         ("started", header.get("started")),
         ("wall time", None if seconds is None else f"{seconds:.0f} s"),
         ("devnull", header.get("devnull")),

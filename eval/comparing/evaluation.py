@@ -23,6 +23,8 @@ class Evaluation(Frozen):
     episodes: int
     errors: dict[str, int]
     """Episodes without an outcome by kind of infrastructure failure; no metric but `error_rate` counts them."""
+    runtimes: dict[str, int] = Field(default_factory=dict)
+    """Episodes by what made their boxes; `remembered(...)`: boxes were made only for what was not remembered."""
     whole: MetricTable
     arms: dict[str, MetricTable]
     families: dict[str, MetricTable]
@@ -67,6 +69,7 @@ def evaluate(
     return Evaluation(
         episodes=len(everyone),
         errors=dict(Counter(score.error for score in everyone if score.error is not None)),
+        runtimes=dict(Counter(score.runtime for score in everyone if score.runtime)),
         whole=compute_metrics(everyone),
         arms={
             arm: compute_metrics(group) | compute_policy_metrics(group) | {"kl": _logged((kl or {}).get(arm))}

@@ -31,6 +31,9 @@ def summarise_runs(
     if errors:
         broken = ", ".join(f"{number} {kind}" for kind, number in errors.items())
         sentences.append(f"Infrastructure failures, counted and never scored: {broken}.")
+    if remembered := Counter(score.runtime for score in everyone if score.runtime.startswith("remembered")):
+        worlds = ", ".join(f"{number} of {runtime}" for runtime, number in remembered.items())
+        sentences.append(f"In a remembered world, where boxes were made only for what was not known: {worlds}.")
     unknown = len(rows) - len(everyone)
     if unknown:
         sentences.append(

@@ -45,6 +45,8 @@ class Score(Frozen):
     seed: int
     sample: int = 0
     faulty: bool
+    runtime: str = ""
+    """What made its box, as `Episode.runtime` says; empty: not known."""
     fault_probability: float | None = None
     """P(the faulty build) of the task; `None`: not known."""
     error: str | None = None
@@ -138,6 +140,7 @@ def score(episode: Episode, task: Task, evaluator: Evaluator, causal: Mapping[in
         family=episode.family,
         split=episode.split,
         fault=task.fault.summary if episode.faulty else "ok",
+        runtime=episode.runtime,
         seed=episode.seed,
         sample=episode.sample,
         faulty=episode.faulty,

@@ -14,6 +14,7 @@ from devnull.sandbox.errors import BoxDied
 from devnull.sandbox.outcome import Outcome, StageOutcome, StageState
 from devnull.sandbox.patterns import find_pattern
 from devnull.sandbox.runtime import Session
+from devnull.sandbox.runtimes.remembered import RememberedSession
 from devnull.sandbox.screen_text import written_text
 from devnull.sandbox.task import Instance, Stage, Task
 from devnull.sandbox.transcript import Transcript
@@ -36,10 +37,18 @@ _EVIDENCE = 2000
 def verify(session: Session, instance: Instance, transcript: Transcript) -> Outcome:
     """How the episode truly ended: ends what the agent left running, then checks each stage.
 
-    A task that the session's manifest does not know is verified by its scripts alone, and nothing is compared.
+    A task that the session's manifest does not know is verified by its scripts alone, and nothing is compared. In a
+    remembered world the outcome may be known; the transcript must then be of what the session told.
 
     Raises `BoxDied` for a box that is gone, unless its own processes ended it: that is an outcome.
     """
+    if isinstance(session, RememberedSession):
+        return session.outcome(instance.task, lambda box: _verify_box(box, instance, transcript))
+    return _verify_box(session, instance, transcript)
+
+
+def _verify_box(session: Session, instance: Instance, transcript: Transcript) -> Outcome:
+    """`verify`, in a box that is there."""
     task = instance.task
     shipped = session.manifest.shipped.get(task.name)
     try:
