@@ -12,7 +12,7 @@ from devnull.eval.scoring.score import Score
 from devnull.sandbox.errors import InputError
 
 _REFERENCES = ("sft", "honest")
-_NOT_THE_RECIPE = {"seed", "out", "workers", "runtime", "remember", "memory", "learnt_from"}
+_NOT_THE_RECIPE = {"seed", "out", "workers", "runtime", "learnt_from"}
 """Keys of a run's config that may differ from seed to seed."""
 
 SeedPair = tuple[str, list[Score], list[Score]]

@@ -161,8 +161,12 @@ class RememberedSession:
                 box.close()
                 raise BoxDied("the session is closed")
             self.start_seconds = box.start_seconds
-            for told in self._told:
-                self._check(box, told)
+            try:
+                for told in self._told:
+                    self._check(box, told)
+            except BaseException:
+                self.close()  # nobody goes on in a box that is not as it was told of
+                raise
         return self._box
 
     def _check(self, box: Session, told: _Told) -> None:

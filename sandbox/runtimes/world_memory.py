@@ -74,8 +74,7 @@ class WorldMemory:
     def recall(self, key: str) -> "CommandResult | Outcome | None":
         """What two boxes said; `None` where none did, fewer than two, or one something else."""
         with self._lock:
-            if key not in self._sure:
-                self._read()
+            self._read()
             return self._said[key] if key in self._sure and key not in self._differs else None
 
     def observe(self, key: str, value: "CommandResult | Outcome") -> str | None:
@@ -128,7 +127,7 @@ class WorldMemory:
             raise InputError(f"{self.path}: {error.strerror}; name another file: --memory FILE") from None
         with self._file as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            self._read()
+            self._read(alone=True)
             if os.fstat(file.fileno()).st_size > self._offset:
                 os.ftruncate(file.fileno(), self._offset)
             yield
@@ -147,11 +146,13 @@ class WorldMemory:
                 raise
         self._take(line)
 
-    def _read(self) -> None:
-        """Takes in what was written since; not a last line that has no end yet."""
+    def _read(self, *, alone: bool = False) -> None:
+        """Takes in what was written since; not a last line that has no end yet. `alone`: nobody writes meanwhile."""
         if self.path is None or not self.path.exists() or self.path.stat().st_size <= self._offset:
             return
         with self.path.open("rb") as file:
+            if not alone:
+                fcntl.flock(file, fcntl.LOCK_SH)
             file.seek(self._offset)
             for raw in file:
                 if not raw.endswith(b"\n"):
