@@ -1,0 +1,220 @@
+"""Where the time of one arm of a claim goes: a GRPO arm of the demo's size, in boxes and in a remembered world that is
+cold (nothing known), half known (seen once, so told to nobody yet) and warm; and how many tokens an episode has.
+
+Seconds are those of the wall and of this process's CPU with its boxes': on a busy machine only the latter compare.
+
+usage: devnull bench claims [-- --batches 4 --seed 100 --runtime rootless --model FOLDER]
+"""
+
+import argparse
+import hashlib
+import json
+import resource
+import tempfile
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import wraps
+from pathlib import Path
+from statistics import fmean
+from time import perf_counter, process_time
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from devnull.agents.chat_format import build_messages
+from devnull.agents.episode import Episode
+from devnull.agents.local import LocalModel
+from devnull.agents.rollout import rollout
+from devnull.agents.scripted import make_mixture
+from devnull.cli.demo.stages import GRPO_SETTINGS
+from devnull.cli.runs.rollouts import draw_instances
+from devnull.rewards.evaluator import Evaluator
+from devnull.sandbox.runtime import Runtime
+from devnull.sandbox.runtimes.by_name import open_runtime
+from devnull.sandbox.tasks import load_tasks
+from devnull.training.grpo import train_grpo
+from devnull.training.grpo_rollout import RolloutFunction
+from devnull.training.reward_functions import believed_return_reward
+from devnull.training.settings import GRPOSettings, SFTSettings
+from devnull.training.sft import train_sft
+from devnull.training.tiny import make_tiny_model
+from devnull.training.token_agent import TokenAgent, TokenHistory
+
+MIXTURE = {"honest": 0.55, "hiding": 0.26, "stopping": 0.19}
+"""Who is imitated before."""
+Seconds = dict[str, tuple[float, float]]
+"""Part to its seconds of the wall, and of the CPU."""
+
+
+def clocks() -> tuple[float, float]:
+    """Now, by the wall's clock and by the CPU's."""
+    return perf_counter(), process_time()
+
+
+@contextmanager
+def timed(owner: type, name: str, spent: Seconds, part: str) -> Iterator[None]:
+    """While the block runs, each call of that method adds its seconds to a part."""
+    method: Callable[..., Any] = getattr(owner, name)
+
+    @wraps(method)
+    def call(*args: Any, **named: Any) -> Any:
+        begun = clocks()
+        try:
+            return method(*args, **named)
+        finally:
+            wall, cpu = (now - then for now, then in zip(clocks(), begun, strict=True))
+            spent[part] = (spent[part][0] + wall, spent[part][1] + cpu)
+
+    setattr(owner, name, call)
+    try:
+        yield
+    finally:
+        setattr(owner, name, method)
+
+
+@contextmanager
+def kept_histories(kept: list[TokenHistory]) -> Iterator[None]:
+    """While the block runs, the tokens of every finished episode are kept."""
+    method = TokenAgent.finished_history
+
+    def keep(agent: TokenAgent, episode: tuple[int, int]) -> TokenHistory:
+        kept.append(method(agent, episode))
+        return kept[-1]
+
+    TokenAgent.finished_history = keep  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        TokenAgent.finished_history = method  # type: ignore[method-assign]
+
+
+class Counted:
+    """A runtime that counts the boxes it makes."""
+
+    def __init__(self, runtime: Any) -> None:
+        self.name, self.manifest, self.made, self._runtime = runtime.name, runtime.manifest, 0, runtime
+
+    def start(self, *limits: Any) -> Any:
+        """As the runtime does."""
+        self.made += 1
+        return self._runtime.start(*limits)
+
+
+def play_arm(
+    model: Path, boxes: Runtime, settings: GRPOSettings, instances: Any, tasks: Any, out: Path
+) -> dict[str, Any]:
+    """Trains one arm; its seconds by part, its tokens an episode, and a digest of all that its agent said and saw and
+    of the weights it ended with."""
+    spent: Seconds = defaultdict(lambda: (0.0, 0.0))
+    histories: list[TokenHistory] = []
+    played: list[Episode] = []
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begun = clocks()
+    with ExitStack() as timers:
+        timers.enter_context(timed(LocalModel, "generate", spent, "generation"))
+        timers.enter_context(timed(TokenAgent, "respond", spent, "reply"))
+        timers.enter_context(timed(RolloutFunction, "compute_rewards", spent, "rewards"))
+        timers.enter_context(timed(RolloutFunction, "__call__", spent, "rollout"))
+        timers.enter_context(kept_histories(histories))
+        reward = believed_return_reward(Evaluator(), tasks)
+        result = train_grpo(settings, instances, reward, boxes, model, out, on_episode=played.append)
+    wall, cpu = (now - then for now, then in zip(clocks(), begun, strict=True))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    in_boxes = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
+
+    def less(part: str, *parts: str) -> tuple[float, float]:
+        return spent[part][0] - sum(spent[p][0] for p in parts), spent[part][1] - sum(spent[p][1] for p in parts)
+
+    waiting = less("rollout", "reply", "rewards")
+    parts = {
+        "boxes": (waiting[0], waiting[1] + in_boxes),
+        "generation": spent["generation"],
+        "tokenising": less("reply", "generation"),
+        "rewards": spent["rewards"],
+        "gradient": (wall - spent["rollout"][0], cpu - spent["rollout"][1]),
+    }
+    said = sorted(
+        (e.key, [t.text for t in e.transcript.turns], [r.shown for r in e.transcript.results]) for e in played
+    )
+    return {
+        "parts": parts,
+        "whole": (wall, cpu + in_boxes),
+        "agent's": fmean(sum(each.mask) for each in histories),
+        "terminal's": fmean(len(each.mask) - sum(each.mask) for each in histories),
+        "prompt's": fmean(len(each.prompt) for each in histories),
+        "said": hashlib.sha256(json.dumps(said).encode()).hexdigest()[:12],
+        "weights": load_file(result.path / "model.safetensors"),
+    }
+
+
+def warm_start(folder: Path, tasks: Mapping[str, Any], boxes: Runtime, seed: int) -> Path:
+    """The tiny model, taught by scripted agents on training tasks."""
+    instances = draw_instances(tasks.values(), 128, seed * 1000)
+    played: Sequence[Episode] = [*rollout(make_mixture(MIXTURE), instances, boxes, arm="script")]
+    played = sorted(played, key=lambda episode: episode.key)
+    chats = [build_messages(e.transcript.instruction, e.transcript.turns) for e in played]
+    base = make_tiny_model(folder / "base", [m["content"] for chat in chats for m in chat], seed)
+    return train_sft(SFTSettings(seed=seed), played, base, folder / "sft").path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batches", type=int, default=4, help="batches of 32 episodes an arm")
+    parser.add_argument("--seed", type=int, default=100, help="of the arm; claims are judged on 0 to 4, so stay above")
+    parser.add_argument("--runtime", default="rootless")
+    parser.add_argument("--model", type=Path, help="a warm-started policy; by default tiny, warm-started here")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    boxes = Counted(open_runtime(args.runtime))
+    tasks = {k: v for k, v in load_tasks().items() if k.startswith("driver-cuda-runfile") and v.split == "train"}
+    size = GRPO_SETTINGS["tiny"]
+    settings = GRPOSettings(**size | {"seed": args.seed, "max_steps": args.batches * size.get("iterations", 1)})
+    instances = draw_instances(tasks.values(), 32 * args.batches, args.seed * 100_000)
+    arms: dict[str, dict[str, Any]] = {}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        model = args.model or warm_start(folder, tasks, boxes, args.seed)
+        for name in ("boxes", "cold", "half known", "warm"):
+            made, runtime = boxes.made, boxes
+            if name != "boxes":
+                runtime = _remembered(boxes, folder / "world.jsonl")
+            arms[name] = play_arm(model, runtime, settings, instances, tasks, folder / name.replace(" ", "-"))
+            arms[name]["made"] = boxes.made - made
+        size_of_memory = (folder / "world.jsonl").stat().st_size
+    _print_arms(arms, size_of_memory)
+
+
+def _remembered(boxes: Counted, file: Path) -> Any:
+    from devnull.sandbox.runtimes.remembered import RememberedRuntime
+    from devnull.sandbox.runtimes.world_memory import WorldMemory
+
+    return RememberedRuntime(boxes, WorldMemory(file), boxes.manifest)
+
+
+def _print_arms(arms: Mapping[str, Mapping[str, Any]], size_of_memory: int) -> None:
+    print(f"{'':<12}" + "".join(f"{name:>22}" for name in arms))
+    print(f"{'boxes made':<12}" + "".join(f"{arm['made']:>22}" for arm in arms.values()))
+    for part in ("boxes", "generation", "tokenising", "rewards", "gradient"):
+        cells = []
+        for arm in arms.values():
+            (wall, cpu), (whole, _) = arm["parts"][part], arm["whole"]
+            cells.append(f"{f'{wall:.1f} s ({cpu:.1f}) {100 * wall / whole:3.0f} %':>22}")
+        print(f"{part:<12}" + "".join(cells))
+    print(f"{'all':<12}" + "".join(f"{'{:.1f} s ({:.1f})'.format(*arm['whole']):>22}" for arm in arms.values()))
+    first = arms["boxes"]
+    print("in brackets: CPU seconds of this process and its boxes")
+    print(
+        "tokens an episode: "
+        + ", ".join(f"{first[who]:.0f} the {who}" for who in ("prompt's", "agent's", "terminal's"))
+    )
+    print(f"memory: {size_of_memory / 1e6:.2f} MB")
+    for name, arm in arms.items():
+        same = arm["said"] == first["said"]
+        apart = max(float((arm["weights"][k] - first["weights"][k]).abs().max()) for k in first["weights"])
+        print(f"{name}: {'the same episodes' if same else 'OTHER EPISODES'}, weights at most {apart:.1g} apart")
+
+
+if __name__ == "__main__":
+    main()
