@@ -24,6 +24,7 @@ its batch of episodes:
 | `unpaid` | episodes without a reward: never brought to an end, or not to be judged |
 | `infrastructure_failures` | episodes that an infrastructure failure ended; most are played again |
 | `kl_episode` | KL(π \|\| π_first) of whole episodes in nats, every `kl_every` batches; TRL's `kl` is by token |
+| `kl_commands`, `kl_report` | its two parts: commands and the decision to end; the words of the final report |
 | `time/rollout` | seconds for playing and judging the batch |
 | `time/generation` | of which in the model |
 | `time/boxes` | the rest: waiting for boxes, verifier and reward function |
@@ -50,7 +51,7 @@ from devnull.sandbox.errors import InfrastructureError, InputError
 from devnull.sandbox.extras import require
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
-from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction
+from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction, StopAtLimit
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.reward_functions import RewardFunction
@@ -113,7 +114,7 @@ def train_grpo(
         instances,
         reward,
         runtime,
-        policy.frozen_copy() if settings.kl_every else None,
+        policy.frozen_copy() if settings.kl_every or settings.kl_limit is not None else None,
         on_episode,
         measure,
     )
@@ -125,10 +126,18 @@ def train_grpo(
         processing_class=policy.tokenizer,
         peft_config=policy.adapter(settings.lora_rank),
         rollout_func=rollouts,
-        callbacks=[ProgressCallback(on_step)],
+        callbacks=[ProgressCallback(on_step), StopAtLimit(rollouts)],
     )
     facts = {**card_facts, "instances": len(instances), "runtime": runtime.name, "baseline": settings.baseline}
-    return run_trainer(trainer, settings, policy, out, kind="grpo", facts=facts)
+    return run_trainer(
+        trainer,
+        settings,
+        policy,
+        out,
+        kind="grpo",
+        facts=facts,
+        why_stopped=lambda: str(rollouts.stop or ""),
+    )
 
 
 def _check(settings: GRPOSettings, instances: Sequence[Instance]) -> None:

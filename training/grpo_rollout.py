@@ -12,6 +12,7 @@ from time import perf_counter
 from typing import Any
 
 import torch
+from transformers import TrainerCallback
 
 from devnull.agents.episode import Episode
 from devnull.agents.local import LocalModel
@@ -20,7 +21,7 @@ from devnull.agents.rollout_options import RolloutOptions
 from devnull.sandbox.builds import stratify_builds
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
-from devnull.training.kl import episode_log_probs
+from devnull.training.kl import split_log_probs
 from devnull.training.models import LoadedPolicy
 from devnull.training.reward_functions import RewardFunction
 from devnull.training.settings import GRPOSettings
@@ -51,6 +52,8 @@ class RolloutFunction:
     """What else to log of each batch."""
     calls: int = 0
     """Batches played so far."""
+    stop: "Stop | None" = None
+    """Set once `kl_limit` is passed."""
     batch_seconds: float = 0.0
     """Duration of the last batch's last generation, by which the engine forms its next batches."""
 
@@ -96,15 +99,18 @@ class RolloutFunction:
         }
         if paid := [reward for reward in rewards if reward is not None]:
             logged["pay"] = fmean(paid)
-        every = self.settings.kl_every
-        if every and self.calls % every == 0:
-            logged["kl_episode"] = self._estimate_kl(trainer, histories)  # "kl" is TRL's own, by token
+        limit, every = self.settings.kl_limit, self.settings.kl_every
+        if limit is not None or (every and self.calls % every == 0):
+            drift = self._estimate_kl(trainer, histories)
+            logged |= drift
+            if limit is not None and drift["kl_commands"] > limit:
+                self.stop = Stop(self.calls, drift["kl_commands"], limit, _copy_of_what_learns(trainer))
         for name, value in logged.items():
             trainer._log_metric(name, value)
         return {
             "prompt_ids": [history.prompt for history in histories],
             "completion_ids": [history.completion for history in histories],
-            "env_mask": [history.mask for history in histories],
+            "env_mask": [history.with_report(self.settings.train_report).mask for history in histories],
             # Only vLLM's, whose numbers differ from the trainer's: TRL weighs each token by how much.
             "logprobs": [history.logprobs for history in histories] if self.settings.vllm else None,
             "episode_reward": rewards,
@@ -148,15 +154,57 @@ class RolloutFunction:
             rewards.append(reward)
         return rewards
 
-    def _estimate_kl(self, trainer: Any, histories: Sequence[TokenHistory]) -> float:
-        """Mean over episodes of Σ log π/π_ref over the agent's own tokens, in nats: an unbiased estimate of
-        KL(π || π_ref) of whole episodes."""
+    def _estimate_kl(self, trainer: Any, histories: Sequence[TokenHistory]) -> dict[str, float]:
+        """Mean over all processes' episodes of Σ log π/π_ref over the agent's own tokens, in nats: unbiased estimates
+        of KL(π || π_ref) of whole episodes, and what of it lies in the commands and in the report's words."""
         model = trainer.accelerator.unwrap_model(trainer.model)
         with torch.no_grad():
-            ours = episode_log_probs(model, self.policy, histories)
+            ours = split_log_probs(model, self.policy, histories)
             if self.reference is not None:
-                theirs = episode_log_probs(self.reference.to(model.device), self.policy, histories)
+                theirs = split_log_probs(self.reference.to(model.device), self.policy, histories)
             else:
                 with model.disable_adapter():
-                    theirs = episode_log_probs(model, self.policy, histories)
-        return float((ours - theirs).mean())
+                    theirs = split_log_probs(model, self.policy, histories)
+        commands, words = trainer.accelerator.reduce((ours - theirs).mean(0), "mean").tolist()
+        return {"kl_episode": commands + words, "kl_commands": commands, "kl_report": words}  # "kl" is TRL's, by token
+
+
+@dataclass(frozen=True)
+class Stop:
+    """The batch at which the commands were found to have drifted further than `kl_limit`."""
+
+    batch: int
+    """From 1."""
+    nats: float
+    limit: float
+    weights: Mapping[str, torch.Tensor]
+    """Copies of those that learn, as they played the batch."""
+
+    def __str__(self) -> str:
+        return (
+            f"before learning from batch {self.batch}: its commands were {self.nats:.2f} nats an episode from the "
+            f"first policy's, kl_limit is {self.limit:g}"
+        )
+
+
+def _copy_of_what_learns(trainer: Any) -> dict[str, torch.Tensor]:
+    weights = trainer.accelerator.unwrap_model(trainer.model).named_parameters()
+    return {name: weight.detach().clone() for name, weight in weights if weight.requires_grad}
+
+
+class StopAtLimit(TrainerCallback):  # type: ignore[misc]
+    """Ends training once the rollouts say stop. TRL has taken a step by then: it is undone, so that the result is the
+    policy that was measured."""
+
+    def __init__(self, rollouts: RolloutFunction) -> None:
+        self.rollouts = rollouts
+
+    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        stop = self.rollouts.stop
+        if stop is None:
+            return
+        with torch.no_grad():
+            for name, weight in getattr(model, "module", model).named_parameters():  # DDP wraps it
+                if name in stop.weights:
+                    weight.copy_(stop.weights[name])
+        control.should_training_stop = True

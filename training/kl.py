@@ -18,6 +18,14 @@ def episode_log_probs(
         model: The one to ask; may differ from `policy.model` (with adapters, or a reference).
         batch: Episodes that go through the model at once.
     """
+    return split_log_probs(model, policy, histories, batch).sum(1)
+
+
+def split_log_probs(
+    model: Any, policy: LoadedPolicy, histories: Sequence[TokenHistory], batch: int = 4
+) -> torch.Tensor:
+    """The same in two parts, shape (episodes, 2): the commands, with the decision to end the work; and the words of the
+    final report (`TokenHistory.report_words`), on which nothing depends. Arguments as there."""
     sums = []
     pad = policy.tokenizer.pad_token_id
     for first in range(0, len(histories), batch):
@@ -31,5 +39,10 @@ def episode_log_probs(
         before = mask[:, 1:].any(0).nonzero()[:, 0]
         output = model(input_ids=ids, attention_mask=attention.to(model.device), logits_to_keep=before)
         log_probs = torch.log_softmax(output.logits.float(), -1).gather(-1, ids[:, before + 1, None])[..., 0]
-        sums.append((log_probs * mask[:, before + 1]).sum(1))
+        words = torch.zeros_like(mask)
+        for row, history in enumerate(some):
+            begin = len(history.prompt)
+            words[row, begin + history.report_words.start : begin + history.report_words.stop] = 1
+        parts = torch.stack([mask * (1 - words), mask * words], -1)[:, before + 1]
+        sums.append((log_probs[..., None] * parts).sum(1))
     return torch.cat(sums)

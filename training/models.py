@@ -5,7 +5,8 @@ import logging
 import os
 import shutil
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import HTTPError
@@ -52,6 +53,8 @@ class LoadedPolicy:
     adaptation: Literal["full", "lora", "qlora"]
     merged: bool
     """An adapter was merged into the weights in memory: no folder on disk holds them as they are."""
+    frozen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """The weights that do not learn, by the name or pattern that chose them (`devnull.training.frozen`)."""
 
     @property
     def context(self) -> int:
@@ -62,7 +65,10 @@ class LoadedPolicy:
         """The `LoraConfig` of this rank to train with; `None` where all weights learn. `task_type` as PEFT has it."""
         if self.adaptation == "full":
             return None
-        return LoraConfig(r=rank, lora_alpha=2 * rank, target_modules="all-linear", task_type=task_type)
+        kept = sorted({name.rpartition(".")[0] for names in self.frozen.values() for name in names}) or None
+        return LoraConfig(
+            r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=kept, task_type=task_type
+        )
 
     def frozen_copy(self) -> Any:
         """The reference model: a copy of the weights in memory; `None` where adapters can be switched off instead."""

@@ -62,6 +62,15 @@ class OfflineSettings(TrainerSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FineTuningSettings(TrainerSettings):
+    """What the trainers that go on from a policy that acts already take besides."""
+
+    frozen: tuple[str, ...] | None = None
+    """Weights that do not learn, by a part of their names (`self_attn`) or a pattern of whole ones
+    (`model.layers.0.*`). Unset: what the model names itself (tiny: the circuit that copies file names)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class SFTSettings(OfflineSettings):
     """Supervised fine-tuning: imitate what the agent wrote in a run's episodes."""
 
@@ -75,7 +84,7 @@ class SFTSettings(OfflineSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DPOSettings(OfflineSettings):
+class DPOSettings(FineTuningSettings, OfflineSettings):
     """Direct preference optimisation: prefer what the evaluator chose."""
 
     default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1.5e-4, "lora": 2e-4, "qlora": 2e-4}
@@ -108,7 +117,7 @@ class RewardSettings(OfflineSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GRPOSettings(TrainerSettings):
+class GRPOSettings(FineTuningSettings):
     """Group-relative policy optimisation: act in boxes, learn from each episode's reward against its group's."""
 
     default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1.2e-4, "lora": 1e-4, "qlora": 1e-4}
@@ -130,7 +139,14 @@ class GRPOSettings(TrainerSettings):
     beta: float = 0.0
     """Weight of the KL divergence from the reference policy in the loss."""
     kl_every: int = 5
-    """Log the divergence from the first policy, estimated from the episodes, every so many steps; 0: never."""
+    """Log the divergence from the first policy, estimated from the episodes, every so many batches; 0: never, unless
+    there is a limit."""
+    kl_limit: float | None = None
+    """Stop at the first batch whose commands have drifted further than this from the first policy, in nats an episode
+    (`kl_commands`), without learning from it; unset: never."""
+    train_report: Literal["all", "first", "none"] = "all"
+    """Which tokens of the final report learn: all; the first, with which the agent decides to end; none. No evaluator
+    pays for the others: they only drift."""
     temperature: float = 1.0
     """Of sampling."""
     max_new_tokens: int = 96
@@ -146,7 +162,7 @@ class GRPOSettings(TrainerSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class KTOSettings(OfflineSettings):
+class KTOSettings(FineTuningSettings, OfflineSettings):
     """Kahneman-Tversky optimisation: learn from thumbs up and down."""
 
     default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1e-4, "lora": 1e-4, "qlora": 1e-4}
@@ -167,7 +183,7 @@ _RULES: tuple[_Rule, ...] = (
     *((name, lambda value: value >= 0, "at least 0") for name in ("checkpoint_steps", "kl_every")),
     *(
         (name, lambda value: 0 < value < math.inf, "above 0")
-        for name in ("learning_rate", "rationality", "temperature")
+        for name in ("learning_rate", "rationality", "temperature", "kl_limit")
     ),
     *((name, lambda value: 0 <= value < math.inf, "at least 0") for name in ("beta", "invalid_cost")),
     *((name, lambda value: 0 <= value < 1, "at least 0 and below 1") for name in ("warmup", "held_out")),

@@ -19,6 +19,7 @@ from tokenizers import models as tokenizer_models
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from devnull.training.chat_template import CHATML
+from devnull.training.frozen import FROZEN_KEY
 from devnull.training.models import save_model
 
 _WIDTH, _HEADS, _HEAD = 128, 4, 64
@@ -33,36 +34,38 @@ _FAST, _SLOW = 6, 10
 """Planes before `FAST` tell positions, those from `SLOW` on compare contents."""
 
 
-def make_tiny_model(path: Path, texts: Iterable[str], seed: int = 0) -> Path:
-    """Saves an untrained model of 0.5 M parameters, with a tokenizer trained on `texts`, in the folder `path`."""
+SHIPPED_TOKENIZER = Path(__file__).with_name("tiny_tokenizer.json")
+"""The tokenizer of every `tiny` model, unless it is given texts of its own (`scripts/tiny_tokenizer.py` made it)."""
+VOCABULARY = 640
+"""Tokens. From 576 on ` 2>/dev/null` is six of them; at 512 it was ten, and the policy seldom spelt it to its end."""
+_CIRCUIT = ("self_attn", "embed_tokens")
+"""The weights that hold the circuit: fine-tuning on rewards leaves them as they are (`devnull.training.frozen`)."""
+
+
+def make_tiny_model(path: Path, texts: Iterable[str] | None = None, seed: int = 0) -> Path:
+    """Saves an untrained model of 0.5 M parameters, with its tokenizer, in the folder `path`.
+
+    Args:
+        texts: What to train a tokenizer on; none: the shipped one, so that every seed spells alike.
+        seed: Of the random weights.
+    """
     model, tokenizer = build_tiny_model(texts, seed)
     return save_model(model, tokenizer, path)
 
 
 def build_tiny_model(
-    texts: Iterable[str], seed: int, *, vocabulary: int = 512, context: int = 2048
+    texts: Iterable[str] | None, seed: int, *, vocabulary: int = VOCABULARY, context: int = 2048
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
-    """A two-layer Llama of 0.5 M parameters and a byte-level BPE tokenizer trained on `texts`.
+    """A two-layer Llama of 0.5 M parameters and a byte-level BPE tokenizer: the shipped one, or trained on `texts`.
 
-    Digits are tokens of their own, so that a version never seen before is written in known tokens. Leaves torch's
-    random state as it was.
+    Its config names the weights of the circuit, which reinforcement learning leaves alone. Leaves torch's random state as it was.
 
     Args:
-        vocabulary: Tokens that the tokenizer may have.
+        vocabulary: Tokens that a tokenizer trained on `texts` may have.
         context: Longest conversation, in tokens.
     """
-    tokenizer = Tokenizer(tokenizer_models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary,
-        show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
-    )
-    tokenizer.train_from_iterator([*texts, "system\nuser\nassistant\n"], trainer)
+    shipped = texts is None
+    tokenizer = Tokenizer.from_file(str(SHIPPED_TOKENIZER)) if shipped else train_tiny_tokenizer(texts, vocabulary)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|im_start|>",
@@ -87,12 +90,31 @@ def build_tiny_model(
         bos_token_id=fast.bos_token_id,
         eos_token_id=fast.eos_token_id,
         pad_token_id=fast.pad_token_id,
+        **{FROZEN_KEY: list(_CIRCUIT)},
     )
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         model = LlamaForCausalLM(config)
     _write_copying_circuit(model)
     return model, fast
+
+
+def train_tiny_tokenizer(texts: Iterable[str], vocabulary: int = VOCABULARY) -> Tokenizer:
+    """A byte-level BPE tokenizer, which spells any text. Digits are tokens of their own, so that a version never seen
+    before is written in known tokens."""
+    tokenizer = Tokenizer(tokenizer_models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        special_tokens=["<|endoftext|>", "<|im_start|>", "<|im_end|>"],
+    )
+    tokenizer.train_from_iterator([*texts, "system\nuser\nassistant\n"], trainer)
+    return tokenizer
 
 
 def _write_copying_circuit(model: Any) -> None:

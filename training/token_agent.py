@@ -5,11 +5,12 @@ is not the gradient of its policy. So each episode's tokens are kept, and only w
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from time import perf_counter
-from typing import Any
+from typing import Any, Literal
 
 from devnull.agents.agent import Message, Reply, Request
+from devnull.agents.protocol import FinalReport, parse_action
 from devnull.training.data import escape_chat, tokenize_prompt
 
 GenerateTokens = Callable[[list[list[int]], list[int]], tuple[list[list[int]], list[list[float]] | None]]
@@ -30,6 +31,21 @@ class TokenHistory:
     """1: the agent generated this token. 0: the terminal's."""
     logprobs: list[float] = field(default_factory=list)
     """Of the agent's tokens, as `GenerateTokens` gave them; 0 where it gave none, and for the terminal's."""
+    report: int | None = None
+    """Where the final report begins in `completion`; `None`: the episode ended without one."""
+
+    @property
+    def report_words(self) -> slice:
+        """The report's tokens after its first one, which decides that the work is over: words nobody acts on."""
+        begin = len(self.completion) if self.report is None else self.report + 1
+        return slice(begin, len(self.completion))
+
+    def with_report(self, trained: Literal["all", "first", "none"]) -> "TokenHistory":
+        """The same with the mask of the report's tokens kept for all, for the first, or for none of them."""
+        if trained == "all" or self.report is None:
+            return self
+        end = self.report + (trained == "first")
+        return replace(self, mask=self.mask[:end] + [0] * (len(self.mask) - end))
 
     def append(self, ids: Sequence[int], *, generated: bool, logprobs: Sequence[float] | None = None) -> None:
         """Adds tokens to the completion: the agent's (`generated`) or the terminal's."""
@@ -65,9 +81,12 @@ class TokenAgent:
             self.generation_seconds += perf_counter() - begin
             for place, (row, ids) in enumerate(zip(rows, completions, strict=True)):
                 of_row = logprobs[place] if logprobs is not None else None
-                self.histories[requests[row].episode].append(ids, generated=True, logprobs=of_row)
-                self.tokens_generated += len(ids)
+                history = self.histories[requests[row].episode]
                 text = self.tokenizer.decode(ids, skip_special_tokens=True)
+                if isinstance(parse_action(text), FinalReport):
+                    history.report = len(history.completion)
+                history.append(ids, generated=True, logprobs=of_row)
+                self.tokens_generated += len(ids)
                 replies[row] = Reply(text, len(prompts[row]), len(ids))
         return replies
 
@@ -107,5 +126,9 @@ class TokenAgent:
         if not any(history.mask):
             return self._masked_end(history.prompt)
         return TokenHistory(
-            history.prompt, history.completion[:length], history.mask[:length], history.logprobs[:length]
+            history.prompt,
+            history.completion[:length],
+            history.mask[:length],
+            history.logprobs[:length],
+            history.report,
         )

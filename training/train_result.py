@@ -35,6 +35,8 @@ class TrainResult:
     """The last value of each logged quantity, and totals."""
     log: list[dict[str, float]] = field(repr=False, default_factory=list)
     """The logged quantities of each step, in order."""
+    stopped: str = ""
+    """Why it ended before its last step; empty: it did not."""
 
     @classmethod
     def read(cls, path: Path) -> "TrainResult | None":
@@ -43,7 +45,14 @@ class TrainResult:
         if not file.exists():
             return None
         record = json.loads(file.read_text())
-        return cls(path, record["steps"], record["seconds"], record["metrics"], record["log"])
+        return cls(
+            path,
+            record["steps"],
+            record["seconds"],
+            record["metrics"],
+            record["log"],
+            record["facts"].get("stopped", ""),
+        )
 
 
 def partial_folder(out: Path) -> Path:

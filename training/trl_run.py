@@ -15,8 +15,9 @@ import trl.trainer.utils
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
 from devnull.sandbox.errors import HostDiskFull, InputError
+from devnull.training.frozen import freeze
 from devnull.training.models import Dtype, LoadedPolicy, load_policy
-from devnull.training.settings import TrainerSettings, check_ranges
+from devnull.training.settings import FineTuningSettings, TrainerSettings, check_ranges
 from devnull.training.train_result import (
     TrainResult,
     last_checkpoint,
@@ -33,6 +34,8 @@ _SETTINGS = "settings.json"
 """File beside the checkpoints: settings and facts that the run was begun with."""
 CHANGEABLE_ON_RESUME = ("checkpoint_steps", "logging_steps", "report_to", "push_to_hub", "workers")
 """Settings that a resumed run may change, for no weight depends on them."""
+_DEFAULTS_OF_NEWER_SETTINGS = {"train_report": "all", "stratify_builds": False}
+"""Of settings that runs begun by earlier versions do not name, where the default is not `None`."""
 StepCallback = Callable[[int, int, Mapping[str, float]], None]
 """Called after each optimiser step with (step from 1, number of steps, last value of each logged quantity)."""
 
@@ -46,7 +49,7 @@ def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: 
 
     Raises:
         InputError: A setting out of its range, several GPUs without `accelerate launch`, a model that cannot be
-            loaded or whose weights are not finite.
+            loaded or whose weights are not finite, or `frozen` names what is not there.
     """
     check_ranges(settings)
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
@@ -57,7 +60,7 @@ def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: 
     set_seed(settings.seed)
     policy = load_policy(model_path, adaptation=settings.adaptation, dtype=dtype)
     _check_weights(policy)
-    return policy
+    return freeze(policy, settings.frozen) if isinstance(settings, FineTuningSettings) else policy
 
 
 def _check_weights(policy: LoadedPolicy) -> None:
@@ -141,7 +144,7 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
 
 def _check_unchanged(part: Path, now: Mapping[str, Any]) -> None:
     """Raises `InputError` where the run that left these checkpoints had other settings or facts."""
-    then = json.loads((part / _SETTINGS).read_text())
+    then = _DEFAULTS_OF_NEWER_SETTINGS | json.loads((part / _SETTINGS).read_text())
     changed = [
         f"{key} ({then.get(key)} then, {now.get(key)} now)" for key in now | then if then.get(key) != now.get(key)
     ]
@@ -174,6 +177,7 @@ def run_trainer(
     kind: str,
     facts: Mapping[str, Any],
     measure: Callable[[], Mapping[str, float]] | None = None,
+    why_stopped: Callable[[], str] = str,
 ) -> TrainResult:
     """Runs a TRL trainer, from its last checkpoint if there is one; the folder `out` then holds the result.
 
@@ -184,12 +188,15 @@ def run_trainer(
         kind: `sft`, `dpo`, `kto`, `reward` or `grpo`.
         facts: For the model card; a run whose facts or settings differ is not resumed.
         measure: Further metrics of the final weights.
+        why_stopped: Asked at the end: why training stopped before its time; empty where it did not.
 
     Raises:
         InputError: Checkpoints of another run are in the way, or the hub refuses the repository.
         TrainingDiverged: The loss is not finite.
         InfrastructureError: The result is written, but could not be pushed to the hub.
     """
+    if policy.frozen:
+        facts = {**facts, "frozen": ", ".join(policy.frozen)}
     part = partial_folder(out)
     checkpoint = last_checkpoint(part) if settings.checkpoint_steps else None
     begun = {"kind": kind, "base": policy.source, **dataclasses.asdict(settings), **facts}
@@ -218,7 +225,10 @@ def run_trainer(
     metrics = {key: value for key, value in last.items() if math.isfinite(value)}
     if measure is not None:
         metrics |= measure()
-    result = TrainResult(out, steps, seconds, metrics, history)
+    stopped = why_stopped()
+    if stopped:
+        facts = {**facts, "stopped": stopped}
+    result = TrainResult(out, steps, seconds, metrics, history, stopped)
     if trainer.accelerator.is_main_process:
         write_result(trainer, settings, policy, result, kind=kind, facts=facts)
     trainer.accelerator.wait_for_everyone()

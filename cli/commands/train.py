@@ -255,8 +255,10 @@ def _print_result(args: TrainerArgs, result: "TrainResult", sampled: Mapping[str
         print(json.dumps(facts | {"path": str(result.path), "sampled": rates}, indent=2))
         return
     print(f"{result.path}: {result.steps} steps, {result.seconds:.1f} s")
+    if result.stopped:
+        print(f"  stopped {result.stopped}")
     for name, value in sorted(result.metrics.items()):
-        if name.startswith("held_out/") or name in ("loss", "rewards/accuracies", "kl_episode"):
+        if name.startswith("held_out/") or name in ("loss", "rewards/accuracies", "kl_episode", "kl_commands"):
             print(f"  {name:<28} {value:.4f}")
     if sampled:
         print(f"sampled on held-out tasks, {sampled['attempt_rate'].n} episodes:")

@@ -22,7 +22,8 @@ class TrainerArgs(MemoryOptions):
     run: Annotated[Path, tyro.conf.Positional]
     """The run folder to learn from."""
     model: str = "tiny"
-    """What to start from: a folder, a name of the Hugging Face hub, smollm2, or tiny (made from the run)."""
+    """What to start from: a folder, a name of the Hugging Face hub, smollm2, tiny, or tiny:run (its tokenizer trained
+    on the run's own words)."""
     out: Path | None = None
     """Where the result goes; by default RUN/checkpoints/ and the trainer's name."""
     evaluator: Path | None = None

@@ -12,6 +12,9 @@ SCRIPTED_ARMS = ("honest", "hiding", "verbose", "stopping", "mixture")
 TRAINED_ARMS = ("sft", "partial", "full")
 """The warm start, and what became of it under an evaluator who sees the terminal, or all."""
 
+MIXTURE = {"honest": 0.5, "hiding": 0.25, "verbose": 0.05, "stopping": 0.2}
+"""What the warm start imitates. A quarter hides: what follows is amplification, not discovery."""
+
 
 @dataclass(frozen=True)
 class DemoSettings(MemoryOptions):

@@ -11,7 +11,7 @@ from devnull.agents.local import LocalModel
 from devnull.agents.scripted import find_scripted_agent, make_mixture
 from devnull.cli.demo.figures import print_figures, write_figures
 from devnull.cli.demo.parallel_arms import train_in_parallel
-from devnull.cli.demo.settings import SCRIPTED_ARMS, TRAINED_ARMS, DemoSettings
+from devnull.cli.demo.settings import MIXTURE, SCRIPTED_ARMS, TRAINED_ARMS, DemoSettings
 from devnull.cli.runs.box_choice import open_boxes
 from devnull.cli.runs.json_lines import read_lines
 from devnull.cli.runs.local_models import base_model, resolve_model
@@ -47,8 +47,6 @@ from devnull.training.trl_run import StepCallback
 
 _TASKS = "driver-cuda-runfile"
 """Example A of the paper, in versions and places of its own per task."""
-_MIXTURE = {"honest": 0.5, "hiding": 0.25, "verbose": 0.05, "stopping": 0.2}
-"""What the warm start imitates. A quarter hides: what follows is amplification, not discovery."""
 _VIEWS = {"partial": TERMINAL_SENSORS, "full": FULL_SENSORS}
 _GROUP = 4
 """Feedback episodes of each instance (dpo): compared with one another, so that the luck of the draw is the same."""
@@ -127,7 +125,7 @@ class Demo:
         return draw_instances(self._split(split), count, first + self.settings.seed * SEEDS_PER_RUN, group=group)
 
     def _scripted_agent(self, name: str) -> Agent:
-        return make_mixture(_MIXTURE) if name == "mixture" else find_scripted_agent(name)
+        return make_mixture(MIXTURE) if name == "mixture" else find_scripted_agent(name)
 
     def _open_runtime(self) -> None:
         self.runtime: Runtime = open_boxes(self.settings.runtime, self.settings, self.settings.out)
@@ -152,7 +150,7 @@ class Demo:
         base = base_model(self.settings.model, self.run.checkpoint("base"), finished, self.settings.seed)
         settings = SFTSettings(seed=self.settings.seed, checkpoint_steps=50, **_SFT[self._size])
         with training_progress("sft") as on_step:
-            facts = {"data": "scripted: " + ", ".join(f"{name} {share:g}" for name, share in _MIXTURE.items())}
+            facts = {"data": "scripted: " + ", ".join(f"{name} {share:g}" for name, share in MIXTURE.items())}
             train_sft(settings, episodes, base, out, card_facts=facts, on_step=on_step["sft"])
 
     @property

@@ -1,4 +1,4 @@
-"""The language models that a name stands for: `tiny`, `smollm2`, a folder, or a name of the Hugging Face hub."""
+"""The language models that a name stands for: `tiny`, `tiny:run`, `smollm2`, a folder, or a name of the Hugging Face hub."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,20 +22,22 @@ def resolve_model(name: str) -> str:
 
 
 def base_model(name: str, tiny: Path, episodes: Sequence[Episode], seed: int = 0) -> Path | str:
-    """What training starts from: for `tiny` an untrained model with a tokenizer made from the episodes.
+    """What training starts from: for `tiny` an untrained model; `tiny:run`: with a tokenizer trained on the episodes.
 
     Args:
         tiny: Folder of the `tiny` model; made unless it exists.
         seed: Of the `tiny` model's weights.
     """
     match name:
-        case "tiny":
+        case "tiny" | "tiny:run":
             from devnull.training.tiny import make_tiny_model
 
-            if not tiny.exists():
+            texts = None
+            if name == "tiny:run":
+                tiny = tiny.with_name(f"{tiny.name}-run")
                 chats = [build_messages(e.transcript.instruction, e.transcript.turns) for e in episodes]
-                make_tiny_model(tiny, [message["content"] for chat in chats for message in chat], seed)
-            return tiny
+                texts = [message["content"] for chat in chats for message in chat]
+            return tiny if tiny.exists() else make_tiny_model(tiny, texts, seed)
         case "smollm2":
             from devnull.training.smollm2 import fetch_smollm2
 
