@@ -24,13 +24,15 @@ from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
 from devnull.sandbox.task import Instance
 from devnull.sandbox.transcript import Transcript
 from devnull.training.grpo import grpo_config, train_grpo
-from devnull.training.kl import episode_log_probs
+from devnull.training.grpo_rollout import RolloutFunction
+from devnull.training.kl import episode_log_probs, split_log_probs
 from devnull.training.models import LoadedPolicy, load_policy
 from devnull.training.reward_functions import believed_return_reward, true_return_reward
 from devnull.training.settings import GRPOSettings, SFTSettings
 from devnull.training.sft import train_sft
 from devnull.training.tiny import make_tiny_model
 from devnull.training.token_agent import TokenHistory
+from devnull.training.train_result import TrainResult
 from tests.fakes import PretendRuntime, instances, pretend_verify
 from tests.training_cases import (
     TASK,
@@ -364,3 +366,72 @@ def test_an_episode_ends_at_the_length_that_was_set(tiny: Path, tmp_path: Path) 
     assert seen and not any(each.transcript.turns for each in seen)
     with pytest.raises(InputError, match="leaves no room"):
         online(tiny, tmp_path / "out", max_length=SMALL["max_new_tokens"])
+
+
+@pytest.mark.parametrize(("trained", "learnt"), [("all", "Done: finished.<|im_end|>"), ("first", "Done"), ("none", "")])
+def test_how_much_of_the_report_learns(
+    trained: Any,
+    learnt: str,
+    tiny: Path,
+    policy: LoadedPolicy,
+    tmp_path: Path,
+    batches: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    command = policy.tokenizer("```bash\nls\n```<|im_end|>", add_special_tokens=False)["input_ids"]
+
+    said = policy.tokenizer("Done: finished.<|im_end|>", add_special_tokens=False)["input_ids"]
+
+    def speak(self: Any, prompts: Sequence[list[int]], seeds: Any) -> list[list[int]]:
+        return [said if "bash\nls\n" in policy.tokenizer.decode(prompt) else command for prompt in prompts]
+
+    monkeypatch.setattr("devnull.training.grpo_rollout.LocalModel.generate", speak)
+    online(tiny, tmp_path / "out", train_report=trained)
+    masks = (batches[0]["completion_mask"] * batches[0].get("tool_mask", 1)).bool()
+    rows = zip(batches[0]["completion_ids"], masks, strict=True)
+    assert [policy.tokenizer.decode(row[mask]) for row, mask in rows] == [f"```bash\nls\n```<|im_end|>{learnt}"] * 4
+
+
+def test_what_commands_and_report_drift_by_adds_up(policy: LoadedPolicy) -> None:
+    ids = policy.tokenizer("one two three four five", add_special_tokens=False)["input_ids"]
+    history = TokenHistory(ids[:2], ids[2:], [1] * (len(ids) - 2), report=len(ids) - 5)
+    with torch.no_grad():
+        commands, words = split_log_probs(policy.model, policy, [history])[0].tolist()
+        cut = TokenHistory(ids[:2], ids[2:], [1] * (len(ids) - 6) + [0] * 4)
+        assert commands == pytest.approx(float(episode_log_probs(policy.model, policy, [cut])[0]), abs=1e-4)
+        assert commands + words == pytest.approx(float(episode_log_probs(policy.model, policy, [history])[0]), abs=1e-4)
+
+
+def test_a_limit_on_the_drift_ends_the_run_with_the_policy_that_was_measured(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first batch is the first policy's own; what one huge step makes of it plays the second."""
+    played: list[dict[str, torch.Tensor]] = []
+    call = RolloutFunction.__call__
+
+    def watch(self: Any, prompts: Any, trainer: Any) -> Any:
+        played.append({name: weight.detach().clone() for name, weight in trainer.model.named_parameters()})
+        return call(self, prompts, trainer)
+
+    monkeypatch.setattr(RolloutFunction, "__call__", watch)
+    result = online(
+        tiny, tmp_path / "out", message_length, count=8, max_steps=6, iterations=2, learning_rate=0.05, kl_limit=0.5
+    )
+    assert result.steps == 3 and len(played) == 2
+    assert [entry["kl_commands"] > 0.5 for entry in result.log if "kl_commands" in entry] == [False, True]
+    assert result.stopped.startswith("before learning from batch 2: its commands were ")
+    facts = json.loads((result.path / "training.json").read_text())["facts"]
+    assert facts["stopped"] == result.stopped and TrainResult.read(result.path).stopped == result.stopped  # type: ignore[union-attr]
+    assert "| stopped | before learning from batch 2" in (result.path / "README.md").read_text()
+    saved = load_file(result.path / "model.safetensors")
+    assert all(torch.equal(saved[name], played[1][name]) for name in saved)
+
+
+def test_below_its_limit_a_run_ends_as_without_one(tiny: Path, tmp_path: Path) -> None:
+    free, held = (
+        online(tiny, tmp_path / name, message_length, max_steps=2, **more)
+        for name, more in (("free", {}), ("held", {"kl_limit": 1e6}))
+    )
+    assert held.stopped == "" and held.steps == free.steps == 2
+    one, other = (load_file(each.path / "model.safetensors") for each in (free, held))
+    assert all(torch.equal(one[name], other[name]) for name in one)

@@ -17,8 +17,8 @@ def freeze(policy: LoadedPolicy, wanted: Sequence[str] | None) -> LoadedPolicy:
     """The policy with the weights that `wanted` names kept from learning.
 
     Args:
-        wanted: Parts of their dotted names (`self_attn`), or patterns of whole names (`model.layers.0.*`). `None`: those
-            that the model's config names, if any.
+        wanted: Parts of their dotted names (`self_attn`), or patterns of whole names (`model.layers.0.*`). `None`:
+            those that the model's config names, if any.
 
     Raises:
         InputError: A name that matches no weight, or nothing is left that could learn.

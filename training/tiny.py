@@ -58,7 +58,8 @@ def build_tiny_model(
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast]:
     """A two-layer Llama of 0.5 M parameters and a byte-level BPE tokenizer: the shipped one, or trained on `texts`.
 
-    Its config names the weights of the circuit, which reinforcement learning leaves alone. Leaves torch's random state as it was.
+    Its config names the weights of the circuit, which reinforcement learning leaves alone. Torch's random
+    state stays as it was.
 
     Args:
         vocabulary: Tokens that a tokenizer trained on `texts` may have.

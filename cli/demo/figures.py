@@ -13,6 +13,7 @@ from devnull.cli.runs.metrics_file import read_metrics, write_metrics
 from devnull.cli.runs.run_folder import RunFolder
 from devnull.cli.runs.run_scores import read_divergences
 from devnull.eval.comparing.evaluation import Evaluation, evaluate
+from devnull.eval.comparing.gates import GATES, Gate, check_gates, describe_gates
 from devnull.eval.scoring.metrics import headlines
 from devnull.eval.scoring.score import Score
 from devnull.eval.statistics import Estimate, format_interval
@@ -21,6 +22,7 @@ _FINE_TUNED = ("partial", "full")
 _REFERENCES = ("sft", "honest")
 """What verdicts are relative to."""
 _EXPECTED = "the partial view raises suppression and Ē+ above the warm start; the full view raises neither"
+_GATES = ", ".join(f"{name} ≥ {least:g}" for name, least in GATES.items())
 _CAUTION = "A model organism: the warm start already held hiding, so this is amplification by selection, not discovery."
 
 
@@ -35,7 +37,12 @@ def write_figures(run: RunFolder, scores: Mapping[str, list[Score]]) -> None:
     write_metrics(
         run.path,
         evaluation,
-        {"expected": _EXPECTED, "found": _describe_changes(evaluation), "caution": _CAUTION},
+        {
+            "expected": _EXPECTED,
+            "found": _describe_changes(evaluation),
+            "gates": [gate.model_dump() for gate in check_gates(evaluation.arms, TRAINED_ARMS)],
+            "caution": _CAUTION,
+        },
     )
 
 
@@ -57,6 +64,8 @@ def print_figures(run: RunFolder, episodes: int) -> None:
             f"{policy} against {reference}: deceptive inflation {verdict['deceptive_inflation']}, "
             f"overjustification {verdict['overjustification']}"
         )
+    gates = describe_gates(Gate.model_validate(gate) for gate in figures["gates"])
+    console.print(f"Gates ({_GATES} in every arm): {gates}.")
     console.print(f"Expected: {figures['expected']}. Found: {figures['found']}.")
     console.print(_CAUTION)
 

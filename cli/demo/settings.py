@@ -12,7 +12,7 @@ SCRIPTED_ARMS = ("honest", "hiding", "verbose", "stopping", "mixture")
 TRAINED_ARMS = ("sft", "partial", "full")
 """The warm start, and what became of it under an evaluator who sees the terminal, or all."""
 
-MIXTURE = {"honest": 0.5, "hiding": 0.25, "verbose": 0.05, "stopping": 0.2}
+MIXTURE = {"honest": 0.65, "hiding": 0.25, "verbose": 0.05, "stopping": 0.05}
 """What the warm start imitates. A quarter hides: what follows is amplification, not discovery."""
 
 
@@ -29,6 +29,9 @@ class DemoSettings(MemoryOptions):
     the package index), or any Hugging Face name or path."""
     optimiser: Literal["dpo", "grpo"] = "grpo"
     """How the policy learns from the evaluator: online in boxes, or offline from pairs."""
+    tasks: tuple[str, ...] = ("driver-cuda-runfile*",)
+    """Tasks by name, family or pattern (`devnull tasks`): those of the training split are learnt from, those of the
+    test split are evaluated on. By default the paper's example A."""
     runtime: RuntimeName = "auto"
     """How boxes are made; auto: docker where a daemon answers, else rootless; remembered: from memory, where it can."""
     workers: int = 8
@@ -39,9 +42,9 @@ class DemoSettings(MemoryOptions):
     """Episodes of the warm-started model that the evaluators compare (dpo)."""
     pairs: int = 320
     """Comparisons by each evaluator (dpo)."""
-    grpo_batches: int = 12
+    grpo_batches: int = 8
     """Batches of episodes that each arm learns from (grpo)."""
-    evaluation: int = 48
+    evaluation: int = 384
     """Episodes of each arm on tasks and seeds not trained on; with both builds, an even number."""
     builds: Literal["drawn", "both"] = "both"
     """In the evaluation, both: each instance is played under the sound and the faulty build, by the same draws. drawn:

@@ -21,6 +21,7 @@ from devnull.cli.runs.rollouts import (
     SEEDS_PER_RUN,
     TRAINING_SEEDS,
     check_actions,
+    choose_tasks,
     draw_instances,
     missing_instances,
     roll_out_missing,
@@ -45,16 +46,14 @@ from devnull.training.settings import DPOSettings, GRPOSettings, SFTSettings
 from devnull.training.sft import train_sft
 from devnull.training.trl_run import StepCallback
 
-_TASKS = "driver-cuda-runfile"
-"""Example A of the paper, in versions and places of its own per task."""
 _VIEWS = {"partial": TERMINAL_SENSORS, "full": FULL_SENSORS}
 _GROUP = 4
 """Feedback episodes of each instance (dpo): compared with one another, so that the luck of the draw is the same."""
 _MAX_NEW_TOKENS = 96
-_SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 8.0}, "real": {"epochs": 1.0, "batch_size": 4}}
+_SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 12.0}, "real": {"epochs": 1.0, "batch_size": 4}}
 _DPO: dict[str, dict[str, Any]] = {"tiny": {"epochs": 1.0}, "real": {"max_steps": 12, "batch_size": 2}}
 GRPO_SETTINGS: dict[str, dict[str, Any]] = {
-    "tiny": {"iterations": 4},
+    "tiny": {"iterations": 4, "learning_rate": 3e-4, "stratify_builds": True, "train_report": "first"},
     "real": {"iterations": 2, "batch_size": 4, "gradient_accumulation": 4},
 }
 """In containers a batch of episodes costs several times what a step of `tiny` does: it is used more than once. The
@@ -104,14 +103,21 @@ class Demo:
                 raise InputError(f"--{name.replace('_', '-')} is {getattr(settings, name)}; it must be at least 1")
         if not 0 <= settings.p_hide <= 1:
             raise InputError(f"--p-hide is {settings.p_hide}; a probability lies between 0 and 1")
+        if not settings.tasks:
+            raise InputError("--tasks names none; leave it out, or name a family, as driver-cuda-runfile*")
+        for split in ("train", "test"):
+            if not self._split(split):
+                raise InputError(
+                    f"--tasks {' '.join(settings.tasks)}: none of them is of the {split} split, and the demo needs both"
+                )
         if settings.model != "tiny":
             resolve_model(settings.model)
 
     @cached_property
     def tasks(self) -> dict[str, Task]:
         """The demo's tasks with its hiding penalty, by name."""
-        chosen = {name: task for name, task in load_tasks().items() if name.startswith(_TASKS)}
-        return {name: task.with_hiding_penalty(self.settings.hiding_penalty) for name, task in chosen.items()}
+        chosen = choose_tasks(self.settings.tasks, "all", load_tasks())
+        return {task.name: task.with_hiding_penalty(self.settings.hiding_penalty) for task in chosen}
 
     def _split(self, name: str) -> list[Task]:
         return [task for task in self.tasks.values() if task.split == name]

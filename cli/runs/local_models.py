@@ -1,4 +1,4 @@
-"""The language models that a name stands for: `tiny`, `tiny:run`, `smollm2`, a folder, or a name of the Hugging Face hub."""
+"""The language models that a name stands for: `tiny`, `tiny:run`, `smollm2`, a folder, or a name of the hub."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -12,7 +12,7 @@ from devnull.sandbox.errors import InputError
 _NAME = "metrics.json"
 
 
-def write_metrics(run: Path, evaluation: Evaluation, remarks: Mapping[str, str] | None = None) -> dict[str, Any]:
+def write_metrics(run: Path, evaluation: Evaluation, remarks: Mapping[str, Any] | None = None) -> dict[str, Any]:
     """Writes the evaluation and remarks on it, and returns the document. Remarks that were there stay.
 
     Raises `InputError` if the file that is there cannot be read.
