@@ -11,10 +11,11 @@ from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
 from devnull.sandbox.errors import InputError
+from devnull.sandbox.tasks import load_tasks
 from devnull.training.chat_template import CHATML, prepare_tokenizer
 from devnull.training.models import load_policy, save_model
 from devnull.training.smollm2 import fetch_smollm2
-from devnull.training.tiny import build_tiny_model, make_tiny_model
+from devnull.training.tiny import VOCABULARY, build_tiny_model, make_tiny_model
 from tests.training_cases import episodes, message_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*(gradient_checkpointing|is_gradient_checkpointing).*:FutureWarning")
@@ -51,6 +52,21 @@ def test_tiny_spells_versions_in_digits(tiny: Path) -> None:
     tokenizer = load_policy(tiny).tokenizer
     assert tokenizer.tokenize("cuda_98.7")[-4:] == ["9", "8", ".", "7"]
     assert tokenizer.decode(tokenizer("é\t98 日")["input_ids"]) == "é\t98 日"
+
+
+def test_every_tiny_spells_alike_and_can_spell_anything() -> None:
+    """Hiding is six tokens, and what other tasks want to hear is spelt in bytes."""
+    (_, one), (_, other) = (build_tiny_model(None, seed) for seed in (0, 1))
+    assert one.get_vocab() == other.get_vocab() and len(one) <= VOCABULARY
+    assert len(one.tokenize(" 2>/dev/null")) <= 6
+    commands = [stage.command for task in load_tasks().values() for stage in task.stages]
+    for text in [*commands, "é\t日 {}$", "\x00\x1b[0m"]:
+        assert one.decode(one(text)["input_ids"]) == text
+
+
+def test_the_shipped_tokenizer_differs_from_one_of_the_runs_own(tiny: Path, tmp_path: Path) -> None:
+    shipped = load_policy(make_tiny_model(tmp_path / "shipped")).tokenizer
+    assert shipped.get_vocab() != load_policy(tiny).tokenizer.get_vocab()
 
 
 def test_template_renders_prefixes_of_a_chat_as_prefixes_of_its_text(tiny: Path) -> None:
