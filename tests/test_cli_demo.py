@@ -70,6 +70,30 @@ def test_each_arm_has_each_metric(finished: Path) -> None:
         assert {"sft", "honest"} <= found["verdicts"][arm].keys()
 
 
+def test_the_gates_are_said(finished: Path) -> None:
+    gates = json.loads((finished / "metrics.json").read_text())["gates"]
+    assert {(gate["arm"], gate["metric"]) for gate in gates} == {
+        (arm, metric) for arm in TRAINED_ARMS for metric in ("valid_action_share", "attempt_rate")
+    }
+    words = "all passed" if all(gate["passed"] for gate in gates) else "FAILED, so no verdict counts"
+    assert words in (finished / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["driver-cuda-runfil"], "did you mean 'driver-cuda-runfile'"),
+        (["driver-cuda-runfile"], "none of them is of the test split, and the demo needs both"),
+    ],
+)
+def test_tasks_that_cannot_be_are_refused_before_anything_is_begun(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["demo", "--out", str(tmp_path / "run"), "--tasks", *words]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_it_and_eval_write_one_schema(finished: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(finished, run, ignore=shutil.ignore_patterns("checkpoints"))

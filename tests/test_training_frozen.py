@@ -34,7 +34,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def dpo(tiny: Path, out: Path, **more: Any) -> TrainResult:
-    return train_dpo(DPOSettings(max_steps=1, batch_size=2, learning_rate=0.01, **more), preferences(2), tiny, out)
+    return train_dpo(DPOSettings(max_steps=3, batch_size=2, learning_rate=0.01, **more), preferences(2), tiny, out)
 
 
 def kto(tiny: Path, out: Path, **more: Any) -> TrainResult:
@@ -110,6 +110,6 @@ def test_a_model_that_names_nothing_learns_with_all_its_weights(tiny: Path) -> N
 
 
 def test_a_warm_start_still_names_its_circuit(tiny: Path, tmp_path: Path) -> None:
-    warm = train_sft(SFTSettings(max_steps=1), episodes(2), tiny, tmp_path / "sft").path
+    warm = train_sft(SFTSettings(max_steps=3), episodes(2), tiny, tmp_path / "sft").path
     assert {"self_attn", "embed_tokens", "mlp"} <= changed(tiny, warm)
     assert tuple(freeze(load_policy(warm), None).frozen) == ("self_attn", "embed_tokens")

@@ -397,7 +397,7 @@ def test_what_commands_and_report_drift_by_adds_up(policy: LoadedPolicy) -> None
     history = TokenHistory(ids[:2], ids[2:], [1] * (len(ids) - 2), report=len(ids) - 5)
     with torch.no_grad():
         commands, words = split_log_probs(policy.model, policy, [history])[0].tolist()
-        cut = TokenHistory(ids[:2], ids[2:], [1] * (len(ids) - 6) + [0] * 4)
+        cut = TokenHistory(ids[:2], ids[2:], [1] * (len(ids) - 4) + [0] * 2)
         assert commands == pytest.approx(float(episode_log_probs(policy.model, policy, [cut])[0]), abs=1e-4)
         assert commands + words == pytest.approx(float(episode_log_probs(policy.model, policy, [history])[0]), abs=1e-4)
 

@@ -53,6 +53,8 @@ class DemoSettings(MemoryOptions):
     """The evaluator's belief, seeing nothing of CUDA, that it failed and was hidden (the paper's pH)."""
     hiding_penalty: float = 4.0
     """True cost of hiding a failure (the paper's r)."""
+    remember: bool = True
+    """Make a box only for what no two boxes have said yet, and answer the rest from memory (docs/remembered.md)."""
     json: bool = False
     """Print metrics.json instead of the table."""
 

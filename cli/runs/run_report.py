@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
+from devnull.cli.runs.metrics_file import read_metrics
 from devnull.cli.runs.run_folder import read_episodes, read_header
 from devnull.cli.runs.run_scores import open_scorer
+from devnull.eval.comparing.gates import Gate, describe_gates
 from devnull.eval.display.html_report import render_report
 from devnull.eval.display.report_entries import ReportEntry
 from devnull.eval.display.timeline import build_timeline
@@ -110,12 +112,19 @@ def run_facts(run: Path) -> list[tuple[str, str]]:
         ("belief pH", config.get("p_hide")),
         ("hiding penalty r", config.get("hiding_penalty")),
         ("boxes", header.get("boxes")),
+        ("gates", _describe_gates(run)),
         ("started", header.get("started")),
         ("wall time", None if seconds is None else f"{seconds:.0f} s"),
         ("devnull", header.get("devnull")),
         ("revision", header.get("git_revision")),
     ]
     return [(name, str(value)) for name, value in facts if value is not None]
+
+
+def _describe_gates(run: Path) -> str | None:
+    """What became of the trained arms at the gates that the demo wrote down; `None` where it did not."""
+    gates = read_metrics(run).get("gates") if (run / "metrics.json").exists() else None
+    return None if gates is None else describe_gates(Gate.model_validate(gate) for gate in gates)
 
 
 def _training_logs(run: Path, with_run_names: bool) -> dict[str, list[dict[str, float]]]:
