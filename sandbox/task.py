@@ -127,10 +127,14 @@ class Task(Frozen):
 
     def with_hiding_penalty(self, penalty: float) -> "Task":
         """The same task with another `RewardTable.hiding_penalty` (the paper's r) at every stage."""
-        stages = [
-            stage.model_copy(update={"rewards": stage.rewards.model_copy(update={"hiding_penalty": penalty})})
-            for stage in self.stages
-        ]
+        return self._with_rewards(hiding_penalty=penalty)
+
+    def with_verbosity_cost(self, cost: float) -> "Task":
+        """The same task with another `RewardTable.verbosity_cost` (example B's r) at every stage."""
+        return self._with_rewards(verbosity_cost=cost)
+
+    def _with_rewards(self, **changed: float) -> "Task":
+        stages = [s.model_copy(update={"rewards": s.rewards.model_copy(update=changed)}) for s in self.stages]
         return self.model_copy(update={"stages": tuple(stages)})
 
 

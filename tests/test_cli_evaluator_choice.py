@@ -1,11 +1,20 @@
 """Which evaluator judges: a file, one of the package by its name, or the run's own."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks, resolve_evaluator
-from devnull.cli.runs.run_folder import open_run
+from devnull.cli.main import main
+from devnull.cli.runs.evaluator_choice import (
+    EvaluatorChoice,
+    RewardOptions,
+    choose_evaluator,
+    load_run_tasks,
+    resolve_evaluator,
+)
+from devnull.cli.runs.policy_episodes import open_policy_run
+from devnull.cli.runs.run_folder import open_run, read_episodes
 from devnull.rewards.belief.table import TableBelief
 from devnull.sandbox.errors import InputError
 
@@ -54,3 +63,44 @@ def test_a_task_that_is_none_is_named(tmp_path: Path) -> None:
     run = open_run(tmp_path / "run", "demo", {}, 0).path
     with pytest.raises(InputError, match="driver-cuda-runfle"):
         load_run_tasks(run, needed=["driver-cuda-runfle"])
+
+
+def test_true_rewards_are_those_asked_for_else_the_runs(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "run", "rollout", {"verbosity_cost": 2.0}, 0).path
+
+    def costs(choice: EvaluatorChoice) -> set[float]:
+        return {stage.rewards.verbosity_cost for stage in load_run_tasks(run, choice)["verbose-build"].stages}
+
+    assert costs(EvaluatorChoice()) == {2.0}
+    assert costs(EvaluatorChoice(verbosity_cost=0.5, hiding_penalty=3.0)) == {0.5}
+    nested = open_policy_run(tmp_path / "sampled", run, 0, RewardOptions(hiding_penalty=3.0))
+    assert nested.header["config"] == {"learnt_from": "run", "hiding_penalty": 3.0, "verbosity_cost": 2.0}
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf"])
+@pytest.mark.parametrize("command", [("eval", "RUN"), ("label", "RUN"), ("rollout",), ("train", "grpo", "RUN")])
+def test_a_reward_that_cannot_be_is_refused_before_anything_is_done(
+    command: tuple[str, ...], value: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = [str(tmp_path) if word == "RUN" else word for word in command]
+    assert main([*argv, "--verbosity-cost", value]) == 2
+    said = capsys.readouterr().err
+    assert f"--verbosity-cost is {float(value)}" in said and said.count("\n") == 1
+
+
+def test_a_long_log_costs_what_the_run_says(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Example B: 11.5 for the verbose agent at the table's own cost of 1, 11 at 2."""
+    out = tmp_path / "run"
+    argv = ["rollout", "--agent", "verbose", "--tasks", "verbose-build", "--episodes", "6", "--out", str(out)]
+    assert main([*argv, "--runtime", "rootless", "--verbosity-cost", "2"]) == 0
+    capsys.readouterr()
+
+    def J(*flags: str) -> float:
+        assert main(["eval", str(out), "--json", *flags]) == 0
+        return float(json.loads(capsys.readouterr().out)["arms"]["verbose"]["J"]["value"])
+
+    own, dearer = J("--verbosity-cost", "1"), J()
+    installed = sum(e.outcome is not None and not e.faulty for e in read_episodes(out)) / 6
+    assert 0 < installed < 1
+    assert own - dearer == pytest.approx(installed)
+    assert J("--verbosity-cost", "2") == dearer

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from devnull.cli.runs.evaluator_choice import EvaluatorChoice
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice, RewardOptions
 from devnull.cli.runs.run_scores import score_arm
 from devnull.cli.runs.training_seeds import pair_training_seeds
 from devnull.eval.comparing.comparison import COMPARED_METRICS, SIGNIFICANT, Comparison, MetricDifference, compare
@@ -29,7 +29,7 @@ _METRIC_NAMES = tuple(metric.name for metric in COMPARED_METRICS)
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(RewardOptions):
     runs: tyro.conf.Positional[tuple[str, ...]]
     """Two or more run folders, or RUN@ARM; the first is what the others are compared with."""
     metrics: tuple[str, ...] = ()
@@ -47,8 +47,6 @@ class Args:
     default one that sees the terminal."""
     p_hide: float | None = None
     """That one's belief, seeing nothing, in a hidden failure (pH); by default as each run says, else 0.5."""
-    hiding_penalty: float | None = None
-    """What hiding a failure truly costs; by default as each run says, else as each task does."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -63,7 +61,9 @@ def main(args: Args) -> int:
         raise InputError(
             "--reference goes with --by seed; without it the first run is what the others are compared with"
         )
-    choice = EvaluatorChoice(args.evaluator, args.p_hide, args.hiding_penalty)
+    choice = EvaluatorChoice(
+        args.evaluator, args.p_hide, hiding_penalty=args.hiding_penalty, verbosity_cost=args.verbosity_cost
+    )
     names = _METRIC_NAMES if args.all else args.metrics or None
     return _compare_seeds(args, choice, names) if args.by == "seed" else _compare_runs(args, choice, names)
 

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from devnull.cli.runs.evaluator_choice import EvaluatorChoice
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice, RewardOptions
 from devnull.cli.runs.metrics_file import format_metrics, write_metrics
 from devnull.cli.runs.run_scores import AskOracle, find_references, read_divergences, score_run
 from devnull.cli.terminal.progress import print_progress, progress_bar
@@ -29,7 +29,7 @@ from devnull.sandbox.screen_text import screen_text
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(RewardOptions):
     run: tyro.conf.Positional[Path]
     """Run folder."""
     reference: tuple[str, ...] = ()
@@ -40,8 +40,6 @@ class Args:
     default one that sees the terminal."""
     p_hide: float | None = None
     """That one's belief, seeing nothing, in a hidden failure (pH); by default as the run says, else 0.5."""
-    hiding_penalty: float | None = None
-    """What hiding a failure truly costs (the paper's r); by default as the run says, else as each task does."""
     oracle: bool = False
     """Ask the replay oracle about each failing command that could have hidden something: plays those episodes
     again in boxes. Without it the trace answers, and leaves open what it cannot tell."""
@@ -57,7 +55,9 @@ class Args:
 
 
 def main(args: Args) -> int:
-    choice = EvaluatorChoice(args.evaluator, args.p_hide, args.hiding_penalty)
+    choice = EvaluatorChoice(
+        args.evaluator, args.p_hide, hiding_penalty=args.hiding_penalty, verbosity_cost=args.verbosity_cost
+    )
     scores = _score_episodes(args, choice)
     references = find_references(args.run, args.reference, scores, choice)
     evaluation = evaluate(scores, references, kl=read_divergences(args.run))

@@ -15,7 +15,13 @@ import tyro
 from pydantic import BaseModel
 
 from devnull.agents.episode import Episode
-from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks, resolve_evaluator
+from devnull.cli.runs.evaluator_choice import (
+    EvaluatorChoice,
+    RewardOptions,
+    choose_evaluator,
+    load_run_tasks,
+    resolve_evaluator,
+)
 from devnull.cli.runs.folder_lock import lock_folder
 from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines
 from devnull.cli.runs.run_folder import read_episodes
@@ -49,7 +55,7 @@ _ENDPOINT_WORKERS = 16
 
 
 @dataclass(frozen=True)
-class Args:
+class Args(RewardOptions):
     run: Annotated[Path, tyro.conf.Positional]
     """The run folder whose episodes are judged."""
     evaluator: Path | None = None
@@ -84,7 +90,7 @@ def main(args: Args) -> int:
         raise InputError(f"--name {args.name!r} is part of a file name; it cannot hold '/'")
     config = choose_evaluator(args.run, EvaluatorChoice(args.evaluator))
     episodes = _choose_episodes(args)
-    tasks = load_run_tasks(args.run, needed=(episode.task for episode in episodes))
+    tasks = load_run_tasks(args.run, args, needed=(episode.task for episode in episodes))
     if args.count is not None:
         return _write_calibration(args.count, config, episodes, tasks)
     suffix = f"-{args.name}" if args.name else ""

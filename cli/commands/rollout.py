@@ -23,6 +23,7 @@ from devnull.agents.rollout import rollout
 from devnull.agents.rollout_options import RolloutOptions
 from devnull.cli.runs.agent_choice import ModelOptions, choose_agent
 from devnull.cli.runs.box_choice import MEMORY_OPTIONS, MemoryOptions, open_boxes
+from devnull.cli.runs.evaluator_choice import RewardOptions
 from devnull.cli.runs.rollouts import SEEDS_PER_RUN, check_actions, choose_tasks, draw_instances, missing_instances
 from devnull.cli.runs.run_folder import RunFolder, open_run
 from devnull.cli.terminal.console import print_error
@@ -63,7 +64,7 @@ class _EpisodeOptions:
 
 
 @dataclass(frozen=True)
-class Args(ModelOptions, RolloutOptions, MemoryOptions, _EpisodeOptions):
+class Args(RewardOptions, ModelOptions, RolloutOptions, MemoryOptions, _EpisodeOptions):
     gpus: float = 0.0
     """Of each node of the cluster, for its copy of the model."""
     cluster: str | None = None

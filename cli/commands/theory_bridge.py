@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from devnull.cli.commands.theory_solution import name_verdicts
-from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks
+from devnull.cli.runs.evaluator_choice import REWARD_KEYS, EvaluatorChoice, choose_evaluator, load_run_tasks
 from devnull.cli.runs.run_folder import read_episodes, read_run_config
 from devnull.eval.bridge.theory_comparison import ArmComparison, TheoryComparison, compare_with_theory, format_left_out
 from devnull.rewards.evaluator import Evaluator
@@ -42,7 +42,7 @@ def bridge_runs(
                 f"no arm {arm!r} in these runs{did_you_mean(arm, known)}; there are {', '.join(sorted(known))}"
             )
     kept = [episode for episode in episodes if not arms or episode.arm in arms]
-    for key in ("hiding_penalty", "p_hide"):
+    for key in (*REWARD_KEYS, "p_hide"):
         values = {read_run_config(run).get(key) for run in runs}
         if len(values) > 1:
             raise InputError(

@@ -82,7 +82,7 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
         if value < 0:
             raise InputError(f"--{name} is {getattr(args, name)}; it is too small")
     episodes = sort_episodes(read_episodes(args.run))
-    tasks = load_run_tasks(args.run, needed=(episode.task for episode in episodes))
+    tasks = load_run_tasks(args.run, args, needed=(episode.task for episode in episodes))
     evaluator = Evaluator(choose_evaluator(args.run, EvaluatorChoice(args.evaluator)))
     first = int(os.environ.get("RANK", "0")) == 0  # of several processes only the first one writes, samples and prints
     if first:
@@ -120,6 +120,7 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
             count=args.samples,
             both_builds=args.builds == "both",
             workers=args.boxes,
+            rewards=args,
         )
     _print_result(args, result, sampled)
     return 0
@@ -167,7 +168,7 @@ def _train_dpo_in_rounds(args: DpoArgs, source: _Source) -> "TrainResult":
     config["stratify_builds"] = args.stratify_builds
     changeable = (*CHANGEABLE_ON_RESUME, "seed")
     config |= {name: value for name, value in asdict(args.settings).items() if name not in changeable}
-    run = open_policy_run(out / "rollouts", args.run, args.settings.seed, **config)
+    run = open_policy_run(out / "rollouts", args.run, args.settings.seed, args, **config)
     runtime = open_boxes(args.runtime, args, args.run)
 
     def play(policy: Path, number: int) -> list[Episode]:
@@ -239,8 +240,8 @@ def _train_grpo(args: GrpoArgs, source: _Source) -> "TrainResult":
         out,
         card_facts=facts,
         on_step=source.on_step,
-        on_episode=episode_recorder(out, args.run, args.settings.seed),
-        measure=batch_metrics(args.run),
+        on_episode=episode_recorder(out, args.run, args.settings.seed, args),
+        measure=batch_metrics(args.run, args),
     )
 
 

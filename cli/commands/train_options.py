@@ -7,13 +7,14 @@ from typing import Annotated, ClassVar, Literal
 import tyro
 
 from devnull.cli.runs.box_choice import MemoryOptions
+from devnull.cli.runs.evaluator_choice import RewardOptions
 from devnull.rewards.feedback.annotations import AnnotationMode
 from devnull.sandbox.runtimes.by_name import RuntimeName
 from devnull.training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainerArgs(MemoryOptions):
+class TrainerArgs(RewardOptions, MemoryOptions):
     """What every trainer takes."""
 
     trainer: ClassVar[str]

@@ -1,8 +1,10 @@
 """Which evaluator judges a run, and what hiding a failure costs: as asked, else as the run's own config says."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import devnull
 from devnull.cli.runs.local_models import resolve_model
@@ -18,16 +20,41 @@ _SHIPPED = Path(devnull.__file__).parent / "examples" / "evaluators"
 """Evaluators that come with the package, to be named without folder and ending."""
 
 
+REWARD_KEYS = ("hiding_penalty", "verbosity_cost")
+"""Names of these options, and of the keys in a run's config."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RewardOptions:
+    """What a command line says of the true rewards; `None`: as the run's config says, else as each task does."""
+
+    hiding_penalty: float | None = None
+    """What hiding a failure truly costs (example A's r); by default as the run says, else as each task does."""
+    verbosity_cost: float | None = None
+    """What a success shown by a long log truly costs (example B's r); by default likewise."""
+
+    def __post_init__(self) -> None:
+        for name in REWARD_KEYS:
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise InputError(f"--{name.replace('_', '-')} is {value}; it must be a finite number, at least 0")
+
+    def over(self, config: Mapping[str, Any]) -> dict[str, float]:
+        """The rewards that differ from the tasks' own: those asked for, else those of a run's config."""
+        values = {
+            name: config.get(name) if getattr(self, name) is None else getattr(self, name) for name in REWARD_KEYS
+        }
+        return {name: value for name, value in values.items() if value is not None}
+
+
 @dataclass(frozen=True)
-class EvaluatorChoice:
+class EvaluatorChoice(RewardOptions):
     """What a command line says of the evaluator. What is `None` is taken from the run's config, else is the default."""
 
     evaluator: Path | None = None
     """TOML file, or the name of one that comes with the package (`shuffled`)."""
     p_hide: float | None = None
     """Its belief, seeing nothing, in a hidden failure (the paper's pH); not used where a file is named."""
-    hiding_penalty: float | None = None
-    """True cost of hiding a failure (the paper's r)."""
 
 
 def choose_evaluator(run: Path, choice: EvaluatorChoice = EvaluatorChoice()) -> EvaluatorConfig:
@@ -79,17 +106,17 @@ def _resolve_belief(belief: BeliefConfig | None) -> BeliefConfig | None:
     return belief.model_copy(update={"model": resolve_model(belief.model)})
 
 
-def load_run_tasks(
-    run: Path, choice: EvaluatorChoice = EvaluatorChoice(), needed: Iterable[str] = ()
-) -> dict[str, Task]:
-    """Every task by name, with the hiding penalty asked for or that of the run.
+def load_run_tasks(run: Path, choice: RewardOptions = RewardOptions(), needed: Iterable[str] = ()) -> dict[str, Task]:
+    """Every task by name, with the hiding penalty and the cost of verbosity asked for, or those of the run.
 
     Raises `InputError` if a task of `needed` does not exist.
     """
     tasks = load_tasks()
     for name in sorted(set(needed)):
         find_task(name, tasks)
-    penalty = read_run_config(run).get("hiding_penalty") if choice.hiding_penalty is None else choice.hiding_penalty
-    if penalty is None:
-        return tasks
-    return {name: task.with_hiding_penalty(penalty) for name, task in tasks.items()}
+    rewards = choice.over(read_run_config(run))
+    if (penalty := rewards.get("hiding_penalty")) is not None:
+        tasks = {name: task.with_hiding_penalty(penalty) for name, task in tasks.items()}
+    if (cost := rewards.get("verbosity_cost")) is not None:
+        tasks = {name: task.with_verbosity_cost(cost) for name, task in tasks.items()}
+    return tasks

@@ -12,6 +12,7 @@ from typing import Any
 
 from devnull.agents.agent import Agent
 from devnull.agents.episode import Episode
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice, RewardOptions
 from devnull.cli.runs.rollouts import EVALUATION_SEEDS, draw_instances, roll_out_missing
 from devnull.cli.runs.run_folder import RunFolder, open_run, read_run_config
 from devnull.cli.runs.run_scores import open_scorer
@@ -24,17 +25,20 @@ from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Task
 
-_INHERITED = ("p_hide", "hiding_penalty")
-"""Keys of the run's config that the policy's own run folders take over: they are judged alike."""
 
-
-def open_policy_run(folder: Path, learnt_from: Path, seed: int, **config: Any) -> RunFolder:
-    """Opens a run folder for a policy's episodes, with the pH and the hiding penalty of the run it learnt from."""
-    inherited = {name: value for name, value in read_run_config(learnt_from).items() if name in _INHERITED}
+def open_policy_run(
+    folder: Path, learnt_from: Path, seed: int, rewards: RewardOptions = RewardOptions(), **config: Any
+) -> RunFolder:
+    """Opens a run folder for a policy's episodes, with the pH and the true rewards of the run it learnt from, but for
+    the `rewards` asked for: they are judged alike."""
+    there = read_run_config(learnt_from)
+    inherited = ({"p_hide": there["p_hide"]} if "p_hide" in there else {}) | rewards.over(there)
     return open_run(folder, "train", {"learnt_from": learnt_from.resolve().name, **inherited, **config}, seed)
 
 
-def episode_recorder(out: Path, learnt_from: Path, seed: int) -> Callable[[Episode], None]:
+def episode_recorder(
+    out: Path, learnt_from: Path, seed: int, rewards: RewardOptions = RewardOptions()
+) -> Callable[[Episode], None]:
     """A callback that keeps each episode of online training in `out/episodes` (in process RANK above 0, in
     `out/episodes-RANK`).
 
@@ -47,7 +51,7 @@ def episode_recorder(out: Path, learnt_from: Path, seed: int) -> Callable[[Episo
     folder = part / (f"{EPISODES_FOLDER}-{rank}" if rank else EPISODES_FOLDER)
     if last_checkpoint(part) is None:
         shutil.rmtree(folder, ignore_errors=True)
-    run = open_policy_run(folder, learnt_from, seed)
+    run = open_policy_run(folder, learnt_from, seed, rewards)
     known = {episode.key for episode in run.episodes() if episode.error is None}
 
     def record(episode: Episode) -> None:
@@ -57,10 +61,13 @@ def episode_recorder(out: Path, learnt_from: Path, seed: int) -> Callable[[Episo
     return record
 
 
-def batch_metrics(learnt_from: Path) -> Callable[[Sequence[Episode]], dict[str, float]]:
+def batch_metrics(
+    learnt_from: Path, rewards: RewardOptions = RewardOptions()
+) -> Callable[[Sequence[Episode]], dict[str, float]]:
     """The metrics of a batch of training episodes that a model card shows, as `devnull eval OUT/episodes` would give
     them; without those that are undefined. Judged as the run that is learnt from is judged, whatever is rewarded."""
-    scorer = open_scorer(learnt_from)
+    asked = EvaluatorChoice(hiding_penalty=rewards.hiding_penalty, verbosity_cost=rewards.verbosity_cost)
+    scorer = open_scorer(learnt_from, asked)
 
     def measure(episodes: Sequence[Episode]) -> dict[str, float]:
         estimates = compute_metrics([found for each in episodes if (found := scorer.score(each)) is not None])
@@ -82,6 +89,7 @@ def sample_held_out(
     count: int,
     both_builds: bool,
     workers: int,
+    rewards: RewardOptions = RewardOptions(),
 ) -> dict[str, Estimate]:
     """Rolls a trained policy out on held-out tasks of the run's families, and measures it by every metric.
 
@@ -96,6 +104,7 @@ def sample_held_out(
         both_builds: Each instance under both builds (`draw_instances`). What else was sampled before stays in the
             folder, and is not measured.
         workers: Boxes at once.
+        rewards: Those of `tasks`, where they are not the run's.
     """
     from devnull.training.model_card import write_model_card
 
@@ -104,7 +113,7 @@ def sample_held_out(
     if not held_out:
         print_progress(f"no held-out task in {', '.join(sorted(families))}: nothing sampled")
         return {}
-    run = open_policy_run(folder / "sampled", learnt_from, 0)
+    run = open_policy_run(folder / "sampled", learnt_from, 0, rewards)
     instances = draw_instances(held_out, count, EVALUATION_SEEDS, both_builds=both_builds)
     roll_out_missing(run, "sampled", agent, instances, runtime, workers=workers)
     wanted = {each.key for each in instances}

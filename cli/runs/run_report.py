@@ -113,6 +113,7 @@ def run_facts(run: Path) -> list[tuple[str, str]]:
         ("hiding penalty r", config.get("hiding_penalty")),
         ("boxes", header.get("boxes")),
         ("gates", _describe_gates(run)),
+        ("verbosity cost", config.get("verbosity_cost")),
         ("started", header.get("started")),
         ("wall time", None if seconds is None else f"{seconds:.0f} s"),
         ("devnull", header.get("devnull")),
