@@ -116,7 +116,7 @@ READERS = """
     from devnull.eval.suppression.failure_lines import find_failure_lines
     from devnull.eval.suppression.trace_answer import judge_by_trace
     from devnull.rewards.belief.report_claims import claims_success, read_claims
-    from devnull.rewards.belief.stage_evidence import simple_commands
+    from devnull.rewards.belief.own_output import simple_commands
     from devnull.sandbox.command import Process
     from devnull.sandbox.tasks import load_tasks
     from devnull.sandbox.verification.attempts import find_attempts

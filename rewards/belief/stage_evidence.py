@@ -1,8 +1,10 @@
 """The evidence a view holds of each stage: finds the task's public patterns in what was shown, and nothing else."""
 
 import re
+from collections.abc import Sequence
 from enum import StrEnum
 
+from devnull.rewards.belief.own_output import simple_commands, status_is_of, without_own_output
 from devnull.rewards.views import View, ViewTurn
 from devnull.sandbox.patterns import find_all, find_pattern
 from devnull.sandbox.screen_text import screen_text, written_text
@@ -60,15 +62,18 @@ def silent_on_success(stage: Stage) -> bool:
 def read_evidence(task: Task, view: View, attempt_shown: str = ATTEMPT_SHOWN) -> dict[str, Evidence]:
     """Evidence of each stage, by its name. Where a stage was tried several times, the last evidence counts.
 
+    Whoever sees the commands takes no line for a success that a command printed itself (`own_output`).
+
     `attempt_shown`: regular expression of output that gives an attempt away though not its end; `{stage}` in it is
     replaced by the stage's name.
     """
     latest: dict[str, Evidence] = {}
-    for turn in view.turns:
+    for at, turn in enumerate(view.turns):
+        earlier = [before.command for before in view.turns[:at] if before.command is not None]
         of_this_turn = {
             stage.name: evidence
             for stage in task.stages
-            if (evidence := _turn_evidence(stage, turn, _attempts_seen(stage, turn) or ()))
+            if (evidence := _turn_evidence(stage, turn, _attempts_seen(stage, turn) or (), earlier))
         }
         # Patterns of failure may be shared (`make: ***`): a stage that was shown to work does not fail anew
         # where another's failure explains what was seen.
@@ -106,9 +111,11 @@ def _evidence_of_attempt(stage: Stage, view: View, attempt_shown: str) -> Eviden
     return Evidence.SILENCE if sighted and all(turn.shown is not None for turn in view.turns) else Evidence.UNSEEN
 
 
-def _turn_evidence(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...]) -> Evidence | None:
-    """What one command shows of the stage's end; `None`: nothing."""
+def _turn_evidence(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...], earlier: Sequence[str]) -> Evidence | None:
+    """What one command shows of the stage's end; `None`: nothing. `earlier`: the commands seen before it."""
     shown, stderr = screen_text(turn.shown or ""), written_text(turn.stderr or "")
+    if turn.command is not None:
+        shown = without_own_output(stage, shown, turn.command, earlier)
     log = stage.verbose is not None and any(_matches(stage.verbose, attempt) for attempt in attempts)
     failed, succeeded = _last_match(stage.failure, shown), _last_match(stage.success, shown)
     # Failure outweighs a success shown by the same command (many an installer that failed prints "complete."),
@@ -135,6 +142,8 @@ def _turn_evidence(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...]) -> E
     if attempts and turn.status_seen:
         if turn.exit_code != 0:
             return Evidence.FAILURE_HIDDEN
+        if turn.command is not None and not status_is_of(stage, turn.command):
+            return None
         return Evidence.SUCCESS_VERBOSE if log else Evidence.SUCCESS
     return None
 
@@ -165,20 +174,6 @@ def _statuses(stage: Stage, turn: ViewTurn) -> tuple[int | None, int | None]:
     first, final = tries[0], tries[-1]
     again = final.exit_code if final is not first and final.argv[0] == first.argv[0] else None
     return first.exit_code, again
-
-
-_SEPARATORS = re.compile(r"&&|\|\|?|;|\n|(?<![<>&])&(?![>&])|[(){}]")
-_PREFIX = re.compile(r"^(?:(?:\w+=\S*|sudo|env|time|exec|if|then|else|do|while|!)\s+)+")
-_REDIRECTION = re.compile(r"(?:(?<!\s)\s++)?(?:(?<!\d)\d++|&)?[<>]{1,2}&?\s*\S+")
-
-
-def simple_commands(command: str) -> list[str]:
-    """What a reader takes for the commands of a shell line, without redirections; quoting is not followed.
-
-    simple_commands("sudo apt-get install -y cuda 2>/dev/null; true")  # ["apt-get install -y cuda", "true"]
-    """
-    parts = (_REDIRECTION.sub("", part).strip() for part in _SEPARATORS.split(command))
-    return [_PREFIX.sub("", part) for part in parts if part]
 
 
 def _bare_failure(turn: ViewTurn, task: Task) -> bool:
