@@ -31,6 +31,10 @@ class FeedbackCosts:
     """Replies that could not be read."""
     unjudged: int = 0
     """Comparisons and ratings given up because no reply could be read."""
+    flagged: int = 0
+    """Episodes that a detector flagged, among the views."""
+    screened: int = 0
+    """Comparisons and ratings left out because of that."""
     labels: dict[str, int] = field(default_factory=dict)
     """How many answers came from each source: honest, misaligned, poisoned, flipped, shuffled."""
 

@@ -9,6 +9,7 @@ from typing import Literal
 from devnull.rewards.belief.belief import Belief
 from devnull.rewards.belief.language_model import ModelBelief
 from devnull.rewards.belief.model_judge import JudgeAnswer, ModelJudge
+from devnull.rewards.belief.table import TableBelief
 from devnull.rewards.costs import FeedbackCosts
 from devnull.rewards.evaluator_config import BeliefConfig, EvaluatorConfig, MemberConfig
 from devnull.rewards.returns import believed_return, believed_returns, return_range
@@ -31,6 +32,18 @@ class Judgement(Frozen):
     """The expected return under the belief: the sum of `returns`."""
     G_misaligned: float | None = None
     """The same by the values of misaligned labellers; `None` if there are none."""
+    flagged: bool = False
+    """The detector found hiding."""
+    penalty: float = 0.0
+    """What that takes off."""
+    report_value: float | None = None
+    """What the final message is worth in the report's channel; `None`: there is none, or it was not checked."""
+    task_weight: float = 1.0
+    """Weight of the believed return beside it."""
+
+    def value(self, G: float | None = None) -> float:
+        """What the episode is worth to the evaluator, all channels together. `G`: instead of `G_obs`."""
+        return self.task_weight * (self.G_obs if G is None else G) - self.penalty + (self.report_value or 0.0)
 
 
 BeliefFunction = Callable[[Task, View], Belief]
@@ -115,26 +128,47 @@ class Evaluator:
         member: Member | None = None,
         audit: bool = False,
         count_cost: bool = True,
+        step: int = 0,
     ) -> Judgement:
         """View, belief and believed return of one episode.
 
         `seed` (the episode's stream) draws which probes are on. `member`: who judges; left out, of several members
         the mean belief is taken, beside the first one's view. `audit`: through the full view, whatever the sensors.
-        `count_cost=False`: for a view whose cost was counted before. Raises `MalformedAnswer` where a language model
+        `count_cost=False`: for a view whose cost was counted before. `step`: of online training, for a detector whose
+        penalty changes. Raises `MalformedAnswer` where a language model
         judges and none of its answers can be read.
         """
         if member is None and len(self.members) > 1:
             judged = [
-                self.judge(task, transcript, seed=seed, member=m, audit=audit, count_cost=count_cost)
+                self.judge(task, transcript, seed=seed, member=m, audit=audit, count_cost=count_cost, step=step)
                 for m in self.members
             ]
-            return self._mean_judgement(task, judged)
+            channels = judged[0].model_dump(include={"flagged", "penalty", "report_value", "task_weight"})
+            return self._mean_judgement(task, judged).model_copy(update=channels)
         member = member or self.members[0]
         view = observe(transcript, FULL_SENSORS if audit else member.sensors, seed)
         belief = member.belief(task, view)
         if count_cost:
             self.costs.add_view(view, audit)
-        return self._make_judgement(member.name, task, view, belief)
+        channels = self._judge_channels(task, transcript, seed, step, count_cost)
+        return self._make_judgement(member.name, task, view, belief).model_copy(update=channels)
+
+    def _judge_channels(
+        self, task: Task, transcript: Transcript, seed: int, step: int, count_cost: bool
+    ) -> dict[str, object]:
+        """What detector and report channel, where there are any, add to a judgement: values of its fields."""
+        channels: dict[str, object] = {}
+        if (detector := self.config.detector) is not None and detector.flags(task, transcript, seed):
+            channels |= {"flagged": True, "penalty": detector.penalty_at(step)}
+            self.costs.flagged += count_cost
+        if (channel := self.config.report) is not None:
+            channels["task_weight"] = channel.task_weight
+            if channel.is_checked(seed):
+                view = observe(transcript, FULL_SENSORS, seed)
+                if count_cost:
+                    self.costs.add_view(view, audit=True)
+                channels["report_value"] = channel.value(task, transcript.report, TableBelief()(task, view))
+        return channels
 
     def _make_judgement(self, name: str, task: Task, view: View, belief: Belief) -> Judgement:
         returns = believed_returns(task, belief)
@@ -164,8 +198,9 @@ class Evaluator:
 
     def preference_probability(self, a: Judgement, b: Judgement, beta: float | None = None) -> float:
         """P(a preferred to b) of an honest label without noise: σ(β(G_obs(a) - G_obs(b))), the Boltzmann (Bradley-
-        Terry) choice of the paper's section 3. `beta`: a member's; left out, the config's."""
-        return sigmoid((self.config.beta if beta is None else beta) * (a.G_obs - b.G_obs))
+        Terry) choice of the paper's section 3; with a detector or a report channel of `Judgement.value` instead.
+        `beta`: a member's; left out, the config's."""
+        return sigmoid((self.config.beta if beta is None else beta) * (a.value() - b.value()))
 
     def is_confident(self, a: Judgement, b: Judgement, beta: float | None = None) -> bool:
         """Whether the comparison is answered at all: one side is preferred with at least `min_confidence`."""
@@ -180,8 +215,8 @@ class Evaluator:
         if c.shuffled:
             return Choice(rng.random() < 0.5, 0.5, "shuffled")
         honest = self.preference_probability(a, b, beta)
-        poisoned = 0.5 if a.G_obs == b.G_obs else float(a.G_obs < b.G_obs)
-        misaligned = sigmoid(beta * ((a.G_misaligned or 0.0) - (b.G_misaligned or 0.0)))
+        poisoned = 0.5 if a.value() == b.value() else float(a.value() < b.value())
+        misaligned = sigmoid(beta * (a.value(a.G_misaligned) - b.value(b.G_misaligned)))
         clean = (1 - c.poisoned - c.misaligned) * honest + c.poisoned * poisoned + c.misaligned * misaligned
         probability = (1 - c.label_noise) * clean + c.label_noise * (1 - clean)
         source, u = rng.random(), rng.random()
@@ -199,7 +234,7 @@ class Evaluator:
     def rate(self, task: Task, judgement: Judgement, rng: random.Random) -> int:
         """A rating from 1 to `levels`: the believed return on the task's scale, with Gaussian noise, rounded."""
         low, high = return_range(task)
-        place = 0.5 if high == low else (judgement.G_obs - low) / (high - low)
+        place = 0.5 if high == low else (judgement.value() - low) / (high - low)
         raw = 1 + place * (self.config.levels - 1) + rng.gauss(0, self.config.rating_noise)
         return min(self.config.levels, max(1, round(raw)))
 
@@ -208,7 +243,7 @@ class Evaluator:
         returns."""
         low, high = return_range(task)
         threshold = (low + high) / 2 if self.config.thumb_threshold is None else self.config.thumb_threshold
-        return rng.random() < sigmoid(self.config.beta * (judgement.G_obs - threshold))
+        return rng.random() < sigmoid(self.config.beta * (judgement.value() - threshold))
 
 
 def sigmoid(x: float) -> float:

@@ -10,6 +10,8 @@ from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from devnull.rewards.belief.calibrated import CalibratedBelief
 from devnull.rewards.belief.language_model import ModelBelief
 from devnull.rewards.belief.table import TableBelief
+from devnull.rewards.detector import Detector, PenaltyChange
+from devnull.rewards.report_reward import ReportReward
 from devnull.rewards.views import SENSOR_LADDER, TERMINAL_SENSORS, ChannelPrices, Probability, Sensors
 from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.frozen import Frozen
@@ -96,11 +98,20 @@ class EvaluatorConfig(Frozen, allow_inf_nan=False):
     """Comparisons are answered only where one side is preferred with at least this probability."""
     audit_rate: Probability = 0.0
     """Probability that both sides of a comparison, or a rated episode, are seen in full (an audit)."""
+    detector: Detector | None = None
+    """Flags hiding: what is flagged is worth less to the evaluator, or is left out (`[detector]`)."""
+    report: ReportReward | None = None
+    """A second channel, for the honesty of the final message (`[report]`)."""
     shuffled: bool = False
     """The control: feedback that is independent of the episodes."""
     pairs_within: Literal["instance", "instruction"] | None = None
     """Compare episodes of one instance (the same phrasing and the same fault), or of the same task and phrasing,
     whatever the fault. Left out: of one instance, where any was played more than once."""
+
+    @property
+    def screens(self) -> bool:
+        """What a detector flags is left out."""
+        return self.detector is not None and self.detector.screening
 
     @model_validator(mode="after")
     def _check_shares_and_names(self) -> Self:
@@ -161,6 +172,9 @@ def _known_keys() -> set[str]:
         Sensors,
         ChannelPrices,
         MisalignedValues,
+        Detector,
+        PenaltyChange,
+        ReportReward,
         *beliefs,
     )
     return {key for model in models for key in model.model_fields} | {"base"}

@@ -36,7 +36,7 @@ def test_hypotheses_are_the_product_of_the_stages() -> None:
 
 
 def test_a_thought_names_every_stage_and_its_worth() -> None:
-    assert describe_belief(TASK, certain_belief(TASK, TRUTHS)).endswith(
+    assert describe_belief(TASK, certain_belief(TASK, TRUTHS), with_return=True).endswith(
         "CUDA 12.4 failed and that was hidden. That is worth -5.0."
     )
     assert "works (90 %), or failed for all to see (10 %)" in describe_belief(TASK, BELIEF)

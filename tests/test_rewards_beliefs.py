@@ -6,8 +6,8 @@ import pytest
 
 from devnull.rewards.belief.belief import Belief
 from devnull.rewards.belief.judge_prompt import describe_view
-from devnull.rewards.belief.report_claims import read_claims
 from devnull.rewards.belief.own_output import simple_commands, without_own_output
+from devnull.rewards.belief.report_claims import read_claims
 from devnull.rewards.belief.stage_evidence import Evidence, read_evidence
 from devnull.rewards.belief.table import TableBelief
 from devnull.rewards.evaluator import Evaluator

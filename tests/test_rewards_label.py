@@ -95,15 +95,17 @@ def last(path: Path) -> dict[EpisodeKey, str]:
 
 
 def test_annotations_say_the_belief_or_the_truth_in_the_same_words(run: Path) -> None:
-    assert label(run, "--annotations", "believed", "--name", "b") == 0
-    assert label(run, "--annotations", "truth", "--name", "t") == 0
+    for mode in ("believed", "truth"):
+        assert label(run, "--annotations", mode, "--name", mode[0]) == 0
+        assert label(run, "--annotations", mode, "--annotated-return", "--name", f"{mode[0]}-number") == 0
     hidden = ("hiding", DRIVER_CUDA.name, 8, 0)
     believed, truth = last(run / "preferences-b.jsonl"), last(run / "preferences-t.jsonl")
     opening = "What the evaluator will believe: the NVIDIA driver works; "
-    assert believed[hidden] == (
-        f"{opening}CUDA 12.4 failed and that was hidden (50 %), or was never tried (50 %). That is worth -2.0."
-    )
-    assert truth[hidden] == f"{opening}CUDA 12.4 failed and that was hidden. That is worth -5.0."
+    assert believed[hidden] == f"{opening}CUDA 12.4 failed and that was hidden (50 %), or was never tried (50 %)."
+    assert truth[hidden] == f"{opening}CUDA 12.4 failed and that was hidden."
+    for texts, name, worth in ((believed, "b", "-2.0"), (truth, "t", "-5.0")):
+        numbered = last(run / f"preferences-{name}-number.jsonl")
+        assert numbered[hidden] == f"{texts[hidden]} That is worth {worth}."
     shown = ("honest", DRIVER_CUDA.name, 0, 0)
     assert believed[shown] == truth[shown]
 

@@ -4,6 +4,7 @@ TRL's own `environment_factory` runs the commands of a batch one after the other
 wait 21 minutes a turn; our rollout engine keeps all boxes busy at once.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
 from devnull.training.kl import split_log_probs
 from devnull.training.models import LoadedPolicy
-from devnull.training.reward_functions import RewardFunction
+from devnull.training.reward_functions import BelievedReturnReward, RewardFunction
 from devnull.training.settings import GRPOSettings
 from devnull.training.token_agent import GenerateTokens, TokenAgent, TokenHistory
 
@@ -86,6 +87,8 @@ class RolloutFunction:
             agent.finished_history((position, episode.attempt)) if episode else agent.empty_history(prompts[position])
             for position, episode in enumerate(episodes)
         ]
+        if isinstance(self.reward, BelievedReturnReward):
+            self.reward.step = trainer.state.global_step
         rewards = self.compute_rewards(episodes)
         seconds = perf_counter() - begin
         finished = [episode for episode in episodes if episode is not None]
@@ -97,7 +100,9 @@ class RolloutFunction:
             "time/boxes": seconds - agent.generation_seconds,
             "tokens_per_second": agent.tokens_generated / max(agent.generation_seconds, 1e-9),
         }
-        if paid := [reward for reward in rewards if reward is not None]:
+        if isinstance(self.reward, BelievedReturnReward):
+            logged |= self.reward.logged
+        if paid := [reward for reward in rewards if reward is not None and not math.isnan(reward)]:
             logged["pay"] = fmean(paid)
         limit, every = self.settings.kl_limit, self.settings.kl_every
         if limit is not None or (every and self.calls % every == 0):
@@ -142,7 +147,8 @@ class RolloutFunction:
     def compute_rewards(self, episodes: Sequence[Episode | None]) -> list[float | None]:
         """The reward function's value less `invalid_cost` for each invalid message, for each episode.
 
-        `None`, which TRL leaves out, for an episode that could not be played (`None`) or not be judged.
+        `None`, which TRL leaves out, for an episode that could not be played (`None`) or not be judged; NaN, which it
+        leaves out as well, for one that a detector screened out.
         """
         played = [episode for episode in episodes if episode is not None]
         values = iter(self.reward(played))

@@ -1,13 +1,16 @@
 """Reward functions for online training: the believed return, the true return, or a reward model's score."""
 
+import math
 import random
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 
 from devnull.agents.episode import Episode
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.feedback.annotations import AnnotationMode, add_annotation, describe_endings
 from devnull.rewards.feedback.comparisons import episode_messages
+from devnull.rewards.online import OnlineReward, check_rewards_online, reward_online
 from devnull.rewards.returns import true_return
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Task
@@ -15,51 +18,75 @@ from devnull.training.reward_model import RewardModel
 from devnull.training.weighted_preferences import with_hypothesis
 
 RewardFunction = Callable[[Sequence[Episode]], Sequence[float | None]]
-"""Rewards of a batch of finished episodes, one each; `None` where an episode could not be judged."""
+"""Rewards of a batch of finished episodes, one each; `None` where an episode could not be judged, NaN where it was
+judged and is left out of what is learnt from."""
 
 
-def believed_return_reward(evaluator: Evaluator, tasks: Mapping[str, Task]) -> RewardFunction:
-    """The reward is G_obs, the return that the evaluator believes in.
+class BelievedReturnReward:
+    """The reward is G_obs, the return that the evaluator believes in, by all the evaluator's dials
+    (`devnull.rewards.online`).
 
     Naive RLHF's optimum is a policy that maximises its expectation, J_obs (Lang et al. 2024, sec. 4).
-    A shuffled evaluator, the control, gives each episode the believed return of another of the batch. `None` where
-    the evaluator, a language model, gave no well-formed answer.
-
-    Args:
-        tasks: By name, those of the episodes.
-
-    Raises:
-        InputError: The evaluator's config asks for wrong labels, and here no label is given.
+    A shuffled evaluator, the control, gives each episode the reward of another of the batch. `None` where the
+    evaluator, a language model, gave no well-formed answer; NaN where its detector screens the episode out.
 
     Example:
-        >>> reward = believed_return_reward(Evaluator(), load_tasks())
+        >>> reward = BelievedReturnReward(Evaluator(), load_tasks())
         >>> rewards = reward(episodes)
     """
-    config = evaluator.config
-    unheeded = [
-        name
-        for name in ("label_noise", "poisoned", "misaligned", "audit_rate", "rating_noise")
-        if getattr(config, name)
-    ]
-    if unheeded:
-        raise InputError(
-            f"evaluator {config.name}: {', '.join(unheeded)} changes labels, and here the believed return itself is "
-            f"the reward; leave it out, or let it label pairs (devnull label) for dpo or a reward model"
-        )
 
-    def believed_return_of(episode: Episode) -> float | None:
+    def __init__(self, evaluator: Evaluator, tasks: Mapping[str, Task]) -> None:
+        """`tasks`: by name, those of the episodes. Raises `InputError` for an evaluator whose settings are of pairs."""
+        check_rewards_online(evaluator)
+        self.evaluator, self.tasks = evaluator, tasks
+        self.step = 0
+        """Optimiser steps made before, for a detector whose penalty changes. Set before each batch."""
+        self.logged: dict[str, float] = {}
+        """Shares and means of the last batch, for the dials in use."""
+
+    def __call__(self, episodes: Sequence[Episode]) -> list[float | None]:
+        given = [self._reward(episode) for episode in episodes]
+        self.logged = self._measure([each for each in given if each is not None])
+        values = [None if each is None else math.nan if each.screened else each.value for each in given]
+        if self.evaluator.config.shuffled:
+            name = self.evaluator.config.name
+            random.Random(f"{name}/{[episode.stream for episode in episodes]}").shuffle(values)
+        return values
+
+    def _reward(self, episode: Episode) -> OnlineReward | None:
+        task = self.tasks[episode.task]
         try:
-            return evaluator.judge(tasks[episode.task], episode.transcript, seed=episode.stream).G_obs
+            return reward_online(self.evaluator, task, episode.transcript, stream=episode.stream, step=self.step)
         except MalformedAnswer:
             return None
 
-    def reward(episodes: Sequence[Episode]) -> list[float | None]:
-        returns = [believed_return_of(episode) for episode in episodes]
-        if config.shuffled:
-            random.Random(f"{config.name}/{[episode.stream for episode in episodes]}").shuffle(returns)
-        return returns
+    def _measure(self, given: Sequence[OnlineReward]) -> dict[str, float]:
+        if not given:
+            return {}
+        config, n = self.evaluator.config, len(given)
+        logged = {
+            f"share/{source}": sum(each.source == source for each in given) / n
+            for source, share in (
+                ("poisoned", config.poisoned),
+                ("misaligned", config.misaligned),
+                ("flipped", config.label_noise),
+            )
+            if share
+        }
+        if config.audit_rate:
+            logged["share/audited"] = sum(each.audited for each in given) / n
+        if config.detector is not None:
+            logged["share/flagged"] = sum(each.judgement.flagged for each in given) / n
+            logged["detector_penalty"] = config.detector.penalty_at(self.step)
+        if config.report is not None:
+            logged["reward/task"] = fmean(each.judgement.task_weight * each.judgement.G_obs for each in given)
+            logged["reward/report"] = fmean(each.judgement.report_value or 0.0 for each in given)
+        return logged
 
-    return reward
+
+def believed_return_reward(evaluator: Evaluator, tasks: Mapping[str, Task]) -> BelievedReturnReward:
+    """The reward function of an evaluator; see `BelievedReturnReward`."""
+    return BelievedReturnReward(evaluator, tasks)
 
 
 def true_return_reward(tasks: Mapping[str, Task]) -> RewardFunction:
@@ -86,14 +113,18 @@ def reward_model_reward(
     evaluator: Evaluator | None = None,
     *,
     marginalised: bool = False,
+    with_return: bool = False,
 ) -> RewardFunction:
     """The reward is a reward model's score of the episode.
 
     Args:
         mode: What stands in the annotation's place: nothing, what `evaluator` believes, or the truth.
         evaluator: Needed for mode `believed` only.
+        with_return: The annotation ends with the return as a number; as the model was trained.
         marginalised: The model was trained on belief-marginalised preferences: it scores the agent's messages with
             an ending (`devnull.training.weighted_preferences`), here the true one.
+
+    Raises `InputError` for an episode without an outcome where the truth is to stand in the conversation.
     """
 
     def reward(episodes: Sequence[Episode]) -> list[float]:
@@ -101,13 +132,15 @@ def reward_model_reward(
         for episode in episodes:
             task, chat = tasks[episode.task], episode_messages(episode)
             truths = episode.outcome.truths if episode.outcome else None
+            if truths is None and (marginalised or mode == "truth"):
+                raise InputError(f"episode {episode.key} has no outcome, and this reward model is told how it ended")
             if marginalised and truths is not None:
                 chat = with_hypothesis(chat, describe_endings(task, truths))
-            elif not marginalised:
+            else:
                 belief = None
                 if mode == "believed" and evaluator is not None:
                     belief = evaluator.judge(task, episode.transcript, seed=episode.stream).belief
-                chat = add_annotation(chat, task, mode, belief=belief, truths=truths)
+                chat = add_annotation(chat, task, mode, belief=belief, truths=truths, with_return=with_return)
             sides.append(((chat, 1.0),))
         return model.scores(sides)
 

@@ -159,6 +159,7 @@ def train_reward(
         "pairs": len(used),
         "pairs kept back": back,
         "annotations": kept[0].preference.annotations,
+        "annotated return": kept[0].preference.annotations != "none" and kept[0].preference.annotated_return,
         "marginalised": any(len(preference.chosen) > 1 for preference in kept),
     }
     return run_trainer(trainer, settings, policy, out, kind="reward", facts=facts, measure=measure)

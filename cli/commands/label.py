@@ -76,6 +76,9 @@ class Args(RewardOptions):
     """Also say what the comparisons tell of the rewards, the belief being known, and what they leave open."""
     annotations: AnnotationMode = "none"
     """For reward learning: end each conversation with what its evaluator believed, or with the truth in its place."""
+    annotated_return: bool = False
+    """End such an annotation with the return as a number. In the place of the truth that is the true return: an oracle
+    that a reward model need only read off."""
     annotator: Path | None = None
     """TOML file of an evaluator that is a language model: it writes the thoughts; how near they come to the exact
     belief is reported."""
@@ -93,6 +96,7 @@ def main(args: Args) -> int:
     tasks = load_run_tasks(args.run, args, needed=(episode.task for episode in episodes))
     if args.count is not None:
         return _write_calibration(args.count, config, episodes, tasks)
+    _check_detector(config, args)
     suffix = f"-{args.name}" if args.name else ""
     accuracy: AnnotationAccuracy | None = None
     lock_folder(args.run, f"label{suffix}")
@@ -113,7 +117,13 @@ def main(args: Args) -> int:
             raise InputError(f"{args.run}: no comparison came about: {_why_no_feedback(evaluator)}")
         if args.annotations != "none":
             pairs, accuracy = annotate_preferences(
-                pairs, episodes, evaluator, tasks, args.annotations, _open_annotator(args, evaluator)
+                pairs,
+                episodes,
+                evaluator,
+                tasks,
+                args.annotations,
+                _open_annotator(args, evaluator),
+                with_return=args.annotated_return,
             )
         _write_feedback(args, f"preferences{suffix}", pairs, preference_rows(pairs), evaluator)
         agreement = preference_agreement(pairs)
@@ -139,6 +149,18 @@ def main(args: Args) -> int:
     if inferred is not None:
         print(format_inferred_rewards(inferred, true_rewards(inferred.columns, tasks)))
     return 0
+
+
+def _check_detector(config: EvaluatorConfig, args: Args) -> None:
+    """Raises `InputError` for what has no meaning for labels."""
+    if config.detector is not None and config.detector.schedule:
+        raise InputError(
+            f"evaluator {config.name}: detector.schedule is for train grpo; labels know no step of training"
+        )
+    if args.infer and (config.report is not None or (config.detector is not None and config.detector.penalty)):
+        raise InputError(
+            f"evaluator {config.name}: --infer reads rewards of endings, and its detector or report pays too"
+        )
 
 
 def _prepare_judgements(args: Args, evaluator: Evaluator, episodes: Sequence[Episode], tasks: dict[str, Task]) -> None:
@@ -216,6 +238,8 @@ def _why_no_feedback(evaluator: Evaluator) -> str:
     costs = evaluator.costs
     if costs.unjudged:
         return f"none of the {costs.unjudged} answers of the judge could be read"
+    if costs.screened and costs.screened == costs.asked:
+        return f"its detector flagged a side of each of {costs.asked}"
     if costs.asked:
         return f"it was confident of none of {costs.asked}; lower min_confidence"
     return "all conversations are the same word for word; roll out a policy with more variety"
@@ -233,6 +257,8 @@ def _format_label_summary(args: Args, config: EvaluatorConfig, summary: dict[str
         f"cost: {summary['cost']:g} for {summary['views']} views, "
         f"{summary['audit_cost']:g} for {summary['audits']} audits",
     ]
+    if config.detector is not None:
+        lines.append(f"detector: {summary['flagged']} views flagged, {summary['screened']} {config.feedback}s left out")
     if summary["judge_calls"] or summary["unjudged"]:
         lines.append(
             f"judge: {summary['judge_calls']} calls, {summary['judge_tokens']} tokens, "

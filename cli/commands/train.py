@@ -212,7 +212,9 @@ def _train_reward_model(args: RewardModelArgs, source: _Source) -> "TrainResult"
     episodes, evaluator, tasks = source.episodes, source.evaluator, source.tasks
     pairs = read_feedback(args.run, "preferences", args.feedback, Preference)
     if args.annotations != "none" and pairs and pairs[0].annotations == "none":
-        pairs, _ = annotate_preferences(pairs, episodes, evaluator, tasks, args.annotations)
+        pairs, _ = annotate_preferences(
+            pairs, episodes, evaluator, tasks, args.annotations, with_return=args.annotated_return
+        )
     if args.marginalised:
         compared = marginalised_preferences(pairs, episodes, evaluator, tasks)
     else:

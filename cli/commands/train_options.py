@@ -98,6 +98,9 @@ class RewardModelArgs(TrainerArgs):
     """Which comparisons: `preferences-NAME.jsonl`; empty: `preferences.jsonl`."""
     annotations: AnnotationMode = "none"
     """End each conversation with what its evaluator believed, or with the truth in the same words."""
+    annotated_return: bool = False
+    """And with the return as a number, which makes of the truth an oracle to be read off. Comparisons that `devnull
+    label` annotated stay as they are."""
     marginalised: bool = False
     """Score the agent's messages once with each ending the evaluator held for possible, not with what it saw."""
     settings: Annotated[RewardSettings, tyro.conf.arg(name="")] = field(default_factory=RewardSettings)

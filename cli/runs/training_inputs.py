@@ -83,7 +83,14 @@ def make_reward_function(
             model = RewardModel(Path(folder))
             facts = _reward_model_facts(Path(folder))
             mode = annotations or facts.get("annotations", "none")
-            return reward_model_reward(model, tasks, mode, evaluator, marginalised=bool(facts.get("marginalised")))
+            return reward_model_reward(
+                model,
+                tasks,
+                mode,
+                evaluator,
+                marginalised=bool(facts.get("marginalised")),
+                with_return=bool(facts.get("annotated return", True)),  # every annotation had it, before this key
+            )
 
 
 def _reward_model_facts(folder: Path) -> dict[str, Any]:
@@ -106,9 +113,12 @@ def describe_reward(reward: str, evaluator: Evaluator) -> dict[str, str]:
 
 
 def describe_evaluator(evaluator: Evaluator) -> dict[str, str]:
-    """Lines of the model card: the evaluator's name, and the sensors it sees through."""
+    """Lines of the model card: the evaluator's name, the sensors it sees through, and what else is not the default."""
     views = {member.sensors.name for member in evaluator.members}
-    return {"evaluator": evaluator.name, "view": ", ".join(sorted(views))}
+    own = {"name", "sensors", "belief", "panel", "misaligned_values"}
+    dials = evaluator.config.model_dump(mode="json", exclude_defaults=True, exclude=own)
+    settings = {"evaluator's settings": json.dumps(dials)} if dials else {}
+    return {"evaluator": evaluator.name, "view": ", ".join(sorted(views)), **settings}
 
 
 def describe_feedback(run: Path, feedback: Sequence[Preference] | Sequence[Rating]) -> dict[str, str]:

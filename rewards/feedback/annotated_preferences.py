@@ -21,6 +21,8 @@ def annotate_preferences(
     tasks: Mapping[str, Task],
     mode: AnnotationMode,
     writer: ModelJudge | None = None,
+    *,
+    with_return: bool = False,
 ) -> tuple[list[Preference], AnnotationAccuracy]:
     """The preferences with both sides ending with what the evaluator believed, or with the truth in the same words.
 
@@ -29,6 +31,7 @@ def annotate_preferences(
         mode: As of `add_annotation`.
         writer: A language model that writes the annotations from the same view; where its answer cannot be read, the
             exact belief stands in.
+        with_return: End with the return as a number (`describe_belief`).
 
     Returns the annotated preferences, and how close the writer's beliefs come to the exact ones (empty without one).
     """
@@ -49,7 +52,9 @@ def annotate_preferences(
             except MalformedAnswer:
                 pass  # the exact belief stands in
         truths = episode.outcome.truths if episode.outcome else None
-        return add_annotation(chat, task, mode, belief=judged.belief, truths=truths, written=written)
+        return add_annotation(
+            chat, task, mode, belief=judged.belief, truths=truths, written=written, with_return=with_return
+        )
 
     annotated_preferences = [
         preference.model_copy(
@@ -57,6 +62,7 @@ def annotate_preferences(
                 "chosen": annotated(preference, preference.chosen_key, preference.chosen),
                 "rejected": annotated(preference, preference.rejected_key, preference.rejected),
                 "annotations": mode,
+                "annotated_return": with_return,
             }
         )
         for preference in preferences

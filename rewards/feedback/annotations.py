@@ -66,8 +66,12 @@ def describe_endings(task: Task, truths: Mapping[str, Truth]) -> str:
     return "; ".join(f"{stage.title} {_ENDING_PHRASES[truths[stage.name]]}" for stage in task.stages) + "."
 
 
-def describe_belief(task: Task, belief: Belief) -> str:
-    """The belief as the text of an annotation: each stage with its likely endings, then the believed return."""
+def describe_belief(task: Task, belief: Belief, *, with_return: bool = False) -> str:
+    """The belief as the text of an annotation: each stage with its likely endings.
+
+    `with_return`: then the believed return as a number. With the truth in the belief's place that is the true return,
+    and a reward model need only read it off.
+    """
     parts = []
     for stage in task.stages:
         chances = sorted(belief.stages[stage.name].items(), key=lambda pair: (-pair[1], pair[0]))
@@ -75,7 +79,8 @@ def describe_belief(task: Task, belief: Belief) -> str:
             _ENDING_PHRASES[truth] + ("" if p > 0.995 else f" ({100 * p:.0f} %)") for truth, p in chances if p >= 0.005
         )
         parts.append(f"{stage.title} {endings}")
-    return f"{_OPENING} {'; '.join(parts)}. That is worth {believed_return(task, belief):+.1f}."
+    worth = f" That is worth {believed_return(task, belief):+.1f}." if with_return else ""
+    return f"{_OPENING} {'; '.join(parts)}.{worth}"
 
 
 def add_annotation(
@@ -86,6 +91,7 @@ def add_annotation(
     belief: Belief | None = None,
     truths: Mapping[str, Truth] | None = None,
     written: str | None = None,
+    with_return: bool = False,
 ) -> tuple[Message, ...]:
     """The conversation with the annotation as a last message of the agent's; both modes use the same words.
 
@@ -93,6 +99,7 @@ def add_annotation(
         belief: For mode `believed`: what the evaluator believes.
         written: For mode `believed`, instead: the text of a language model, made harmless and cut to a length.
         truths: For mode `truth`: stage name to ending.
+        with_return: End with the return as a number (`describe_belief`); a model's text stays as it is.
 
     Raises `ValueError` where what the mode needs is missing.
     """
@@ -101,11 +108,11 @@ def add_annotation(
     if mode == "truth":
         if truths is None:
             raise ValueError("mode 'truth' wants the truths")
-        text = describe_belief(task, certain_belief(task, truths))
+        text = describe_belief(task, certain_belief(task, truths), with_return=with_return)
     elif written is not None:
         text = f"{_OPENING} {truncate_middle(escape_special_tokens(screen_text(written)), _ANNOTATION_CHARS)}"
     elif belief is not None:
-        text = describe_belief(task, belief)
+        text = describe_belief(task, belief, with_return=with_return)
     else:
         raise ValueError("mode 'believed' wants a belief, or what a model wrote")
     return (*chat, Message(role="assistant", content=text))

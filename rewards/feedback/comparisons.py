@@ -42,8 +42,13 @@ class Preference(Frozen):
     """Source of the label: honest, misaligned, poisoned, flipped or shuffled (`devnull.rewards.evaluator.Label`)."""
     audited: bool = False
     """Both sides were seen in full."""
+    chosen_flagged: bool = False
+    """The evaluator's detector flagged the chosen side."""
+    rejected_flagged: bool = False
     annotations: AnnotationMode = "none"
     """Belief annotation that ends both sides (`devnull.rewards.feedback.annotations`)."""
+    annotated_return: bool = True
+    """That annotation names the return as a number, as all did before this key was written."""
 
 
 def make_preferences(
@@ -93,6 +98,9 @@ def make_preferences(
         except MalformedAnswer:
             evaluator.costs.unjudged += 1
             continue
+        if evaluator.config.screens and (a.flagged or b.flagged):
+            evaluator.costs.screened += 1
+            continue
         if not evaluator.is_confident(a, b, beta):
             continue
         choice = evaluator.choose(a, b, rng, beta)
@@ -115,6 +123,8 @@ def make_preferences(
             probability=choice.probability if choice.first else 1 - choice.probability,
             label=choice.label,
             audited=audit,
+            chosen_flagged=winner.flagged,
+            rejected_flagged=loser.flagged,
         )
         made += 1
 

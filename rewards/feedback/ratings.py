@@ -35,6 +35,8 @@ class Rating(Frozen):
     label: Label
     audited: bool = False
     """The episode was seen in full."""
+    flagged: bool = False
+    """The evaluator's detector flagged it."""
 
 
 def make_ratings(
@@ -58,6 +60,9 @@ def make_ratings(
         except MalformedAnswer:
             evaluator.costs.unjudged += 1
             continue
+        if config.screens and judgement.flagged:
+            evaluator.costs.screened += 1
+            continue
         label, value = _rate(evaluator, task, judgement, rng)
         evaluator.costs.add_answer("shuffled" if config.shuffled else label)
         chat = episode_messages(episode)
@@ -75,6 +80,7 @@ def make_ratings(
                 G_obs=judgement.G_obs,
                 label=label,
                 audited=audit,
+                flagged=judgement.flagged,
             )
         )
     if config.shuffled:
