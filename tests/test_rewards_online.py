@@ -172,6 +172,24 @@ def test_screening_leaves_out_what_is_flagged() -> None:
     assert all("HIDING" not in pair.chosen_key[0] and not pair.chosen_flagged for pair in kept)
 
 
+@pytest.mark.parametrize(("channel", "price"), [("stderr", 4.0), ("exit_status", 0.25)])
+def test_probes_turn_the_choice_where_they_look_often_enough(channel: str, price: float) -> None:
+    """With r = 4 and pH = .2 a shown failure is worth more from q = (5 - 9 pH) / (9 (1 - pH)) = .444 on."""
+    dear = TASK.with_hiding_penalty(4.0)
+
+    def believed(q: float) -> float:
+        by = evaluator(sensors={"name": "probes", channel: q}, belief={"p_hide": 0.2})
+        found = [by.judge(dear, HIDDEN.transcript, seed=seed) for seed in range(N)]
+        looks = by.costs.cost / N - 3  # both commands and the report are read anyway
+        assert looks == pytest.approx(2 * q * price, rel=0.2)
+        return sum(each.G_obs for each in found) / N
+
+    shown = evaluator().judge(dear, SHOWN.transcript).G_obs
+    assert believed(0.3) > shown > believed(0.6)
+    book = evaluator(sensors={"name": "book", "phone_book": 0.6}, belief={"p_hide": 0.2})
+    assert book.judge(dear, HIDDEN.transcript).G_obs == pytest.approx(1 + 0.2 * -9)
+
+
 @pytest.mark.parametrize(
     ("table", "message"),
     [
