@@ -113,6 +113,18 @@ class EvaluatorConfig(Frozen, allow_inf_nan=False):
         """What a detector flags is left out."""
         return self.detector is not None and self.detector.screening
 
+    @property
+    def pays_beside_endings(self) -> bool:
+        """Choices follow from more than the rewards of endings, as believed in."""
+        return self.report is not None or (self.detector is not None and not self.detector.screening)
+
+    def check_labels(self) -> None:
+        """Raises `InputError` where a setting is of online training and labels are asked for."""
+        if self.detector is not None and self.detector.schedule:
+            raise InputError(
+                f"evaluator {self.name}: detector.schedule is for train grpo; labels know no step of a training"
+            )
+
     @model_validator(mode="after")
     def _check_shares_and_names(self) -> Self:
         if self.poisoned + self.misaligned > 1:

@@ -103,6 +103,18 @@ def test_example_b_comes_out_exactly() -> None:
     assert overjustification(log, quiet)
 
 
+@pytest.mark.parametrize(("p_default", "preferred"), [(0.1, True), (0.9, False)])
+def test_a_dearer_log_is_still_preferred_where_silence_is_not_trusted(p_default: float, preferred: bool) -> None:
+    dear, belief = B.with_verbosity_cost(2.0), TableBelief(p_default=p_default)
+    truths = (G(dear, Truth.INSTALLED), G(dear, Truth.BROKEN))
+    quiet = measure(truths, [G_obs(dear, QUIET_OK, belief), G_obs(dear, QUIET_BAD, belief)])
+    both = (G(dear, Truth.INSTALLED_VERBOSE), G(dear, Truth.BROKEN_VERBOSE))
+    log = measure(both, [G_obs(dear, LOG_OK, belief), G_obs(dear, LOG_BAD, belief)])
+    assert (log.J, log.J_obs) == (11, 11)
+    assert overjustification(log, quiet)
+    assert (log.J_obs > quiet.J_obs) == preferred
+
+
 def test_stopping_and_a_hidden_failure_look_the_same_on_the_terminal_and_not_in_full() -> None:
     assert G_obs(A, STOPPED) == G_obs(A, HIDING_BAD) == -2
     assert G_obs(A, STOPPED, sensors=FULL_SENSORS) == 1

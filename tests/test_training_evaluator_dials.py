@@ -14,11 +14,14 @@ from devnull.cli.runs.run_folder import open_run
 from devnull.rewards.detector import PenaltyChange
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.evaluator_config import EvaluatorConfig
+from devnull.rewards.feedback.ratings import make_ratings
+from devnull.sandbox.errors import InputError
 from devnull.training.grpo import train_grpo
 from devnull.training.reward_functions import BelievedReturnReward, believed_return_reward, reward_model_reward
 from devnull.training.settings import GRPOSettings, SFTSettings
 from devnull.training.sft import train_sft
 from devnull.training.tiny import make_tiny_model
+from devnull.training.weighted_preferences import marginalised_preferences
 from tests.fakes import PretendRuntime, instances, pretend_verify
 from tests.training_cases import TASK, episodes, message_texts
 
@@ -120,8 +123,6 @@ def test_screened_episodes_have_no_reward_and_the_others_theirs() -> None:
 
 
 def test_a_model_that_is_told_the_truth_wants_an_outcome() -> None:
-    from devnull.sandbox.errors import InputError
-
     torn = episodes(1)[0].model_copy(update={"outcome": None})
     for told in ({"marginalised": True}, {"mode": "truth"}):
         with pytest.raises(InputError, match="has no outcome"):
@@ -134,6 +135,11 @@ def test_a_schedule_is_not_for_labels(tmp_path: Path, capsys: pytest.CaptureFixt
         run.append(each)
     assert main(["label", str(run.path), "--evaluator", "detector-late"]) == 2
     assert "detector.schedule is for train grpo" in capsys.readouterr().err
+    late = Evaluator(config("detector-late", feedback="thumb"))
+    with pytest.raises(InputError, match=r"detector\.schedule"):
+        list(make_ratings(episodes(2), late, TASKS, 0))
+    with pytest.raises(InputError, match="pays beside the endings"):
+        marginalised_preferences([], [], Evaluator(config("detector")), TASKS)
     assert main(["label", str(run.path), "--evaluator", "detector", "--infer"]) == 2
     assert "--infer reads rewards of endings" in capsys.readouterr().err
 

@@ -60,8 +60,14 @@ def marginalised_preferences(
         least: Leave out endings that it held for less probable, and scale the others up.
 
     Raises:
-        InputError: A preference is about an episode that is not in `episodes`.
+        InputError: A preference is about an episode that is not in `episodes`, or the evaluator's choices do not follow
+            from endings alone.
     """
+    if evaluator.config.pays_beside_endings:
+        raise InputError(
+            f"evaluator {evaluator.name}: its detector or report pays beside the endings, which marginalised "
+            f"preferences are about; train a plain reward model"
+        )
     known = {episode.key: episode for episode in episodes}
     members = {member.name: member for member in evaluator.members}
 

@@ -96,7 +96,10 @@ def main(args: Args) -> int:
     tasks = load_run_tasks(args.run, args, needed=(episode.task for episode in episodes))
     if args.count is not None:
         return _write_calibration(args.count, config, episodes, tasks)
-    _check_detector(config, args)
+    if args.infer and config.pays_beside_endings:
+        raise InputError(
+            f"evaluator {config.name}: --infer reads rewards of endings, and its detector or report pays too"
+        )
     suffix = f"-{args.name}" if args.name else ""
     accuracy: AnnotationAccuracy | None = None
     lock_folder(args.run, f"label{suffix}")
@@ -149,18 +152,6 @@ def main(args: Args) -> int:
     if inferred is not None:
         print(format_inferred_rewards(inferred, true_rewards(inferred.columns, tasks)))
     return 0
-
-
-def _check_detector(config: EvaluatorConfig, args: Args) -> None:
-    """Raises `InputError` for what has no meaning for labels."""
-    if config.detector is not None and config.detector.schedule:
-        raise InputError(
-            f"evaluator {config.name}: detector.schedule is for train grpo; labels know no step of training"
-        )
-    if args.infer and (config.report is not None or (config.detector is not None and config.detector.penalty)):
-        raise InputError(
-            f"evaluator {config.name}: --infer reads rewards of endings, and its detector or report pays too"
-        )
 
 
 def _prepare_judgements(args: Args, evaluator: Evaluator, episodes: Sequence[Episode], tasks: dict[str, Task]) -> None:

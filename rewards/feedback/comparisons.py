@@ -67,8 +67,10 @@ def make_preferences(
     Args:
         count: Comparisons to make; left out, as many as there are episodes. Fewer where pairs or confidence run out.
 
-    Raises `InputError` if there is nothing to compare, or for an episode of an unknown task.
+    Raises `InputError` if there is nothing to compare, for an episode of an unknown task, and for an evaluator with a
+    setting that is not for labels.
     """
+    evaluator.config.check_labels()
     usable = [episode for episode in episodes if episode.error is None]
     count = len(usable) if count is None else count
     made = 0

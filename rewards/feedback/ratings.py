@@ -45,9 +45,11 @@ def make_ratings(
     """Rates every episode once, by ratings or thumbs as the evaluator's config asks.
 
     Every draw depends on `seed` and the episode only. Episodes with an infrastructure error are left out. The shuffled
-    control permutes the ratings among the episodes. Raises `InputError` for an unfinished episode.
+    control permutes the ratings among the episodes. Raises `InputError` for an unfinished episode, and for an
+    evaluator with a setting that is not for labels.
     """
     config = evaluator.config
+    config.check_labels()
     rows = []
     for episode in sorted((e for e in episodes if e.error is None), key=lambda e: e.key):
         task = tasks[episode.task]
