@@ -81,7 +81,7 @@ def without_own_output(stage: Stage, shown: str, command: str, earlier: Sequence
     is printed only behind an attempt that succeeded (`ATTEMPT && echo done`). Where the command prints what cannot be
     read (`base64 -d`), or reads the installer's own file, none stays.
     """
-    if stage.success is None:
+    if stage.success is None or find_pattern(stage.success, shown) is None:
         return shown
     blind = _UNREADABLE.search(command) is not None or _reads_installer(stage, command)
     texts = list(_unearned(stage, command))
