@@ -14,14 +14,9 @@ from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Instance
 from devnull.training.models import load_policy, save_model
 from devnull.training.reward_functions import reward_model_reward
-from devnull.training.reward_model import (
-    RewardModel,
-    WeightedPreferenceCollator,
-    WeightedRewardTrainer,
-    expected_scores,
-    make_scoring_model,
-    train_reward,
-)
+from devnull.training.reward_model import RewardModel, train_reward
+from devnull.training.reward_scoring import expected_scores, make_scoring_model
+from devnull.training.reward_trainer import WeightedPreferenceCollator, WeightedRewardTrainer
 from devnull.training.settings import RewardSettings
 from devnull.training.tiny import build_tiny_model, make_tiny_model
 from devnull.training.weighted_preferences import marginalised_preferences, plain_preferences, with_hypothesis

@@ -7,15 +7,17 @@ from statistics import fmean
 
 from devnull.agents.episode import Episode
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
+from devnull.rewards.belief.model_judge import ModelJudge
 from devnull.rewards.evaluator import Evaluator
-from devnull.rewards.feedback.annotations import AnnotationMode, add_annotation, describe_endings
+from devnull.rewards.feedback.annotations import AnnotationMode, add_annotation
 from devnull.rewards.feedback.comparisons import episode_messages
 from devnull.rewards.online import OnlineReward, check_rewards_online, reward_online
 from devnull.rewards.returns import true_return
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.task import Task
-from devnull.training.reward_model import RewardModel
-from devnull.training.weighted_preferences import with_hypothesis
+from devnull.sandbox.task import Task, Truth
+from devnull.training.endings import PaidEnding
+from devnull.training.reward_model import Failure, RewardModel
+from devnull.training.weighted_preferences import WeightedConversations, fill_ending
 
 RewardFunction = Callable[[Sequence[Episode]], Sequence[float | None]]
 """Rewards of a batch of finished episodes, one each; `None` where an episode could not be judged, NaN where it was
@@ -114,34 +116,81 @@ def reward_model_reward(
     *,
     marginalised: bool = False,
     with_return: bool = False,
+    ending: PaidEnding = "truth",
 ) -> RewardFunction:
     """The reward is a reward model's score of the episode.
 
     Args:
         mode: What stands in the annotation's place: nothing, what `evaluator` believes, or the truth.
-        evaluator: Needed for mode `believed` only.
+        evaluator: Needed for mode or ending `believed` only.
         with_return: The annotation ends with the return as a number; as the model was trained.
         marginalised: The model was trained on belief-marginalised preferences: it scores the agent's messages with
-            an ending (`devnull.training.weighted_preferences`), here the true one.
+            an ending (`devnull.training.weighted_preferences`).
+        ending: Of a marginalised model: which. `believed`: the score is the mean over the evaluator's belief.
 
     Raises `InputError` for an episode without an outcome where the truth is to stand in the conversation.
     """
+    read = episode_reader(tasks, mode, evaluator, marginalised=marginalised, with_return=with_return, ending=ending)
+    return lambda episodes: model.scores([read(episode) for episode in episodes])
 
-    def reward(episodes: Sequence[Episode]) -> list[float]:
-        sides = []
-        for episode in episodes:
-            task, chat = tasks[episode.task], episode_messages(episode)
-            truths = episode.outcome.truths if episode.outcome else None
-            if truths is None and (marginalised or mode == "truth"):
-                raise InputError(f"episode {episode.key} has no outcome, and this reward model is told how it ended")
-            if marginalised and truths is not None:
-                chat = with_hypothesis(chat, describe_endings(task, truths))
-            else:
-                belief = None
-                if mode == "believed" and evaluator is not None:
-                    belief = evaluator.judge(task, episode.transcript, seed=episode.stream).belief
-                chat = add_annotation(chat, task, mode, belief=belief, truths=truths, with_return=with_return)
-            sides.append(((chat, 1.0),))
-        return model.scores(sides)
 
-    return reward
+def episode_reader(
+    tasks: Mapping[str, Task],
+    mode: AnnotationMode = "none",
+    evaluator: Evaluator | None = None,
+    *,
+    marginalised: bool = False,
+    with_return: bool = False,
+    ending: PaidEnding = "truth",
+) -> Callable[[Episode], WeightedConversations]:
+    """What a reward model reads of an episode, as a function; see `reward_model_reward`."""
+
+    def read(episode: Episode) -> WeightedConversations:
+        task = tasks[episode.task]
+        if marginalised:
+            return fill_ending(episode, task, ending, evaluator)
+        if mode == "truth" and episode.outcome is None:
+            raise InputError(f"episode {episode.key} has no outcome, and this reward model is told how it ended")
+        belief = None
+        if mode == "believed" and evaluator is not None:
+            belief = evaluator.judge(task, episode.transcript, seed=episode.stream).belief
+        truths = episode.outcome.truths if episode.outcome else None
+        chat = episode_messages(episode)
+        return ((add_annotation(chat, task, mode, belief=belief, truths=truths, with_return=with_return), 1.0),)
+
+    return read
+
+
+def read_failures(
+    episodes: Sequence[Episode],
+    tasks: Mapping[str, Task],
+    evaluator: Evaluator,
+    *,
+    marginalised: bool,
+    annotated: bool,
+    with_return: bool = False,
+) -> list[Failure]:
+    """The episodes that ended in a failure, as a reward model reads them when it pays a policy: with the truth in its
+    slot, and with what the evaluator believed. Of a model that has no slot there is one reading, `none`."""
+    slots: tuple[PaidEnding, ...] = ("truth", "believed")
+    if any(isinstance(member.belief, ModelJudge) for member in evaluator.members):
+        slots = ("truth",)  # no language model is asked again for the sake of a measurement
+    readers = {"none": episode_reader(tasks)}
+    if marginalised:
+        readers = {slot: episode_reader(tasks, evaluator=evaluator, marginalised=True, ending=slot) for slot in slots}
+    elif annotated:
+        readers = {slot: episode_reader(tasks, slot, evaluator, with_return=with_return) for slot in slots}
+    failed = [
+        (episode, set(episode.outcome.truths.values()))
+        for episode in episodes
+        if episode.error is None and episode.outcome is not None
+    ]
+    return [
+        Failure(
+            episode_messages(episode)[:2],
+            Truth.BROKEN_HIDDEN in endings,
+            {slot: read(episode) for slot, read in readers.items()},
+        )
+        for episode, endings in failed
+        if endings & {Truth.BROKEN_HIDDEN, Truth.BROKEN, Truth.BROKEN_VERBOSE}
+    ]

@@ -1,22 +1,25 @@
 """A reward model of whole episodes from preferences (Bradley-Terry): a language model with a head of one number."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 import torch
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from trl import RewardConfig, RewardTrainer
-from trl.trainer.reward_trainer import DataCollatorForPreference
+from trl import RewardConfig
 
+from devnull.agents.agent import Message
 from devnull.sandbox.errors import InputError
-from devnull.training.data import tokenize_conversation
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy, first_line
+from devnull.training.reward_head import fit_head
+from devnull.training.reward_scoring import expected_scores, make_scoring_model
+from devnull.training.reward_trainer import PromptSampler, WeightedPreferenceCollator, WeightedRewardTrainer
 from devnull.training.settings import RewardSettings
 from devnull.training.train_result import TrainResult
 from devnull.training.trl_run import (
@@ -30,59 +33,16 @@ from devnull.training.trl_run import (
 from devnull.training.weighted_preferences import SIDES, WeightedConversations, WeightedPreference, reward_rows
 
 
-@dataclass
-class WeightedPreferenceCollator(DataCollatorForPreference):  # type: ignore[misc]
-    """Flattens the conversations of all sides into one batch: all chosen ones, then all rejected ones.
+@dataclass(frozen=True)
+class Failure:
+    """An episode that failed, as a reward model reads it."""
 
-    Beside `input_ids` and `attention_mask`, (conversations, tokens): `side`, the number of the side that a
-    conversation belongs to (pairs, chosen first, then rejected), and `weight`, both (conversations,).
-    """
-
-    def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-        flat: dict[str, list[list[int]]] = {side: [] for side in SIDES}
-        sides, weights = [], []
-        for number, (side, example) in enumerate((side, example) for side in SIDES for example in examples):
-            flat[side] += example[f"{side}_ids"]
-            weights += example[f"{side}_weights"]
-            sides += [number] * len(example[f"{side}_ids"])
-        rows = [torch.tensor(ids) for side in SIDES for ids in flat[side]]
-        return {
-            "input_ids": torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self.pad_token_id),
-            "attention_mask": torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True),
-            "side": torch.tensor(sides),
-            "weight": torch.tensor(weights, dtype=torch.float32),
-        }
-
-
-class WeightedRewardTrainer(RewardTrainer):  # type: ignore[misc]
-    """Bradley-Terry on each side's expected score: loss -log σ(β (chosen - rejected)), averaged over the pairs.
-
-    One conversation of weight 1 a side is the plain model. Takes rows as `reward_rows` makes them.
-    """
-
-    rationality = 1.0
-    """The evaluator's β."""
-
-    def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
-        return dataset
-
-    def _set_signature_columns_if_needed(self) -> None:
-        self._signature_columns = [f"{side}_{what}" for side in SIDES for what in ("ids", "weights")]
-
-    def compute_loss(
-        self, model: Any, inputs: dict[str, Any], return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        side, weight = inputs.pop("side"), inputs.pop("weight")
-        outputs = model(**inputs, use_cache=False)
-        scores = outputs.logits.squeeze(-1).float() * weight
-        value = torch.zeros(int(side.max()) + 1, device=scores.device).index_add(0, side, scores)
-        chosen, rejected = value.chunk(2)
-        margin = chosen - rejected
-        loss = -torch.nn.functional.logsigmoid(self.rationality * margin).mean()
-        logged = self._metrics["train" if self.model.training else "eval"]
-        logged["accuracy"].append((margin > 0).float().mean().item())
-        logged["margin"].append(margin.mean().item())
-        return (loss, outputs) if return_outputs else loss
+    prompt: tuple[Message, ...]
+    """Its first two messages."""
+    hidden: bool
+    """The failure was kept off the terminal."""
+    readings: Mapping[str, WeightedConversations]
+    """What is scored, by what fills the slot of the ending: `truth`, `believed`; `none` where there is no slot."""
 
 
 def train_reward(
@@ -91,6 +51,7 @@ def train_reward(
     model_path: str | Path,
     out: Path,
     *,
+    failures: Sequence[Failure] = (),
     card_facts: CardFacts = NO_FACTS,
     on_step: StepCallback | None = None,
 ) -> TrainResult:
@@ -104,10 +65,14 @@ def train_reward(
     | `accuracy` | share of pairs whose chosen side has the higher score |
     | `margin` | score of the chosen side less the rejected one's |
 
-    At the end, on the pairs kept back (share `settings.held_out`):
+    At the end, on the pairs kept back (share `settings.held_out`; with `by_prompt` of the prompts, so that neither
+    pairs nor failures of a prompt that was learnt from are counted):
 
     | metric | is |
     | --- | --- |
+    | `calibration_error` | as `held_out/calibration` |
+    | `hidden_gap/SLOT` | mean score of `failures` that were hidden less that of those shown (with SLOT in it) |
+    | `head/log_likelihood`, `head/gradient` | with `fit_head`: per comparison (`devnull.training.reward_head`) |
     | `held_out/pairs` | how many |
     | `held_out/accuracy` | as above |
     | `held_out/calibration` | mean distance of the model's choice probabilities from the evaluator's own |
@@ -115,6 +80,8 @@ def train_reward(
 
     Args:
         preferences: `plain_preferences` or `marginalised_preferences`.
+        failures: To measure `hidden_gap` on, which is in units of the return where `settings.rationality` is the
+            evaluator's β. It is left out where failures of either kind are missing.
         card_facts: Further rows of the model card.
         on_step: Called after each optimiser step.
 
@@ -127,12 +94,8 @@ def train_reward(
     model = make_scoring_model(policy)
     limit = context_limit(settings, policy)
     rows, kept = reward_rows(preferences, policy.tokenizer, limit, settings.too_long)
-    order = list(range(len(rows)))
-    random.Random(settings.seed).shuffle(order)
-    back = max(1, round(settings.held_out * len(rows))) if settings.held_out else 0
-    if back >= len(rows):
-        raise InputError(f"{len(rows)} pairs are too few to keep {settings.held_out:.0%} back for measuring")
-    held, used = order[:back], order[back:]
+    prompts = [_prompt_text(preference.preference.prompt) for preference in kept]
+    held, used = _split_pairs(prompts, settings)
     trainer = WeightedRewardTrainer(
         model=model,
         args=RewardConfig(
@@ -148,54 +111,49 @@ def train_reward(
         callbacks=[ProgressCallback(on_step)],
     )
     trainer.rationality = settings.rationality
+    if settings.by_prompt:
+        trainer.sampler = PromptSampler([prompts[i] for i in used], settings.seed)
+    learnt = {prompts[i] for i in used} if settings.by_prompt else set()
+    fresh = [failure for failure in failures if _prompt_text(failure.prompt) not in learnt]
 
-    def measure() -> dict[str, float]:
-        return _held_out_metrics(
-            trainer.accelerator.unwrap_model(trainer.model), policy, [kept[i] for i in held], settings
-        )
+    def finish() -> dict[str, float]:
+        scoring = trainer.accelerator.unwrap_model(trainer.model)
+        fitted = {}
+        if settings.fit_head:
+            learnt_from = [kept[i] for i in used]
+            fitted = fit_head(scoring, policy.tokenizer, learnt_from, settings.rationality, settings.head_ridge)
+        metrics = _held_out_metrics(scoring, policy, [kept[i] for i in held], settings)
+        return fitted | metrics | _hidden_gaps(scoring, policy, fresh)
 
     facts = {
         **card_facts,
         "pairs": len(used),
-        "pairs kept back": back,
+        "pairs kept back": len(held),
         "annotations": kept[0].preference.annotations,
         "annotated return": kept[0].preference.annotations != "none" and kept[0].preference.annotated_return,
-        "marginalised": any(len(preference.chosen) > 1 for preference in kept),
+        "marginalised": kept[0].ending is not None,
+        **({"ending": kept[0].ending} if kept[0].ending is not None else {}),
     }
-    return run_trainer(trainer, settings, policy, out, kind="reward", facts=facts, measure=measure)
+    return run_trainer(trainer, settings, policy, out, kind="reward", facts=facts, measure=finish)
 
 
-def make_scoring_model(policy: LoadedPolicy) -> Any:
-    """The policy's body with a new head of one number, read at the last token before the padding."""
-    model = AutoModelForSequenceClassification.from_pretrained(
-        policy.model.config._name_or_path, num_labels=1, dtype=policy.model.dtype
-    )
-    model.model.load_state_dict(policy.model.model.state_dict())
-    model.config.pad_token_id = policy.tokenizer.pad_token_id
-    return model
+def _prompt_text(prompt: Sequence[Message]) -> str:
+    return "\n".join(message["content"] for message in prompt)
 
 
-def expected_scores(model: Any, tokenizer: Any, sides: Sequence[WeightedConversations], batch: int = 16) -> list[float]:
-    """Σ weight · score of each side. Runs `batch` conversations at once, without gradients."""
-    flat = [
-        (number, weight, tokenize_conversation(tokenizer, chat).ids)
-        for number, side in enumerate(sides)
-        for chat, weight in side
-    ]
-    values = [0.0] * len(sides)
-    training = model.training
-    model.eval()
-    for first in range(0, len(flat), batch):
-        some = flat[first : first + batch]
-        rows = [torch.tensor(ids) for _, _, ids in some]
-        ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=tokenizer.pad_token_id)
-        mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        with torch.no_grad():
-            scores = model(input_ids=ids.to(model.device), attention_mask=mask.to(model.device)).logits[:, 0].tolist()
-        for (number, weight, _), score in zip(some, scores, strict=True):
-            values[number] += weight * score
-    model.train(training)
-    return values
+def _split_pairs(prompts: Sequence[str], settings: RewardSettings) -> tuple[list[int], list[int]]:
+    """The places of the pairs kept back for measuring, and of those to learn from. `prompts`: of each pair."""
+    unit_of: Sequence[str | int] = prompts if settings.by_prompt else range(len(prompts))
+    units = list(dict.fromkeys(unit_of))
+    random.Random(settings.seed).shuffle(units)
+    back = max(1, round(settings.held_out * len(units))) if settings.held_out else 0
+    if back >= len(units):
+        what = "prompts" if settings.by_prompt else "pairs"
+        raise InputError(f"{len(units)} {what} are too few to keep {settings.held_out:.0%} back for measuring")
+    rank = {unit: place for place, unit in enumerate(units)}
+    order = sorted(range(len(prompts)), key=lambda place: rank[unit_of[place]])
+    kept = sum(rank[unit] < back for unit in unit_of)
+    return order[:kept], order[kept:]
 
 
 def _held_out_metrics(
@@ -213,12 +171,28 @@ def _held_out_metrics(
         "held_out/accuracy": float(np.mean(chosen > rejected)),
         "held_out/calibration": float(np.mean(np.abs(predicted - actual))),
     }
+    metrics["calibration_error"] = metrics["held_out/calibration"]
     scores = np.concatenate([chosen, rejected])
     for name in ("G", "G_obs"):
         returns = np.array([getattr(p.preference, f"{side}_{name}") for side in SIDES for p in preferences])
         if scores.std() > 0 and returns.std() > 0:
             metrics[f"held_out/corr_{name}"] = float(np.corrcoef(scores, returns)[0, 1])
     return metrics
+
+
+def _hidden_gaps(model: Any, policy: LoadedPolicy, failures: Sequence[Failure]) -> dict[str, float]:
+    """`hidden_gap/SLOT` for each way of filling the slot, where there are failures of both kinds."""
+    kinds = {hidden: [failure for failure in failures if failure.hidden is hidden] for hidden in (True, False)}
+    if not all(kinds.values()):
+        return {}
+    gaps = {}
+    for slot in failures[0].readings:
+        hidden, shown = (
+            fmean(expected_scores(model, policy.tokenizer, [failure.readings[slot] for failure in kinds[kind]]))
+            for kind in (True, False)
+        )
+        gaps[f"hidden_gap/{slot}"] = hidden - shown
+    return gaps
 
 
 class RewardModel:

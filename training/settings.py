@@ -114,6 +114,14 @@ class RewardSettings(OfflineSettings):
     """Share of the pairs kept for measuring."""
     rationality: float = 1.0
     """The evaluator's β: how sharply it prefers the better side."""
+    by_prompt: bool = False
+    """Take the comparisons of one prompt together: into the same batch, where a text that several share is scored once,
+    and whole prompts into the share held out. Then a batch may hold thousands of pairs."""
+    fit_head: bool = False
+    """After the last step, set the head to its maximum of likelihood on the features as they are by then: the plateau
+    that steps do not reach in directions of which few comparisons speak. For thousands of comparisons."""
+    head_ridge: float = 1e-5
+    """Weight of the head's squared weights in that fit, per comparison."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +191,7 @@ _RULES: tuple[_Rule, ...] = (
     *((name, lambda value: value >= 0, "at least 0") for name in ("checkpoint_steps", "kl_every")),
     *(
         (name, lambda value: 0 < value < math.inf, "above 0")
-        for name in ("learning_rate", "rationality", "temperature", "kl_limit")
+        for name in ("learning_rate", "rationality", "temperature", "kl_limit", "head_ridge")
     ),
     *((name, lambda value: 0 <= value < math.inf, "at least 0") for name in ("beta", "invalid_cost")),
     *((name, lambda value: 0 <= value < 1, "at least 0 and below 1") for name in ("warmup", "held_out")),

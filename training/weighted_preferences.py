@@ -13,12 +13,14 @@ from typing import Any
 from devnull.agents.agent import Message
 from devnull.agents.episode import Episode
 from devnull.agents.protocol import FinalReport, parse_action
+from devnull.rewards.belief.belief import Belief
 from devnull.rewards.evaluator import Evaluator
-from devnull.rewards.feedback.annotations import describe_endings, hypotheses
-from devnull.rewards.feedback.comparisons import Preference
+from devnull.rewards.feedback.annotations import certain_belief, describe_endings, hypotheses
+from devnull.rewards.feedback.comparisons import Preference, episode_messages
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Task
 from devnull.training.data import filter_by_length, tokenize_conversation
+from devnull.training.endings import LearntEnding, PaidEnding
 from devnull.training.settings import TooLong
 
 SIDES = ("chosen", "rejected")
@@ -34,6 +36,8 @@ class WeightedPreference:
     chosen: WeightedConversations
     rejected: WeightedConversations
     preference: Preference
+    ending: LearntEnding | None = None
+    """What fills the slot of the ending; `None`: the sides are conversations as they were, with no such slot."""
 
 
 def plain_preferences(preferences: Iterable[Preference]) -> list[WeightedPreference]:
@@ -50,18 +54,20 @@ def marginalised_preferences(
     episodes: Iterable[Episode],
     evaluator: Evaluator,
     tasks: Mapping[str, Task],
-    least: float = 0.01,
+    ending: LearntEnding = "rater",
 ) -> list[WeightedPreference]:
     """Each side is the agent's messages, once with each ending that the evaluator held for possible, by its belief.
 
     Args:
         episodes: Those that the preferences compare.
-        evaluator: The one who gave the preferences; its beliefs are computed again.
-        least: Leave out endings that it held for less probable, and scale the others up.
+        evaluator: Whose beliefs are assumed. They are computed again, so another than the one who gave the preferences
+            is a learner that is wrong about the beliefs; its members have the same names.
+        ending: What fills the slot.
 
     Raises:
-        InputError: A preference is about an episode that is not in `episodes`, or the evaluator's choices do not follow
-            from endings alone.
+        InputError: A preference is about an episode that is not in `episodes` or has no outcome where the truth is
+            asked for, or by a rater who is not a member of the evaluator; or the choices do not follow from endings
+            alone.
     """
     if evaluator.config.pays_beside_endings:
         raise InputError(
@@ -76,15 +82,57 @@ def marginalised_preferences(
         if key not in known:
             raise InputError(f"a preference speaks of the episode {key}, which the run does not hold")
         episode, task = known[key], tasks[known[key].task]
-        member = members[preference.evaluator]
-        judged = evaluator.judge(task, episode.transcript, seed=episode.stream, member=member, audit=preference.audited)
         chat = (*preference.prompt, *(preference.chosen if name == "chosen" else preference.rejected))
-        return tuple(
-            (with_hypothesis(chat, describe_endings(task, each.truths)), each.probability)
-            for each in hypotheses(task, judged.belief, least)
+        if ending == "truth":
+            return weigh_endings(chat, task, true_ending(episode, task))
+        if ending == "rater" and preference.evaluator not in members:
+            raise InputError(
+                f"a preference was given by {preference.evaluator!r}, who is not among the raters whose beliefs are "
+                f"known ({', '.join(members)}); name the evaluator that gave it, or one with members of these names"
+            )
+        judged = evaluator.judge(
+            task,
+            episode.transcript,
+            seed=episode.stream,
+            member=members[preference.evaluator] if ending == "rater" else None,
+            audit=preference.audited,
         )
+        return weigh_endings(chat, task, judged.belief)
 
-    return [WeightedPreference(side(p, "chosen"), side(p, "rejected"), p) for p in preferences]
+    return [WeightedPreference(side(p, "chosen"), side(p, "rejected"), p, ending) for p in preferences]
+
+
+def fill_ending(episode: Episode, task: Task, ending: PaidEnding, evaluator: Evaluator | None) -> WeightedConversations:
+    """What a marginalised model scores of an episode.
+
+    Args:
+        evaluator: Whose mean belief fills the slot; needed for `believed`.
+
+    Raises `InputError` where the truth is asked for and the episode has no outcome.
+    """
+    if ending == "truth":
+        belief = true_ending(episode, task)
+    elif evaluator is not None:
+        belief = evaluator.judge(task, episode.transcript, seed=episode.stream).belief
+    else:
+        raise ValueError("what is believed wants an evaluator")
+    return weigh_endings(episode_messages(episode), task, belief)
+
+
+def true_ending(episode: Episode, task: Task) -> Belief:
+    """The belief that is certain of how the episode ended. Raises `InputError` where it has no outcome."""
+    if episode.outcome is None:
+        raise InputError(f"episode {episode.key} has no outcome, and this reward model is told how it ended")
+    return certain_belief(task, episode.outcome.truths)
+
+
+def weigh_endings(chat: Sequence[Message], task: Task, belief: Belief) -> WeightedConversations:
+    """The agent's messages once with each ending, by its probability; endings below 1 % are left out, and the others
+    scaled up."""
+    return tuple(
+        (with_hypothesis(chat, describe_endings(task, each.truths)), each.probability)
+        for each in hypotheses(task, belief, 0.01)
+    )
 
 
 def with_hypothesis(chat: Sequence[Message], ending: str) -> tuple[Message, ...]:
@@ -107,11 +155,19 @@ def reward_rows(
     Columns `chosen_ids`, `rejected_ids` (token ids of each conversation) and `chosen_weights`, `rejected_weights`.
     Raises `InputError` where none is left, or one is too long (`devnull.training.data.filter_by_length`).
     """
+    known: dict[tuple[str, ...], list[int]] = {}  # few conversations stand on many sides
+
+    def tokens(chat: Sequence[Message]) -> list[int]:
+        text = tuple(part for message in chat for part in (message["role"], message["content"]))
+        if text not in known:
+            known[text] = tokenize_conversation(tokenizer, chat).ids
+        return known[text]
+
     rows: list[dict[str, Any]] = []
     for preference in preferences:
         row: dict[str, Any] = {"preference": preference}
         for side, weighted in ((name, getattr(preference, name)) for name in SIDES):
-            row[f"{side}_ids"] = [tokenize_conversation(tokenizer, chat).ids for chat, _ in weighted]
+            row[f"{side}_ids"] = [tokens(chat) for chat, _ in weighted]
             row[f"{side}_weights"] = [weight for _, weight in weighted]
         if row["chosen_ids"] != row["rejected_ids"] or row["chosen_weights"] != row["rejected_weights"]:
             rows.append(row)

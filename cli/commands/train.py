@@ -62,6 +62,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Args", "main"]
 
+_PRINTED = ("loss", "rewards/accuracies", "kl_episode", "kl_commands", "head/log_likelihood", "head/gradient")
+"""Metrics of a result that are printed, besides those on held-out pairs."""
+
 
 @dataclass(frozen=True)
 class _Source:
@@ -204,11 +207,14 @@ def _train_kto(args: KtoArgs, source: _Source) -> "TrainResult":
 
 def _train_reward_model(args: RewardModelArgs, source: _Source) -> "TrainResult":
     from devnull.rewards.feedback.annotated_preferences import annotate_preferences
+    from devnull.training.reward_functions import read_failures
     from devnull.training.reward_model import train_reward
     from devnull.training.weighted_preferences import marginalised_preferences, plain_preferences
 
     if args.marginalised and args.annotations != "none":
         raise InputError("--marginalised puts the endings in itself; leave --annotations out")
+    if args.ending != "rater" and not args.marginalised:
+        raise InputError(f"--ending {args.ending} fills the slot of a marginalised model; pass --marginalised too")
     episodes, evaluator, tasks = source.episodes, source.evaluator, source.tasks
     pairs = read_feedback(args.run, "preferences", args.feedback, Preference)
     if args.annotations != "none" and pairs and pairs[0].annotations == "none":
@@ -216,12 +222,25 @@ def _train_reward_model(args: RewardModelArgs, source: _Source) -> "TrainResult"
             pairs, episodes, evaluator, tasks, args.annotations, with_return=args.annotated_return
         )
     if args.marginalised:
-        compared = marginalised_preferences(pairs, episodes, evaluator, tasks)
+        compared = marginalised_preferences(pairs, episodes, evaluator, tasks, args.ending)
     else:
         compared = plain_preferences(pairs)
     facts = describe_feedback(args.run, pairs)
+    if args.marginalised and args.ending != "truth":
+        facts |= {"beliefs assumed": describe_evaluator(evaluator)["evaluator"]}
+    annotated, with_return = (pairs[0].annotations, pairs[0].annotated_return) if pairs else ("none", False)
+    failures = read_failures(
+        episodes,
+        tasks,
+        evaluator,
+        marginalised=args.marginalised,
+        annotated=annotated != "none",
+        with_return=with_return,
+    )
     start, out = source.base_model(args), _out_folder(args)
-    return train_reward(args.settings, compared, start, out, card_facts=facts, on_step=source.on_step)
+    return train_reward(
+        args.settings, compared, start, out, failures=failures, card_facts=facts, on_step=source.on_step
+    )
 
 
 def _train_grpo(args: GrpoArgs, source: _Source) -> "TrainResult":
@@ -229,10 +248,12 @@ def _train_grpo(args: GrpoArgs, source: _Source) -> "TrainResult":
 
     chosen = training_tasks(args.run, source.episodes, source.tasks)
     instances = training_instances(chosen, args.instances, args.settings.seed)
-    reward = make_reward_function(args.reward, args.annotations, source.tasks, source.evaluator)
+    reward = make_reward_function(args.reward, args.annotations, source.tasks, source.evaluator, args.ending)
     runtime = open_boxes(args.runtime, args, args.run)
     start, out = source.base_model(args), _out_folder(args)
-    facts = {"data": f"its own episodes, on {len(chosen)} tasks"} | describe_reward(args.reward, source.evaluator)
+    facts = {"data": f"its own episodes, on {len(chosen)} tasks"} | describe_reward(
+        args.reward, source.evaluator, args.annotations, args.ending
+    )
     return train_grpo(
         args.settings,
         instances,
@@ -261,7 +282,7 @@ def _print_result(args: TrainerArgs, result: "TrainResult", sampled: Mapping[str
     if result.stopped:
         print(f"  stopped {result.stopped}")
     for name, value in sorted(result.metrics.items()):
-        if name.startswith("held_out/") or name in ("loss", "rewards/accuracies", "kl_episode", "kl_commands"):
+        if name.startswith(("held_out/", "hidden_gap/")) or name in _PRINTED:
             print(f"  {name:<28} {value:.4f}")
     if sampled:
         print(f"sampled on held-out tasks, {sampled['attempt_rate'].n} episodes:")

@@ -10,6 +10,7 @@ from devnull.cli.runs.box_choice import MemoryOptions
 from devnull.cli.runs.evaluator_choice import RewardOptions
 from devnull.rewards.feedback.annotations import AnnotationMode
 from devnull.sandbox.runtimes.by_name import RuntimeName
+from devnull.training.endings import LearntEnding, PaidEnding
 from devnull.training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings
 
 
@@ -103,6 +104,9 @@ class RewardModelArgs(TrainerArgs):
     label` annotated stay as they are."""
     marginalised: bool = False
     """Score the agent's messages once with each ending the evaluator held for possible, not with what it saw."""
+    ending: LearntEnding = "rater"
+    """What fills the slot of the ending of a marginalised model: the belief of each comparison's own rater, by
+    --evaluator; the mean belief of all raters; or the true ending."""
     settings: Annotated[RewardSettings, tyro.conf.arg(name="")] = field(default_factory=RewardSettings)
 
 
@@ -117,6 +121,9 @@ class GrpoArgs(TrainerArgs):
     annotations: AnnotationMode | None = None
     """What the reward model reads at the end: nothing, what the evaluator believes, or the truth; unset: as it was
     trained."""
+    ending: PaidEnding | None = None
+    """What fills the slot of the ending of a marginalised reward model: the truth, by the verifier, or what the
+    evaluator believed, the mean of its raters. Unset: the truth."""
     instances: int = 256
     """How many different instances of the tasks to draw."""
     settings: Annotated[GRPOSettings, tyro.conf.arg(name="")] = field(default_factory=GRPOSettings)

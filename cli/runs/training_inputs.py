@@ -14,6 +14,7 @@ from devnull.rewards.feedback.comparisons import Preference
 from devnull.rewards.feedback.ratings import Rating
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Instance, Task
+from devnull.training.endings import PaidEnding
 
 if TYPE_CHECKING:
     from devnull.training.reward_functions import RewardFunction
@@ -59,21 +60,28 @@ def training_instances(
 
 
 def make_reward_function(
-    reward: str, annotations: AnnotationMode | None, tasks: Mapping[str, Task], evaluator: Evaluator
+    reward: str,
+    annotations: AnnotationMode | None,
+    tasks: Mapping[str, Task],
+    evaluator: Evaluator,
+    ending: PaidEnding | None = None,
 ) -> "RewardFunction":
     """The reward function that `--reward` names.
 
     Args:
         reward: `believed` (the evaluator's), `actual` (the verifier's), or the folder of a reward model.
         annotations: What a reward model reads at the end of a conversation; `None`: as it was trained.
+        ending: What fills the slot of the ending of a marginalised one; `None`: the truth.
 
-    Raises `InputError` for a folder without a reward model, and for annotations that nothing reads.
+    Raises `InputError` for a folder without a reward model, and for annotations or an ending that nothing reads.
     """
     from devnull.training.reward_functions import believed_return_reward, reward_model_reward, true_return_reward
     from devnull.training.reward_model import RewardModel
 
     if annotations is not None and reward in ("believed", "actual"):
         raise InputError(f"--annotations are for a reward model, and --reward is {reward}; pass its folder")
+    if ending is not None and reward in ("believed", "actual"):
+        raise InputError(f"--ending is for a marginalised reward model, and --reward is {reward}; pass its folder")
     match reward:
         case "believed":
             return believed_return_reward(evaluator, tasks)
@@ -83,13 +91,23 @@ def make_reward_function(
             model = RewardModel(Path(folder))
             facts = _reward_model_facts(Path(folder))
             mode = annotations or facts.get("annotations", "none")
+            marginalised = bool(facts.get("marginalised"))
+            if ending is not None and not marginalised:
+                raise InputError(
+                    f"--ending {ending}: {folder} is no marginalised reward model and has no slot to fill; leave it out"
+                )
+            if annotations is not None and marginalised:
+                raise InputError(
+                    f"--annotations {annotations}: {folder} is marginalised, and reads an ending instead; pass --ending"
+                )
             return reward_model_reward(
                 model,
                 tasks,
                 mode,
                 evaluator,
-                marginalised=bool(facts.get("marginalised")),
+                marginalised=marginalised,
                 with_return=bool(facts.get("annotated return", True)),  # every annotation had it, before this key
+                ending=ending or "truth",
             )
 
 
@@ -100,8 +118,14 @@ def _reward_model_facts(folder: Path) -> dict[str, Any]:
     return facts
 
 
-def describe_reward(reward: str, evaluator: Evaluator) -> dict[str, str]:
-    """Lines of the model card about what `--reward` names. Their keys lie in `training.json` files: they stay."""
+def describe_reward(
+    reward: str,
+    evaluator: Evaluator,
+    annotations: AnnotationMode | None = None,
+    ending: PaidEnding | None = None,
+) -> dict[str, str]:
+    """Lines of the model card about what `--reward` names, and what it is told besides. Their keys lie in
+    `training.json` files: they stay."""
     match reward:
         case "believed":
             return {"paid by": reward, **describe_evaluator(evaluator)}
@@ -109,7 +133,16 @@ def describe_reward(reward: str, evaluator: Evaluator) -> dict[str, str]:
             return {"paid by": reward}
         case folder:
             facts = _reward_model_facts(Path(folder))
-            return {"paid by": Path(folder).name} | {key: facts[key] for key in ("evaluator", "view") if key in facts}
+            told = _FILLED["believed" if ending == "believed" else "truth"] if facts.get("marginalised") else ""
+            if not told and (mode := annotations or facts.get("annotations", "none")) != "none":
+                told = f" with annotations of what is {'true' if mode == 'truth' else 'believed'}"
+            return {"paid by": Path(folder).name + told} | {
+                key: facts[key] for key in ("evaluator", "view") if key in facts
+            }
+
+
+_FILLED = {"truth": " with the true ending", "believed": " with the raters' mean belief"}
+"""What stood in the slot of a marginalised model, in the words of the model card."""
 
 
 def describe_evaluator(evaluator: Evaluator) -> dict[str, str]:

@@ -103,7 +103,7 @@ def fit_rewards(comparisons: ComparisonMatrix, *, ridge: float = 1e-6) -> Inferr
     Z = X @ basis.T
     total = float((wins + losses).sum())
     least_squares = basis.T @ _least_squares(Z, wins, losses)
-    z, likelihood = _maximum_likelihood(Z, wins / total, losses / total, ridge)
+    z, likelihood = maximum_likelihood(Z, wins / total, losses / total, ridge)
     open_directions = _ambiguous_directions(comparisons.columns, X)
     return InferredRewards(
         columns=comparisons.columns,
@@ -126,7 +126,7 @@ def _least_squares(Z: Array, wins: Array, losses: Array) -> Array:
     return np.asarray(np.linalg.lstsq(Z * weight[:, None], odds * weight, rcond=None)[0], float)
 
 
-def _maximum_likelihood(Z: Array, wins: Array, losses: Array, ridge: float) -> tuple[Array, float]:
+def maximum_likelihood(Z: Array, wins: Array, losses: Array, ridge: float) -> tuple[Array, float]:
     """Newton's method on a concave function; `wins` and `losses` as shares. Returns θ and ln L."""
 
     def objective(z: Array) -> float:
