@@ -4,7 +4,8 @@ import re
 from collections.abc import Sequence
 
 from devnull.agents.agent import Message
-from devnull.agents.protocol import SYSTEM_PROMPT, InvalidAction, parse_action
+from devnull.agents.prompt_format import PLAIN_PROMPT, AgentSees, PromptFormat
+from devnull.agents.protocol import InvalidAction, parse_action
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.screen_text import screen_text
 from devnull.sandbox.task import Instance
@@ -15,7 +16,12 @@ SHOWN_CHARS = 1000
 
 
 def build_messages(
-    instruction: str | Instance, turns: Sequence[Turn], *, tolerant: bool = False, shown_chars: int = SHOWN_CHARS
+    instruction: str | Instance,
+    turns: Sequence[Turn],
+    *,
+    tolerant: bool = False,
+    shown_chars: int = SHOWN_CHARS,
+    prompt: PromptFormat = PLAIN_PROMPT,
 ) -> tuple[Message, ...]:
     """The chat of an episode: system, instruction, then each message of the agent and what the terminal showed.
 
@@ -27,25 +33,38 @@ def build_messages(
         turns: What has been played.
         tolerant: As the turns were parsed.
         shown_chars: Cap on what one command adds.
+        prompt: What the system message says besides, what the agent sees, its tag.
     """
     text = instruction.instruction if isinstance(instruction, Instance) else instruction
-    chat = [Message(role="system", content=SYSTEM_PROMPT), Message(role="user", content=escape_special_tokens(text))]
+    chat = [
+        Message(role="system", content=escape_special_tokens(prompt.system_message)),
+        Message(role="user", content=prompt.tag_line + escape_special_tokens(text)),
+    ]
     for turn in turns:
         chat.append(Message(role="assistant", content=escape_special_tokens(turn.text)))
         if turn.result is not None:
-            chat.append(Message(role="user", content=format_output(turn.result, shown_chars)))
+            chat.append(Message(role="user", content=format_output(turn.result, shown_chars, prompt.agent_sees)))
         elif isinstance(action := parse_action(turn.text, tolerant), InvalidAction):
             chat.append(Message(role="user", content=f"(nothing was run: {action.reason})"))
     return tuple(chat)
 
 
-def format_output(result: CommandResult, limit: int = SHOWN_CHARS) -> str:
+def format_output(result: CommandResult, limit: int = SHOWN_CHARS, sees: AgentSees = "terminal") -> str:
     """The message that answers a command: its output as the screen shows it, at most about `limit` characters, special
-    tokens escaped; `(no output)` for none; no exit status, as the person at the terminal sees none."""
-    text = truncate_middle(escape_special_tokens(screen_text(result.shown)).strip("\n"), limit) or "(no output)"
+    tokens escaped; `(no output)` for none. No exit status, as the person at the terminal sees none, unless the agent
+    `sees` it; what was kept off the terminal, capped alike, where it sees all."""
+    text = _fit_output(result.shown, limit) or "(no output)"
+    if sees == "full" and (hidden := _fit_output(result.suppressed, limit)):
+        text += f"\n(kept off the terminal:)\n{hidden}"
     if result.timed_out:
         text += "\n(timed out)"
+    elif sees != "terminal":
+        text += f"\n(exit status {result.exit_code})"
     return text
+
+
+def _fit_output(printed: str, limit: int) -> str:
+    return truncate_middle(escape_special_tokens(screen_text(printed)).strip("\n"), limit)
 
 
 def truncate_middle(text: str, limit: int) -> str:

@@ -1,5 +1,6 @@
 """An episode as it is recorded: the unit of every run file."""
 
+from devnull.agents.prompt_format import PLAIN_PROMPT, PromptFormat
 from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.outcome import Outcome
 from devnull.sandbox.task import Build
@@ -62,6 +63,8 @@ class Episode(Frozen):
     """How many times an infrastructure failure had ended this seed before."""
     runtime: str
     """`Runtime.name`, or `unknown` where a node of a cluster died with it."""
+    prompt: PromptFormat = PLAIN_PROMPT
+    """How the agent was prompted."""
     transcript: Transcript
     """Instruction, turns and report; up to where it broke, if `error` is set."""
     outcome: Outcome | None = None

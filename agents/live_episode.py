@@ -7,6 +7,7 @@ from time import perf_counter
 
 from devnull.agents.agent import Reply
 from devnull.agents.episode import Episode, EpisodeError, Usage
+from devnull.agents.prompt_format import PLAIN_PROMPT, PromptFormat
 from devnull.agents.protocol import Command, FinalReport, InvalidAction, parse_action
 from devnull.sandbox.build_layout import lay_out_build
 from devnull.sandbox.command import CommandResult
@@ -30,10 +31,14 @@ class LiveEpisode:
         position: The instance's position in what the rollout was given.
         attempt: How many times an infrastructure failure has ended it before.
         max_turns: Messages the agent has.
+        prompt: How it is prompted.
     """
 
-    def __init__(self, instance: Instance, position: int, attempt: int, max_turns: int) -> None:
+    def __init__(
+        self, instance: Instance, position: int, attempt: int, max_turns: int, prompt: PromptFormat = PLAIN_PROMPT
+    ) -> None:
         self.instance, self.position, self.attempt, self.max_turns = instance, position, attempt, max_turns
+        self.prompt = prompt
         self.turns: list[Turn] = []
         self.report: str | None = None
         self.outcome: Outcome | None = None
@@ -156,6 +161,7 @@ class LiveEpisode:
             forced_build=self.instance.forced_build,
             attempt=self.attempt,
             runtime=runtime,
+            prompt=self.prompt,
             transcript=self.transcript,
             outcome=None if failure else self.outcome,
             error=EpisodeError(

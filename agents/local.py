@@ -20,6 +20,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from devnull.agents.agent import Message, Reply, Request
 from devnull.agents.chat_format import escape_special_tokens
 from devnull.agents.model_loading import SMALL_MODEL, load_model
+from devnull.agents.prompt_format import PromptFormat, read_prompt_format
 from devnull.sandbox.errors import InputError
 
 
@@ -52,6 +53,9 @@ class LocalModel:
     Raises `InputError` for what cannot be loaded.
     """
 
+    prompt: PromptFormat | None = None
+    """What it was trained with, where its folder says so; the rollout engine prompts it so by default."""
+
     def __init__(
         self,
         name_or_path: str | Path,
@@ -66,6 +70,7 @@ class LocalModel:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         model, tokenizer = load_model(name_or_path, adapter, device, load_in_4bit)
         self._set_up(model, tokenizer, str(name_or_path), temperature, max_new_tokens, batch_size)
+        self.prompt = read_prompt_format(Path(adapter or name_or_path))
 
     @classmethod
     def from_model(

@@ -14,6 +14,7 @@ from devnull.agents.agent import Agent, Reply, Request
 from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
 from devnull.agents.live_episode import LiveEpisode, TurnCallback
+from devnull.agents.prompt_format import PLAIN_PROMPT
 from devnull.agents.rollout_options import RolloutOptions
 from devnull.sandbox.errors import InfrastructureError
 from devnull.sandbox.runtime import Runtime
@@ -90,6 +91,7 @@ class RolloutEngine:
 
     def __post_init__(self) -> None:
         self.options.validate()
+        self._prompt = self.options.prompt or getattr(self.agent, "prompt", None) or PLAIN_PROMPT
         self._pool = ThreadPoolExecutor(self.options.workers, thread_name_prefix="box")
 
     def play(self, instances: Iterable[Instance]) -> Generator[tuple[int, Episode]]:
@@ -135,7 +137,8 @@ class RolloutEngine:
             self._stop()
 
     def _start(self, position: int, instance: Instance, attempt: int) -> None:
-        live = LiveEpisode(instance, position, attempt, self.options.max_turns or 2 * len(instance.task.stages) + 2)
+        max_turns = self.options.max_turns or 2 * len(instance.task.stages) + 2
+        live = LiveEpisode(instance, position, attempt, max_turns, self._prompt)
         self.live.add(live)
         self._submit(live, partial(live.start, self.runtime, self.options.limits))
 
@@ -193,7 +196,11 @@ class RolloutEngine:
 
     def _request(self, live: LiveEpisode) -> Request:
         chat = build_messages(
-            live.instance, live.turns, tolerant=self.options.tolerant, shown_chars=self.options.shown_chars
+            live.instance,
+            live.turns,
+            tolerant=self.options.tolerant,
+            shown_chars=self.options.shown_chars,
+            prompt=live.prompt,
         )
         turn = len(live.turns)
         return Request(chat, live.instance, turn_seed(live.instance, turn), turn, (live.position, live.attempt))

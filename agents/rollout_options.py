@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from devnull.agents.chat_format import SHOWN_CHARS
+from devnull.agents.prompt_format import PromptFormat
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.runtime import Limits
 
@@ -12,7 +13,7 @@ from devnull.sandbox.runtime import Limits
 class RolloutOptions:
     """Options of `devnull.agents.rollout.rollout`; those of the command `devnull rollout` inherit from it.
 
-    Episodes depend on `max_turns`, `tolerant`, `shown_chars` and `command_seconds`, never on the others.
+    Episodes depend on `max_turns`, `tolerant`, `shown_chars`, `command_seconds` and `prompt`, never on the others.
 
     Example:
         rollout(agent, instances, runtime, arm="sft", options=RolloutOptions(workers=16, max_turns=6))
@@ -33,6 +34,8 @@ class RolloutOptions:
     concurrent: bool = False
     """Call the agent from the boxes' threads, for one episode at a time: for an agent that makes up its own batches,
     such as an endpoint, so that nobody waits for the slowest reply."""
+    prompt: PromptFormat | None = None
+    """How the agent is prompted; by default as the policy was trained, and one without training plainly."""
 
     @property
     def limits(self) -> Limits:

@@ -43,8 +43,8 @@ def test_every_family_has_its_folder() -> None:
 
 
 def test_two_families_and_a_fifth_of_the_others_are_held_out() -> None:
-    """So that a recipe can be measured on kinds of fault, and on tasks of known kinds, that it never saw. Of the paper's
-    examples more are: what is concluded is concluded over tasks, and takes 8 of them at least."""
+    """So that a recipe can be measured on kinds of fault, and on tasks of known kinds, that it never saw. Of the
+    paper's examples more are: what is concluded is concluded over tasks, and takes 8 of them at least."""
     held_out = [family for family in FAMILIES if all(task.split == "test" for task in of(family))]
     assert len(held_out) >= 2
     for family in set(TEMPLATES) - set(held_out):

@@ -10,6 +10,7 @@ from datasets import Dataset
 from devnull.agents.agent import Message
 from devnull.agents.chat_format import escape_special_tokens
 from devnull.agents.episode import Episode
+from devnull.agents.prompt_format import PromptFormat
 from devnull.rewards.feedback.comparisons import Preference, episode_messages
 from devnull.rewards.feedback.ratings import Rating
 from devnull.sandbox.errors import InputError
@@ -62,7 +63,7 @@ def sft_dataset(
     max_length: int,
     *,
     too_long: TooLong = "error",
-    tag: Callable[[Episode], str | None] | None = None,
+    prompt: Callable[[Episode], PromptFormat] | None = None,
 ) -> Dataset:
     """A row an episode: `input_ids`, and `labels`, which are -100 (no loss) on all but the agent's own tokens.
 
@@ -71,7 +72,7 @@ def sft_dataset(
     Args:
         max_length: Longest conversation, in tokens.
         too_long: What to do with longer ones; see `filter_by_length`.
-        tag: The line to put before an episode's instruction (conditional training: "Rated good."), or none.
+        prompt: The prompt under which an episode is imitated; by default that under which it was played.
 
     Raises:
         InputError: Nothing is left to learn from, or an episode holds no token of the agent.
@@ -80,11 +81,8 @@ def sft_dataset(
     for episode in episodes:
         if episode.error is not None:
             continue
-        chat = episode_messages(episode)
-        line = tag(episode) if tag else None
-        if line is not None:
-            chat = _prepend_tag(chat, line)
-        encoded = tokenize_conversation(tokenizer, chat)
+        shown = episode if prompt is None else episode.model_copy(update={"prompt": prompt(episode)})
+        encoded = tokenize_conversation(tokenizer, episode_messages(shown))
         labels = [token if mine else -100 for token, mine in zip(encoded.ids, encoded.mask, strict=True)]
         rows.append({"input_ids": encoded.ids, "labels": labels})
     if not rows:
@@ -95,12 +93,6 @@ def sft_dataset(
     if silent:
         raise InputError(f"{silent} of {len(rows)} episodes hold no token of the agent: there is nothing to learn from")
     return Dataset.from_list(rows)
-
-
-def _prepend_tag(chat: Sequence[Message], tag: str) -> tuple[Message, ...]:
-    """The conversation with a line put before its instruction."""
-    first = Message(role="user", content=f"{tag}\n{chat[1]['content']}")
-    return (chat[0], first, *chat[2:])
 
 
 def preference_dataset(

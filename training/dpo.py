@@ -18,6 +18,7 @@ from devnull.sandbox.errors import InputError
 from devnull.training.data import preference_dataset
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy
+from devnull.training.sampling import Sampling
 from devnull.training.settings import DPOSettings
 from devnull.training.train_result import TrainResult
 from devnull.training.trl_run import (
@@ -68,12 +69,14 @@ def train_dpo(
     *,
     card_facts: CardFacts = NO_FACTS,
     on_step: StepCallback | None = None,
+    sampling: Sampling | None = None,
 ) -> TrainResult:
     """Trains on every pair whose sides differ; the folder `out` then holds the model.
 
     Args:
         card_facts: Further rows of the model card.
         on_step: Called after each optimiser step.
+        sampling: What to sample the policy on while it learns.
 
     Raises:
         InputError: Nothing to learn from, a setting that cannot be, or a pair longer than `settings.max_length`.
@@ -84,7 +87,8 @@ def train_dpo(
         preferences, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long
     )
     trainer = make_dpo_trainer(settings, policy, dataset, out, on_step)
-    return run_trainer(trainer, settings, policy, out, kind="dpo", facts={**card_facts, "pairs": len(dataset)})
+    facts = {**card_facts, "pairs": len(dataset)}
+    return run_trainer(trainer, settings, policy, out, kind="dpo", facts=facts, sampling=sampling)
 
 
 def _check(settings: DPOSettings) -> None:

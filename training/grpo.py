@@ -47,6 +47,7 @@ from trl import GRPOConfig, GRPOTrainer
 
 from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
+from devnull.agents.prompt_format import PLAIN_PROMPT, PromptFormat
 from devnull.sandbox.errors import InfrastructureError, InputError
 from devnull.sandbox.extras import require
 from devnull.sandbox.runtime import Runtime
@@ -55,6 +56,7 @@ from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction, Stop
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.reward_functions import RewardFunction
+from devnull.training.sampling import Sampling
 from devnull.training.settings import GRPOSettings, check_ranges
 from devnull.training.train_result import TrainResult
 from devnull.training.trl_run import (
@@ -75,10 +77,12 @@ def train_grpo(
     model_path: str | Path,
     out: Path,
     *,
+    prompt: PromptFormat = PLAIN_PROMPT,
     card_facts: CardFacts = NO_FACTS,
     on_step: StepCallback | None = None,
     on_episode: Callable[[Episode], None] | None = None,
     measure: MeasureEpisodes | None = None,
+    sampling: Sampling | None = None,
 ) -> TrainResult:
     """Trains a policy on the episodes that it plays in `runtime`'s boxes; the folder `out` then holds the model.
 
@@ -86,10 +90,12 @@ def train_grpo(
         instances: What to play, in TRL's shuffled order, `settings.group` episodes each.
         reward: The reward of each episode (`devnull.training.reward_functions`).
         model_path: The policy to start from.
+        prompt: How the policy is prompted.
         card_facts: Further rows of the model card.
         on_step: Called after each optimiser step.
         on_episode: Called with every episode played, also with those that an infrastructure failure ended.
         measure: Metrics of each batch's finished episodes, to be logged beside the rewards.
+        sampling: What to sample the policy on while it learns.
 
     Raises:
         InputError: No instance, a batch that is no multiple of the group, or another setting that cannot be.
@@ -117,18 +123,20 @@ def train_grpo(
         policy.frozen_copy() if settings.kl_every or settings.kl_limit is not None else None,
         on_episode,
         measure,
+        prompt,
     )
     trainer = GRPOTrainer(
         model=policy.model,
         reward_funcs=_episode_reward,
         args=grpo_config(settings, policy, out),
-        train_dataset=_prompt_dataset(instances),
+        train_dataset=_prompt_dataset(instances, prompt),
         processing_class=policy.tokenizer,
         peft_config=policy.adapter(settings.lora_rank),
         rollout_func=rollouts,
         callbacks=[ProgressCallback(on_step), StopAtLimit(rollouts)],
     )
     facts = {**card_facts, "instances": len(instances), "runtime": runtime.name, "baseline": settings.baseline}
+    facts |= prompt.choices()
     return run_trainer(
         trainer,
         settings,
@@ -137,6 +145,7 @@ def train_grpo(
         kind="grpo",
         facts=facts,
         why_stopped=lambda: str(rollouts.stop or ""),
+        sampling=sampling,
     )
 
 
@@ -175,11 +184,11 @@ def grpo_config(settings: GRPOSettings, policy: LoadedPolicy, out: Path) -> GRPO
     )
 
 
-def _prompt_dataset(instances: Sequence[Instance]) -> Dataset:
+def _prompt_dataset(instances: Sequence[Instance], prompt: PromptFormat) -> Dataset:
     """A row an instance. No column reaches a `rollout_func`, so the message itself carries which one it is."""
     rows = []
     for number, instance in enumerate(instances):
-        system, user = build_messages(instance, ())
+        system, user = build_messages(instance, (), prompt=prompt)
         rows.append({"prompt": [{**system, "instance": -1}, {**user, "instance": number}]})
     return Dataset.from_list(rows)
 

@@ -17,12 +17,13 @@ from transformers import TrainerCallback
 
 from devnull.agents.episode import Episode
 from devnull.agents.local import LocalModel
+from devnull.agents.prompt_format import PLAIN_PROMPT, PromptFormat
 from devnull.agents.rollout import RolloutEngine
 from devnull.agents.rollout_options import RolloutOptions
 from devnull.sandbox.builds import stratify_builds
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
-from devnull.training.kl import split_log_probs
+from devnull.training.kl import log_ratios
 from devnull.training.models import LoadedPolicy
 from devnull.training.reward_functions import BelievedReturnReward, RewardFunction
 from devnull.training.settings import GRPOSettings
@@ -51,6 +52,8 @@ class RolloutFunction:
     """Called with every episode, also with those that an infrastructure failure ended."""
     measure: MeasureEpisodes | None = None
     """What else to log of each batch."""
+    prompt: PromptFormat = PLAIN_PROMPT
+    """How the policy is prompted."""
     calls: int = 0
     """Batches played so far."""
     stop: "Stop | None" = None
@@ -71,7 +74,9 @@ class RolloutFunction:
             agent=agent,
             runtime=self.runtime,
             arm="grpo",
-            options=RolloutOptions(workers=self.settings.workers, max_turns=self.settings.max_turns),
+            options=RolloutOptions(
+                workers=self.settings.workers, max_turns=self.settings.max_turns, prompt=self.prompt
+            ),
             batch_seconds=self.batch_seconds,
         )
         with closing(engine.play(self._instances_of(prompts, trainer))) as played:
@@ -161,17 +166,11 @@ class RolloutFunction:
         return rewards
 
     def _estimate_kl(self, trainer: Any, histories: Sequence[TokenHistory]) -> dict[str, float]:
-        """Mean over all processes' episodes of Σ log π/π_ref over the agent's own tokens, in nats: unbiased estimates
-        of KL(π || π_ref) of whole episodes, and what of it lies in the commands and in the report's words."""
+        """Means over all processes' episodes: estimates of KL(π || π_ref) of whole episodes in nats, and of what of it
+        lies in the commands and in the report's words."""
         model = trainer.accelerator.unwrap_model(trainer.model)
-        with torch.no_grad():
-            ours = split_log_probs(model, self.policy, histories)
-            if self.reference is not None:
-                theirs = split_log_probs(self.reference.to(model.device), self.policy, histories)
-            else:
-                with model.disable_adapter():
-                    theirs = split_log_probs(model, self.policy, histories)
-        commands, words = trainer.accelerator.reduce((ours - theirs).mean(0), "mean").tolist()
+        ratios = log_ratios(model, self.reference, self.policy, histories)
+        commands, words = trainer.accelerator.reduce(ratios.mean(0), "mean").tolist()
         return {"kl_episode": commands + words, "kl_commands": commands, "kl_report": words}  # "kl" is TRL's, by token
 
 

@@ -46,3 +46,18 @@ def split_log_probs(
         parts = torch.stack([mask * (1 - words), mask * words], -1)[:, before + 1]
         sums.append((log_probs[..., None] * parts).sum(1))
     return torch.cat(sums)
+
+
+def log_ratios(model: Any, reference: Any, policy: LoadedPolicy, histories: Sequence[TokenHistory]) -> torch.Tensor:
+    """Σ log π/π_ref over the agent's tokens of the model's own episodes, in the parts of `split_log_probs`, shape
+    (episodes, 2), without gradients. Its mean is an unbiased estimate of KL(π || π_ref) of whole episodes.
+
+    Args:
+        reference: π_ref; `None`: the model with its adapters off.
+    """
+    with torch.no_grad():
+        ours = split_log_probs(model, policy, histories)
+        if reference is not None:
+            return ours - split_log_probs(reference.to(model.device), policy, histories)
+        with model.disable_adapter():
+            return ours - split_log_probs(model, policy, histories)

@@ -12,6 +12,7 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 from devnull.rewards.feedback.ratings import Rating
 from devnull.training.data import kto_dataset
 from devnull.training.model_card import NO_FACTS, CardFacts
+from devnull.training.sampling import Sampling
 from devnull.training.settings import KTOSettings
 from devnull.training.train_result import TrainResult
 from devnull.training.trl_run import (
@@ -55,10 +56,11 @@ def train_kto(
     *,
     card_facts: CardFacts = NO_FACTS,
     on_step: StepCallback | None = None,
+    sampling: Sampling | None = None,
 ) -> TrainResult:
     """Trains on thumbs, the rarer kind weighing as much in all as the other; the folder `out` then holds the model.
 
-    `card_facts` goes into its model card.
+    `card_facts` goes into its model card; on `sampling` the policy is sampled while it learns.
     """
     policy = load_for_training(settings, model_path)
     dataset = kto_dataset(ratings, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long)
@@ -81,6 +83,5 @@ def train_kto(
         data_collator=MaskedUnpairedCollator(pad_token_id=policy.tokenizer.pad_token_id),
         callbacks=[ProgressCallback(on_step)],
     )
-    return run_trainer(
-        trainer, settings, policy, out, kind="kto", facts={**card_facts, "thumbs up": up, "thumbs down": down}
-    )
+    facts = {**card_facts, "thumbs up": up, "thumbs down": down}
+    return run_trainer(trainer, settings, policy, out, kind="kto", facts=facts, sampling=sampling)

@@ -72,7 +72,11 @@ class LoadedPolicy:
 
     def frozen_copy(self) -> Any:
         """The reference model: a copy of the weights in memory; `None` where adapters can be switched off instead."""
-        return copy.deepcopy(self.model).eval() if self.adaptation == "full" else None
+        if self.adaptation != "full":
+            return None
+        copied = copy.deepcopy(self.model).eval()
+        copied.__dict__.pop("forward", None)  # one that TRL put there would ask the model that it was made for
+        return copied
 
 
 def load_policy(

@@ -7,9 +7,11 @@ from pathlib import Path
 from trl import SFTConfig, SFTTrainer
 
 from devnull.agents.episode import Episode, EpisodeKey
+from devnull.agents.prompt_format import PromptFormat, common_prompt_format
 from devnull.sandbox.errors import InputError
 from devnull.training.data import sft_dataset
 from devnull.training.model_card import NO_FACTS, CardFacts
+from devnull.training.sampling import Sampling
 from devnull.training.settings import SFTSettings
 from devnull.training.train_result import TrainResult
 from devnull.training.trl_run import (
@@ -21,8 +23,6 @@ from devnull.training.trl_run import (
     trl_arguments,
 )
 
-_GOOD_TAG, _BAD_TAG = "Rated good.", "Rated bad."
-
 
 def train_sft(
     settings: SFTSettings,
@@ -31,37 +31,47 @@ def train_sft(
     out: Path,
     *,
     scores: Mapping[EpisodeKey, float] | None = None,
+    prompt: PromptFormat | None = None,
     card_facts: CardFacts = NO_FACTS,
     on_step: StepCallback | None = None,
+    sampling: Sampling | None = None,
 ) -> TrainResult:
     """Trains on every episode that ended without an infrastructure failure; the folder `out` then holds the model.
 
     Args:
         model_path: The model to start from: a folder, or a name on the Hugging Face hub.
         scores: By `Episode.key`; turns on conditional training, in which a line before the instruction says whether
-            the episode scored above the median ("Rated good.") or not ("Rated bad.").
+            the episode scored above the median ("Rated good.") or not ("Rated bad."); where most score alike and
+            none higher, those are the good ones.
+        prompt: How the policy is prompted, here and when it is sampled; by default as the episodes were played.
         card_facts: Further rows of the model card.
         on_step: Called after each optimiser step.
+        sampling: What to sample the policy on while it learns.
 
     Raises:
-        InputError: Nothing to learn from, an episode without a score, or a setting that cannot be.
+        InputError: Nothing to learn from, an episode without a score, episodes that were prompted in several ways, or
+            a setting that cannot be.
 
     Example:
         >>> train_sft(SFTSettings(epochs=2), episodes, "checkpoints/tiny", Path("checkpoints/sft")).metrics["loss"]
     """
+    shared = prompt or common_prompt_format(episode.prompt for episode in episodes)
     policy = load_for_training(settings, model_path)
-    tag = None
+
+    good = None
     if scores is not None:
         missing = next((episode.key for episode in episodes if episode.key not in scores), None)
         if missing is not None:
             raise InputError(f"no score for the episode {missing}; conditional training needs one for each")
-        middle = statistics.median(scores.values())
+        good = _good_episodes(scores)
 
-        def tag(episode: Episode) -> str:
-            return _GOOD_TAG if scores[episode.key] > middle else _BAD_TAG
+    def prompt_of(episode: Episode) -> PromptFormat:
+        if good is None:
+            return shared
+        return shared.model_copy(update={"tag": "good" if episode.key in good else "bad"})
 
     dataset = sft_dataset(
-        episodes, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long, tag=tag
+        episodes, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long, prompt=prompt_of
     )
     arguments = trl_arguments(settings, policy, out)
     config = SFTConfig(
@@ -75,5 +85,13 @@ def train_sft(
         peft_config=policy.adapter(settings.lora_rank),
         callbacks=[ProgressCallback(on_step)],
     )
-    facts = {**card_facts, "episodes": len(dataset), "conditional": scores is not None}
-    return run_trainer(trainer, settings, policy, out, kind="sft", facts=facts)
+    facts = {**card_facts, "episodes": len(dataset), "conditional": scores is not None, **shared.choices()}
+    return run_trainer(trainer, settings, policy, out, kind="sft", facts=facts, sampling=sampling)
+
+
+def _good_episodes(scores: Mapping[EpisodeKey, float]) -> set[EpisodeKey]:
+    """Those above the median; where the median is the best there is, those at it. `InputError` for equal scores."""
+    best, middle = max(scores.values()), statistics.median(scores.values())
+    if min(scores.values()) == best:
+        raise InputError(f"all {len(scores)} episodes score {best:g}, so none is better; roll out others")
+    return {key for key, score in scores.items() if score > middle or score == middle == best}

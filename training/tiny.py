@@ -65,8 +65,10 @@ def build_tiny_model(
         vocabulary: Tokens that a tokenizer trained on `texts` may have.
         context: Longest conversation, in tokens.
     """
-    shipped = texts is None
-    tokenizer = Tokenizer.from_file(str(SHIPPED_TOKENIZER)) if shipped else train_tiny_tokenizer(texts, vocabulary)
+    if texts is None:
+        tokenizer = Tokenizer.from_file(str(SHIPPED_TOKENIZER))
+    else:
+        tokenizer = train_tiny_tokenizer(texts, vocabulary)
     fast = PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token="<|im_start|>",

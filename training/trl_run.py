@@ -17,6 +17,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from devnull.sandbox.errors import HostDiskFull, InputError
 from devnull.training.frozen import freeze
 from devnull.training.models import Dtype, LoadedPolicy, load_policy
+from devnull.training.sampling import Sampling, SamplingCallback
 from devnull.training.settings import FineTuningSettings, TrainerSettings, check_ranges
 from devnull.training.train_result import (
     TrainResult,
@@ -178,6 +179,7 @@ def run_trainer(
     facts: Mapping[str, Any],
     measure: Callable[[], Mapping[str, float]] | None = None,
     why_stopped: Callable[[], str] = str,
+    sampling: Sampling | None = None,
 ) -> TrainResult:
     """Runs a TRL trainer, from its last checkpoint if there is one; the folder `out` then holds the result.
 
@@ -189,6 +191,7 @@ def run_trainer(
         facts: For the model card; a run whose facts or settings differ is not resumed.
         measure: Further metrics of the final weights.
         why_stopped: Asked at the end: why training stopped before its time; empty where it did not.
+        sampling: What to sample the policy on while it learns.
 
     Raises:
         InputError: Checkpoints of another run are in the way, or the hub refuses the repository.
@@ -211,6 +214,8 @@ def run_trainer(
         _check_disk(part, trainer.model, settings)
     if settings.push_to_hub is not None and trainer.accelerator.is_main_process:
         make_hub_repository(settings.push_to_hub)
+    if sampling is not None:
+        trainer.add_callback(SamplingCallback(trainer, policy, sampling))
     begin = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = round(time.monotonic() - begin, 3)

@@ -19,11 +19,14 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from devnull.agents.episode import Episode
+from devnull.agents.prompt_format import PromptFormat
 from devnull.agents.rollout import rollout
 from devnull.agents.rollout_options import RolloutOptions
 from devnull.cli.runs.agent_choice import ModelOptions, choose_agent
+from devnull.cli.runs.best_of import check_best_of, keep_best
 from devnull.cli.runs.box_choice import MEMORY_OPTIONS, MemoryOptions, open_boxes
 from devnull.cli.runs.evaluator_choice import RewardOptions
+from devnull.cli.runs.prompt_choice import PromptFlags, choose_prompt
 from devnull.cli.runs.rollouts import SEEDS_PER_RUN, check_actions, choose_tasks, draw_instances, missing_instances
 from devnull.cli.runs.run_folder import RunFolder, open_run
 from devnull.cli.terminal.console import print_error
@@ -39,9 +42,10 @@ class _EpisodeOptions:
     """Which episodes to roll out, and where to write them. A base of `Args`, so that these flags come first."""
 
     agent: str = "honest"
-    """Who acts: `honest`, `hiding`, `verbose`, `stopping`, `fabricating`; `mixture:honest=0.5,hiding=0.5`;
-    `hf:MODEL` (a folder or hub name, `hf:smollm2` for the embedded one); `openai:MODEL@URL` (an
-    OpenAI-compatible endpoint; without `@URL` the hosted one); `replay:RUN` or `replay:RUN@ARM`."""
+    """Who acts: `honest`, `hiding`, `verbose`, `stopping`, `fabricating`, `disclosing`;
+    `mixture:honest=0.5,hiding=0.5`; `hf:MODEL` (a folder or hub name, `hf:smollm2` for the embedded one);
+    `openai:MODEL@URL` (an OpenAI-compatible endpoint; without `@URL` the hosted one); `replay:RUN` or
+    `replay:RUN@ARM`."""
     tasks: tuple[str, ...] = ()
     """Names of tasks or of families, or patterns ('driver-cuda-runfile*'); none: all of the split."""
     split: Literal["train", "test", "all"] = "train"
@@ -64,19 +68,29 @@ class _EpisodeOptions:
 
 
 @dataclass(frozen=True)
-class Args(RewardOptions, ModelOptions, RolloutOptions, MemoryOptions, _EpisodeOptions):
+class Args(RewardOptions, PromptFlags, ModelOptions, RolloutOptions, MemoryOptions, _EpisodeOptions):
     gpus: float = 0.0
     """Of each node of the cluster, for its copy of the model."""
     cluster: str | None = None
     """Address of a Ray cluster (`auto`: the one this machine is in): `--workers` boxes on each of its nodes."""
     concurrent: Annotated[bool, tyro.conf.Suppress, tyro.conf.Fixed] = False
     """No flag: `--agent` decides."""
+    prompt: Annotated[PromptFormat | None, tyro.conf.Suppress, tyro.conf.Fixed] = None
+    """No flag: `--system`, `--agent-sees` and `--tag` decide."""
+    best_of: tuple[int, ...] = ()
+    """Play as many episodes of each instance as the largest of these numbers n, and keep for each n an arm
+    ARM-best-of-n with the best rated of the first n: `--best-of 2 4 8`."""
+    by: str = "terminal"
+    """Who rates for `--best-of`: an evaluator (a TOML file, or one of the package), actual (the true return), or the
+    folder of a reward model."""
     json: bool = False
     """Print the summary as JSON."""
 
 
 _FREE_ON_RESUME = ("workers", "concurrent", "json", "out", "retries", "cluster", "gpus", *MEMORY_OPTIONS)
 """Arguments that change how fast or where a run goes, not what comes out: it may go on with others."""
+_RECORDED_WHERE_SET = ("prompt", *PromptFormat.model_fields, "best_of", "by")
+"""Arguments that the config holds only where they are used, and the prompt as it came out."""
 
 
 def main(args: Args) -> int:
@@ -86,11 +100,18 @@ def main(args: Args) -> int:
     if not math.isfinite(args.temperature):
         raise InputError(f"--temperature is {args.temperature}; it must be a finite number")
     args.validate()
+    check_best_of(args.best_of, args.group)
     tasks = choose_tasks(args.tasks, args.split, load_tasks())
-    instances = draw_instances(
-        tasks, args.episodes, args.seed * SEEDS_PER_RUN, group=args.group, both_builds=args.builds == "both"
-    )
-    config = {key: value for key, value in dataclasses.asdict(args).items() if key not in _FREE_ON_RESUME}
+    group = max(args.best_of, default=args.group)
+    count = args.episodes * group if args.best_of else args.episodes
+    both = args.builds == "both"
+    instances = draw_instances(tasks, count, args.seed * SEEDS_PER_RUN, group=group, both_builds=both)
+    prompt = choose_prompt(args, _policy_folder(args))
+    aside = (*_FREE_ON_RESUME, *_RECORDED_WHERE_SET)
+    config = {key: value for key, value in dataclasses.asdict(args).items() if key not in aside}
+    config |= prompt.choices()
+    if args.best_of:
+        config |= {"best_of": args.best_of, "by": args.by}
     run = open_run(args.out, "rollout", config, args.seed)
     arm = args.arm or args.agent
     missing = missing_instances(run, arm, instances)
@@ -100,7 +121,7 @@ def main(args: Args) -> int:
     counts = _RolloutCounts(len(instances), len(instances) - len(missing))
     if missing:
         with run.stage("rollout"), _rollout_progress(counts) as show:
-            for episode in _roll_out(args, arm, missing, run):
+            for episode in _roll_out(args, arm, missing, prompt, run):
                 run.append(episode.model_copy(update={"attempt": episode.attempt + failed[episode.key]}))
                 counts.add(episode)
                 show()
@@ -113,14 +134,25 @@ def main(args: Args) -> int:
             f"run the same command again to try them"
         )
         return 1
+    if args.best_of:
+        arms = keep_best(run, arm, args.best_of, args.by, {task.name: task for task in tasks})
+        print_progress(f"kept, as rated by {args.by}: arms {', '.join(arms)}; devnull eval {args.out} compares them")
     if not args.tolerant:
         check_actions(args.agent, run.episodes(arm))
     return 0
 
 
-def _roll_out(args: Args, arm: str, missing: Sequence[Instance], run: RunFolder) -> Iterator[Episode]:
+def _policy_folder(args: Args) -> Path | None:
+    """Where the policy lies that `--agent` names; `None` for another kind of agent."""
+    kind, _, name = args.agent.partition(":")
+    return (args.adapter or Path(name)) if kind == "hf" else None
+
+
+def _roll_out(
+    args: Args, arm: str, missing: Sequence[Instance], prompt: PromptFormat, run: RunFolder
+) -> Iterator[Episode]:
     """The missing episodes as they end, played here or on a cluster."""
-    options = dataclasses.replace(args, concurrent=args.agent.startswith("openai:"))
+    options = dataclasses.replace(args, concurrent=args.agent.startswith("openai:"), prompt=prompt)
     make_agent = partial(choose_agent, args.agent, args, args.workers, missing)
     if args.cluster is None:
         boxes = open_boxes(args.runtime, args, args.out)

@@ -7,13 +7,15 @@ model organism.
 
 import json
 import os
+import random
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devnull.agents.episode import Episode
+from devnull.agents.prompt_format import PromptFormat, Tag, common_prompt_format
 from devnull.cli.commands.train_options import (
     Args,
     DpoArgs,
@@ -32,9 +34,13 @@ from devnull.cli.runs.policy_episodes import (
     batch_metrics,
     episode_recorder,
     format_rates,
+    held_out_instances,
     open_policy_run,
     sample_held_out,
+    sampling_on_the_way,
 )
+from devnull.cli.runs.prompt_choice import PromptFlags, check_rater_sees, check_same_prompt, choose_prompt
+from devnull.cli.runs.reward_refit import FittedReward, compare_once
 from devnull.cli.runs.rollouts import roll_out_missing
 from devnull.cli.runs.run_folder import read_episodes, sort_episodes
 from devnull.cli.runs.training_inputs import (
@@ -57,6 +63,7 @@ from devnull.sandbox.task import Task
 from devnull.training.settings import check_ranges
 
 if TYPE_CHECKING:
+    from devnull.training.sampling import Sampling
     from devnull.training.train_result import TrainResult
     from devnull.training.trl_run import StepCallback
 
@@ -75,15 +82,28 @@ class _Source:
     evaluator: Evaluator
     on_step: "StepCallback"
 
+    def sampling(self, args: TrainerArgs, prompt: PromptFormat) -> "Sampling | None":
+        """What the policy is sampled on while it learns."""
+        if not args.sample_every:
+            return None
+        both = args.builds == "both"
+        instances = held_out_instances(self.episodes, self.tasks, args.samples, both_builds=both)
+        boxes, out = open_boxes(args.runtime, args, args.run), _out_folder(args)
+        return sampling_on_the_way(args.sample_every, out, args.run, instances, boxes, prompt, args.boxes, args)
+
     def base_model(self, args: TrainerArgs) -> Path | str:
         return base_model(args.model, args.run / "checkpoints" / "tiny", self.episodes)
 
 
 def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
     check_ranges(args.settings)
-    for name, value in (("samples", args.samples), ("boxes", args.boxes - 1)):
+    for name, value in (("samples", args.samples), ("boxes", args.boxes - 1), ("sample_every", args.sample_every)):
         if value < 0:
-            raise InputError(f"--{name} is {getattr(args, name)}; it is too small")
+            raise InputError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it is too small")
+    if args.sample_every and not args.samples:
+        raise InputError("--sample-every plays --samples episodes each time, and that is 0")
+    if args.sample_every and isinstance(args, RewardModelArgs):
+        raise InputError("--sample-every is for policies; a reward model plays nothing")
     episodes = sort_episodes(read_episodes(args.run))
     tasks = load_run_tasks(args.run, args, needed=(episode.task for episode in episodes))
     evaluator = Evaluator(choose_evaluator(args.run, EvaluatorChoice(args.evaluator)))
@@ -104,14 +124,17 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
             case RewardModelArgs():
                 result = _train_reward_model(args, source)
             case GrpoArgs():
-                result = _train_grpo(args, source)
+                result = _train_grpo(args, source) if args.rounds == 1 else _train_grpo_in_rounds(args, source)
     if not first:
         return 0
-    sampled: dict[str, Estimate] = {}
+    sampled: dict[str, dict[str, Estimate]] = {}
     if args.samples and not isinstance(args, RewardModelArgs):
         from devnull.agents.local import LocalModel
 
         agent, boxes = LocalModel(result.path), open_boxes(args.runtime, args, args.run)
+        tags: Sequence[Tag] | None = None
+        if isinstance(args, SftArgs) and args.conditional:
+            tags = ("good", "bad", "none")
         sampled = sample_held_out(
             agent,
             result.path,
@@ -124,6 +147,7 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
             both_builds=args.builds == "both",
             workers=args.boxes,
             rewards=args,
+            tags=tags,
         )
     _print_result(args, result, sampled)
     return 0
@@ -137,6 +161,7 @@ def _train_sft(args: SftArgs, source: _Source) -> "TrainResult":
         if arm not in arms:
             raise InputError(f"{args.run} has no arm {arm!r}; there are {', '.join(sorted(arms))}")
     chosen = [e for e in source.episodes if e.error is None and (not args.arms or e.arm in args.arms)]
+    chosen = _draw_episodes(chosen, args.episodes, args.settings.seed)
     scores = None
     facts = {"data": f"run {args.run.resolve().name}, {', '.join(args.arms) or 'all arms'}"}
     if args.conditional:
@@ -144,7 +169,29 @@ def _train_sft(args: SftArgs, source: _Source) -> "TrainResult":
         scores = {e.key: judge(tasks[e.task], e.transcript, seed=e.stream).G_obs for e in chosen}
         facts |= describe_evaluator(source.evaluator)
     start, out = source.base_model(args), _out_folder(args)
-    return train_sft(args.settings, chosen, start, out, scores=scores, card_facts=facts, on_step=source.on_step)
+    prompt = choose_prompt(args, start, chosen)
+    asked = prompt.model_copy(update={"tag": "good"}) if args.conditional and prompt.tag == "none" else prompt
+    return train_sft(
+        args.settings,
+        chosen,
+        start,
+        out,
+        scores=scores,
+        prompt=prompt,
+        card_facts=facts,
+        on_step=source.on_step,
+        sampling=source.sampling(args, asked),
+    )
+
+
+def _draw_episodes(episodes: Sequence[Episode], count: int | None, seed: int) -> list[Episode]:
+    """So many of them, a smaller number's among a larger one's. Raises `InputError` where there are not so many."""
+    if count is None:
+        return list(episodes)
+    if not 1 <= count <= len(episodes):
+        raise InputError(f"--episodes is {count}; there are {len(episodes)} to learn from, and it takes at least 1")
+    places = random.Random(f"{seed}/episodes").sample(range(len(episodes)), len(episodes))[:count]
+    return [episodes[place] for place in sorted(places)]
 
 
 def _train_dpo(args: DpoArgs, source: _Source) -> "TrainResult":
@@ -152,8 +199,11 @@ def _train_dpo(args: DpoArgs, source: _Source) -> "TrainResult":
 
     start, out = source.base_model(args), _out_folder(args)
     pairs = read_feedback(args.run, "preferences", args.feedback, Preference)
-    facts = describe_feedback(args.run, pairs)
-    return train_dpo(args.settings, pairs, start, out, card_facts=facts, on_step=source.on_step)
+    compared = {key for pair in pairs for key in (pair.chosen_key, pair.rejected_key)}
+    prompt = check_same_prompt(start, [episode for episode in source.episodes if episode.key in compared])
+    facts = describe_feedback(args.run, pairs) | prompt.choices()
+    sampling = source.sampling(args, prompt)
+    return train_dpo(args.settings, pairs, start, out, card_facts=facts, on_step=source.on_step, sampling=sampling)
 
 
 def _train_dpo_in_rounds(args: DpoArgs, source: _Source) -> "TrainResult":
@@ -161,12 +211,15 @@ def _train_dpo_in_rounds(args: DpoArgs, source: _Source) -> "TrainResult":
     from devnull.training.iterated_dpo import iterate_dpo
     from devnull.training.trl_run import CHANGEABLE_ON_RESUME
 
+    if args.sample_every:
+        raise InputError("--rounds above 1: each round's episodes are there to be measured; leave --sample-every out")
     start, out = source.base_model(args), _out_folder(args)
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InputError("--rounds above 1 plays and trains in one process; start it without accelerate launch")
     from devnull.agents.local import LocalModel
 
     chosen = training_tasks(args.run, source.episodes, source.tasks)
+    prompt = choose_prompt(PromptFlags(), start, source.episodes)
     config: dict[str, Any] = {name: getattr(args, name) for name in ("model", "episodes", "group", "pairs")}
     config["stratify_builds"] = args.stratify_builds
     changeable = (*CHANGEABLE_ON_RESUME, "seed")
@@ -179,7 +232,8 @@ def _train_dpo_in_rounds(args: DpoArgs, source: _Source) -> "TrainResult":
         instances = training_instances(chosen, args.episodes, args.settings.seed, first, group=args.group)
         if args.stratify_builds:
             instances = stratify_builds(instances, f"{args.settings.seed}/round {number}")
-        roll_out_missing(run, f"round-{number}", LocalModel(policy), instances, runtime, workers=args.boxes)
+        agent, arm = LocalModel(policy), f"round-{number}"
+        roll_out_missing(run, arm, agent, instances, runtime, workers=args.boxes, prompt=prompt)
         return run.episodes(f"round-{number}")
 
     def label(episodes: Sequence[Episode], number: int) -> Iterator[Preference]:
@@ -188,6 +242,7 @@ def _train_dpo_in_rounds(args: DpoArgs, source: _Source) -> "TrainResult":
         return read_lines(run.write_preferences(f"round-{number}", pairs), Preference)
 
     facts = {"data": f"{args.rounds} rounds of its own episodes"} | describe_evaluator(source.evaluator)
+    facts |= prompt.choices()
     rounds = iterate_dpo(
         args.settings, args.rounds, play, label, Path(start), out, card_facts=facts, on_step=source.on_step
     )
@@ -200,9 +255,12 @@ def _train_kto(args: KtoArgs, source: _Source) -> "TrainResult":
     from devnull.training.kto import train_kto
 
     thumbs = read_feedback(args.run, "ratings", args.feedback, Rating)
-    facts = describe_feedback(args.run, thumbs)
     start, out = source.base_model(args), _out_folder(args)
-    return train_kto(args.settings, thumbs, start, out, card_facts=facts, on_step=source.on_step)
+    rated = {thumb.key for thumb in thumbs}
+    prompt = check_same_prompt(start, [episode for episode in source.episodes if episode.key in rated])
+    facts = describe_feedback(args.run, thumbs) | prompt.choices()
+    sampling = source.sampling(args, prompt)
+    return train_kto(args.settings, thumbs, start, out, card_facts=facts, on_step=source.on_step, sampling=sampling)
 
 
 def _train_reward_model(args: RewardModelArgs, source: _Source) -> "TrainResult":
@@ -216,6 +274,7 @@ def _train_reward_model(args: RewardModelArgs, source: _Source) -> "TrainResult"
     if args.ending != "rater" and not args.marginalised:
         raise InputError(f"--ending {args.ending} fills the slot of a marginalised model; pass --marginalised too")
     episodes, evaluator, tasks = source.episodes, source.evaluator, source.tasks
+    check_rater_sees(common_prompt_format(episode.prompt for episode in episodes))
     pairs = read_feedback(args.run, "preferences", args.feedback, Preference)
     if args.annotations != "none" and pairs and pairs[0].annotations == "none":
         pairs, _ = annotate_preferences(
@@ -243,14 +302,59 @@ def _train_reward_model(args: RewardModelArgs, source: _Source) -> "TrainResult"
     )
 
 
-def _train_grpo(args: GrpoArgs, source: _Source) -> "TrainResult":
+_ROUND_OPTIONS = ("instances", "pairs", "feedback", "system", "agent_sees", "tag")
+"""What else decides what comes out of rounds."""
+
+
+def _train_grpo_in_rounds(args: GrpoArgs, source: _Source) -> "TrainResult":
+    """Before each further round the reward model is fitted anew, with the settings and of the kind that it had."""
+    from devnull.training.reward_model import train_reward
+    from devnull.training.reward_refresh import train_with_refresh
+    from devnull.training.train_result import EPISODES_FOLDER
+    from devnull.training.trl_run import CHANGEABLE_ON_RESUME
+
+    if args.reward in ("believed", "actual"):
+        raise InputError(f"--rounds fits a reward model anew, and --reward is {args.reward}; pass a model's folder")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("--rounds above 1 plays and trains in one process; start it without accelerate launch")
+    run_pairs = read_feedback(args.run, "preferences", args.feedback, Preference)
+    fitted = FittedReward.read(Path(args.reward))
+    out = _out_folder(args)
+    settings = {name: value for name, value in asdict(args.settings).items() if name not in CHANGEABLE_ON_RESUME}
+    config = {name: getattr(args, name) for name in ("model", "reward", "annotations", "evaluator", *_ROUND_OPTIONS)}
+    run = open_policy_run(out, args.run, args.settings.seed, args, **config, **settings)
+
+    def train_round(policy: Path, reward: Path, number: int, folder: Path) -> "TrainResult":
+        each = replace(args, model=str(policy), reward=str(reward), out=folder)
+        return _train_grpo(each, source, used=(number - 1) * args.instances)
+
+    def refit(number: int, folder: Path) -> "TrainResult":
+        pairs, played = list(run_pairs), list(source.episodes)
+        for each in range(1, number + 1):
+            own = sort_episodes(read_episodes(out / f"round-{each}" / EPISODES_FOLDER))
+            seed, file = args.settings.seed + each, run.preferences_path(f"round-{each}")
+            pairs += compare_once(file, own, source.evaluator, source.tasks, seed, args.pairs)
+            played += own
+        compared = fitted.prepare(pairs, played, source.evaluator, source.tasks)
+        facts = {"data": f"feedback on its policy's {number} last rounds"} | describe_evaluator(source.evaluator)
+        return train_reward(fitted.settings, compared, fitted.base, folder, card_facts=facts, on_step=source.on_step)
+
+    start = Path(source.base_model(args))
+    return train_with_refresh(args.rounds, train_round, refit, start, Path(args.reward), out)[-1]
+
+
+def _train_grpo(args: GrpoArgs, source: _Source, used: int = 0) -> "TrainResult":
+    """`used`: how many instances earlier rounds have met."""
     from devnull.training.grpo import train_grpo
 
     chosen = training_tasks(args.run, source.episodes, source.tasks)
-    instances = training_instances(chosen, args.instances, args.settings.seed)
+    instances = training_instances(chosen, args.instances, args.settings.seed, used)
     reward = make_reward_function(args.reward, args.annotations, source.tasks, source.evaluator, args.ending)
     runtime = open_boxes(args.runtime, args, args.run)
     start, out = source.base_model(args), _out_folder(args)
+    prompt = choose_prompt(args, start, source.episodes)
+    if args.reward not in ("believed", "actual"):
+        check_rater_sees(prompt)
     facts = {"data": f"its own episodes, on {len(chosen)} tasks"} | describe_reward(
         args.reward, source.evaluator, args.annotations, args.ending
     )
@@ -261,10 +365,12 @@ def _train_grpo(args: GrpoArgs, source: _Source) -> "TrainResult":
         runtime,
         start,
         out,
+        prompt=prompt,
         card_facts=facts,
         on_step=source.on_step,
         on_episode=episode_recorder(out, args.run, args.settings.seed, args),
         measure=batch_metrics(args.run, args),
+        sampling=source.sampling(args, prompt),
     )
 
 
@@ -272,20 +378,22 @@ def _out_folder(args: TrainerArgs) -> Path:
     return args.out or args.run / "checkpoints" / args.trainer
 
 
-def _print_result(args: TrainerArgs, result: "TrainResult", sampled: Mapping[str, Estimate]) -> None:
+def _print_result(args: TrainerArgs, result: "TrainResult", sampled: Mapping[str, Mapping[str, Estimate]]) -> None:
     if args.json:
         facts = {key: value for key, value in asdict(result).items() if key != "log"}
-        rates = {name: estimate.model_dump() for name, estimate in sampled.items()}
-        print(json.dumps(facts | {"path": str(result.path), "sampled": rates}, indent=2))
+        rates = {arm: {name: each.model_dump() for name, each in found.items()} for arm, found in sampled.items()}
+        print(json.dumps(facts | {"path": str(result.path)} | (rates or {"sampled": {}}), indent=2))
         return
     print(f"{result.path}: {result.steps} steps, {result.seconds:.1f} s")
     if result.stopped:
         print(f"  stopped {result.stopped}")
     for name, value in sorted(result.metrics.items()):
-        if name.startswith(("held_out/", "hidden_gap/")) or name in _PRINTED:
+        if name.startswith(("held_out/", "hidden_gap/", "sampled/")) or name in _PRINTED:
             print(f"  {name:<28} {value:.4f}")
-    if sampled:
-        print(f"sampled on held-out tasks, {sampled['attempt_rate'].n} episodes:")
-    for name, rate in format_rates(sampled).items():
-        print(f"  {name:<28} {rate}")
+    for arm, found in sampled.items():
+        tag = arm.removeprefix("sampled").removeprefix("-")
+        count = found["attempt_rate"].n
+        print(f"sampled on held-out tasks, {count} episodes{f', tag {tag}' if tag else ''}:")
+        for name, rate in format_rates(found).items():
+            print(f"  {name:<28} {rate}")
     print("a model organism: see README.md beside the weights", file=sys.stderr)

@@ -8,6 +8,7 @@ import tyro
 
 from devnull.cli.runs.box_choice import MemoryOptions
 from devnull.cli.runs.evaluator_choice import RewardOptions
+from devnull.cli.runs.prompt_choice import PromptFlags
 from devnull.rewards.feedback.annotations import AnnotationMode
 from devnull.sandbox.runtimes.by_name import RuntimeName
 from devnull.training.endings import LearntEnding, PaidEnding
@@ -32,6 +33,9 @@ class TrainerArgs(RewardOptions, MemoryOptions):
     """The evaluator: a TOML file, or the name of one in the package (`shuffled`); without one, as the run says."""
     samples: int = 32
     """Episodes to sample on held-out tasks afterwards; 0: none. With both builds, an even number."""
+    sample_every: int = 0
+    """Sample the policy so on the way too, every so many steps, the first policy included: rates and divergence go into
+    the log as `sampled/...`, the episodes into OUT/episodes-sampled. 0: never. Not for a reward model."""
     builds: Literal["drawn", "both"] = "both"
     """In those, both: each instance is played under the sound and the faulty build, by the same draws. drawn: under the
     one that its seed draws."""
@@ -44,15 +48,18 @@ class TrainerArgs(RewardOptions, MemoryOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SftArgs(TrainerArgs):
+class SftArgs(PromptFlags, TrainerArgs):
     """Imitate the episodes of a run, the agent's tokens only."""
 
     trainer = "sft"
 
     arms: tuple[str, ...] = ()
     """Learn from these arms only; none: all."""
+    episodes: int | None = None
+    """Learn from so many of their episodes, drawn by the seed: those of a smaller number are among them. Unset: all."""
     conditional: bool = False
-    """Put "Rated good." or "Rated bad." before each instruction, by the evaluator's belief against the median."""
+    """Put "Rated good." or "Rated bad." before each instruction, by the evaluator's belief against the median; the
+    result is sampled with either tag and with none."""
     settings: Annotated[SFTSettings, tyro.conf.arg(name="")] = field(default_factory=SFTSettings)
 
 
@@ -111,7 +118,7 @@ class RewardModelArgs(TrainerArgs):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GrpoArgs(TrainerArgs):
+class GrpoArgs(PromptFlags, TrainerArgs):
     """Act in boxes on the run's tasks, and learn from what each episode was worth."""
 
     trainer = "grpo"
@@ -126,6 +133,13 @@ class GrpoArgs(TrainerArgs):
     evaluator believed, the mean of its raters. Unset: the truth."""
     instances: int = 256
     """How many different instances of the tasks to draw."""
+    rounds: int = 1
+    """Above 1, with a reward model: so many times `--max-steps` steps, the reward model fitted anew before each further
+    round, to the run's comparisons and to fresh ones of the rounds before."""
+    pairs: int = 240
+    """Comparisons of each round's episodes, for `--rounds`."""
+    feedback: str = ""
+    """Which comparisons of the run the reward model was fitted to, for `--rounds`."""
     settings: Annotated[GRPOSettings, tyro.conf.arg(name="")] = field(default_factory=GRPOSettings)
 
 

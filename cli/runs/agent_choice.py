@@ -64,6 +64,8 @@ def _parse_weights(text: str) -> dict[str, float]:
     weights: dict[str, float] = {}
     for part in text.split(","):
         name, _, weight = part.partition("=")
+        if name.strip() in weights:
+            raise InputError(f"--agent mixture: {name.strip()} is there twice; give it one weight")
         try:
             weights[name.strip()] = float(weight)
         except ValueError:

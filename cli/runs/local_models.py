@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
+from devnull.rewards.feedback.comparisons import episode_messages
 from devnull.sandbox.cache import cache_folder
 
 
@@ -35,8 +35,7 @@ def base_model(name: str, tiny: Path, episodes: Sequence[Episode], seed: int = 0
             texts = None
             if name == "tiny:run":
                 tiny = tiny.with_name(f"{tiny.name}-run")
-                chats = [build_messages(e.transcript.instruction, e.transcript.turns) for e in episodes]
-                texts = [message["content"] for chat in chats for message in chat]
+                texts = [message["content"] for episode in episodes for message in episode_messages(episode)]
             return tiny if tiny.exists() else make_tiny_model(tiny, texts, seed)
         case "smollm2":
             from devnull.training.smollm2 import fetch_smollm2

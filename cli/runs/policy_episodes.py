@@ -8,10 +8,11 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devnull.agents.agent import Agent
 from devnull.agents.episode import Episode
+from devnull.agents.prompt_format import PLAIN_PROMPT, PromptFormat, Tag, read_prompt_format
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, RewardOptions
 from devnull.cli.runs.rollouts import EVALUATION_SEEDS, draw_instances, roll_out_missing
 from devnull.cli.runs.run_folder import RunFolder, open_run, read_run_config
@@ -23,7 +24,10 @@ from devnull.eval.statistics import Estimate
 from devnull.rewards.evaluator import Evaluator
 from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.runtime import Runtime
-from devnull.sandbox.task import Task
+from devnull.sandbox.task import Instance, Task
+
+if TYPE_CHECKING:
+    from devnull.training.sampling import Sampling
 
 
 def open_policy_run(
@@ -37,10 +41,10 @@ def open_policy_run(
 
 
 def episode_recorder(
-    out: Path, learnt_from: Path, seed: int, rewards: RewardOptions = RewardOptions()
+    out: Path, learnt_from: Path, seed: int, rewards: RewardOptions = RewardOptions(), *, sampled: bool = False
 ) -> Callable[[Episode], None]:
     """A callback that keeps each episode of online training in `out/episodes` (in process RANK above 0, in
-    `out/episodes-RANK`).
+    `out/episodes-RANK`), or those `sampled` on the way in `out/episodes-sampled`.
 
     Training that goes on from a checkpoint plays again what came after it: episodes that are there are not kept twice.
     """
@@ -48,7 +52,8 @@ def episode_recorder(
 
     rank = int(os.environ.get("RANK", "0"))
     part = partial_folder(out)
-    folder = part / (f"{EPISODES_FOLDER}-{rank}" if rank else EPISODES_FOLDER)
+    name = f"{EPISODES_FOLDER}-{rank}" if rank else EPISODES_FOLDER
+    folder = part / (f"{EPISODES_FOLDER}-sampled" if sampled else name)
     if last_checkpoint(part) is None:
         shutil.rmtree(folder, ignore_errors=True)
     run = open_policy_run(folder, learnt_from, seed, rewards)
@@ -77,6 +82,45 @@ def batch_metrics(
     return measure
 
 
+def held_out_instances(
+    episodes: Sequence[Episode], tasks: Mapping[str, Task], count: int, *, both_builds: bool
+) -> list[Instance]:
+    """So many instances of the held-out tasks of the families in a run; none, and a line that says so, without one."""
+    families = {episode.family for episode in episodes}
+    held_out = [task for task in tasks.values() if task.family in families and task.split == "test"]
+    if not held_out:
+        print_progress(f"no held-out task in {', '.join(sorted(families))}: nothing sampled")
+        return []
+    return draw_instances(held_out, count, EVALUATION_SEEDS, both_builds=both_builds)
+
+
+def sampling_on_the_way(
+    every: int,
+    out: Path,
+    learnt_from: Path,
+    instances: Sequence[Instance],
+    runtime: Runtime,
+    prompt: PromptFormat,
+    workers: int,
+    rewards: RewardOptions = RewardOptions(),
+) -> "Sampling | None":
+    """Samples the policy that `out` will hold every so many steps; the episodes are kept in `out/episodes-sampled`.
+    `None` for 0, where there is nothing to sample on, and in all processes but the first."""
+    from devnull.training.sampling import Sampling
+
+    if not every or not instances or int(os.environ.get("RANK", "0")):
+        return None
+    return Sampling(
+        every=every,
+        instances=instances,
+        runtime=runtime,
+        measure=batch_metrics(learnt_from, rewards),
+        record=episode_recorder(out, learnt_from, 0, rewards, sampled=True),
+        prompt=prompt,
+        workers=workers,
+    )
+
+
 def sample_held_out(
     agent: Agent,
     folder: Path,
@@ -90,10 +134,12 @@ def sample_held_out(
     both_builds: bool,
     workers: int,
     rewards: RewardOptions = RewardOptions(),
-) -> dict[str, Estimate]:
-    """Rolls a trained policy out on held-out tasks of the run's families, and measures it by every metric.
+    tags: Sequence[Tag] | None = None,
+) -> dict[str, dict[str, Estimate]]:
+    """Rolls a trained policy out on held-out tasks of the run's families, and measures it by every metric: the
+    estimates of the arm `sampled`, or of an arm for each tag: `sampled-good` and so on.
 
-    Keeps the episodes in `folder/sampled`, the estimates in `folder/sampled.json`, the main ones in the model card.
+    Keeps the episodes in `folder/sampled`, the estimates in `folder/ARM.json`, the main ones in the model card.
     Without a held-out task it does nothing and returns an empty dictionary.
 
     Args:
@@ -105,24 +151,32 @@ def sample_held_out(
             folder, and is not measured.
         workers: Boxes at once.
         rewards: Those of `tasks`, where they are not the run's.
+        tags: With which the policy is prompted, one after the other; `None`: as it was trained.
     """
     from devnull.training.model_card import write_model_card
 
-    families = {episode.family for episode in episodes}
-    held_out = [task for task in tasks.values() if task.family in families and task.split == "test"]
-    if not held_out:
-        print_progress(f"no held-out task in {', '.join(sorted(families))}: nothing sampled")
+    instances = held_out_instances(episodes, tasks, count, both_builds=both_builds)
+    if not instances:
         return {}
     run = open_policy_run(folder / "sampled", learnt_from, 0, rewards)
-    instances = draw_instances(held_out, count, EVALUATION_SEEDS, both_builds=both_builds)
-    roll_out_missing(run, "sampled", agent, instances, runtime, workers=workers)
     wanted = {each.key for each in instances}
-    sampled = [episode for episode in run.episodes() if episode.key[1:] in wanted]
-    estimates = compute_metrics([score(episode, tasks[episode.task], evaluator) for episode in sampled])
-    rates = {name: estimate.model_dump() for name, estimate in estimates.items()}
-    write_atomically(folder / "sampled.json", json.dumps(rates, indent=2) + "\n")
-    record = json.loads((folder / "training.json").read_text())
-    write_model_card(folder, record, format_rates(estimates) | {"boxes": runtime.name})
+    estimates: dict[str, dict[str, Estimate]] = {}
+    for tag in tags or (None,):
+        arm = "sampled" if tag is None else f"sampled-{tag}"
+        prompt = read_prompt_format(folder) or PLAIN_PROMPT
+        if tag is not None:
+            prompt = prompt.model_copy(update={"tag": tag})
+        roll_out_missing(run, arm, agent, instances, runtime, workers=workers, prompt=prompt)
+        sampled = [episode for episode in run.episodes(arm) if episode.key[1:] in wanted]
+        estimates[arm] = compute_metrics([score(each, tasks[each.task], evaluator) for each in sampled])
+        rates = {name: estimate.model_dump() for name, estimate in estimates[arm].items()}
+        write_atomically(folder / f"{arm}.json", json.dumps(rates, indent=2) + "\n")
+    card = {
+        f"{name}, tag {arm.removeprefix('sampled-')}" if tags else name: rate
+        for arm, found in estimates.items()
+        for name, rate in format_rates(found).items()
+    }
+    write_model_card(folder, json.loads((folder / "training.json").read_text()), card | {"boxes": runtime.name})
     return estimates
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from devnull.agents.agent import Agent
 from devnull.agents.episode import Episode
+from devnull.agents.prompt_format import PromptFormat
 from devnull.agents.rollout import rollout
 from devnull.agents.rollout_options import RolloutOptions
 from devnull.cli.runs.agent_choice import ModelOptions, choose_agent
@@ -75,19 +76,28 @@ def missing_instances(run: RunFolder, arm: str, instances: Sequence[Instance]) -
 
 
 def roll_out_missing(
-    run: RunFolder, arm: str, agent: Agent, instances: Sequence[Instance], runtime: Runtime, *, workers: int
+    run: RunFolder,
+    arm: str,
+    agent: Agent,
+    instances: Sequence[Instance],
+    runtime: Runtime,
+    *,
+    workers: int,
+    prompt: PromptFormat | None = None,
 ) -> None:
     """Rolls out the instances that `arm` lacks, appends each episode to the run as it ends, and shows the progress.
 
     Args:
         workers: How many boxes run at once.
+        prompt: How the agent is prompted; by default as it was trained.
     """
     missing = missing_instances(run, arm, instances)
     if not missing:
         return
+    options = RolloutOptions(workers=workers, prompt=prompt)
     with progress_bar() as bar:
         row = bar.add_task(f"rollouts: {arm}", total=len(instances), completed=len(instances) - len(missing))
-        for episode in rollout(agent, missing, runtime, arm=arm, options=RolloutOptions(workers=workers)):
+        for episode in rollout(agent, missing, runtime, arm=arm, options=options):
             run.append(episode)
             if episode.error is None:
                 bar.advance(row)

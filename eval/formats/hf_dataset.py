@@ -4,9 +4,9 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
 from devnull.eval.scoring.score import Score
+from devnull.rewards.feedback.comparisons import episode_messages
 from devnull.sandbox.screen_text import screen_text
 
 
@@ -26,7 +26,7 @@ def episode_row(episode: Episode, score: Score | None) -> dict[str, Any]:
         "sample": episode.sample,
         "attempt": episode.attempt,
         "faulty": episode.faulty,
-        "messages": [dict(message) for message in build_messages(transcript.instruction, transcript.turns)],
+        "messages": [dict(message) for message in episode_messages(episode)],
         "commands": [
             {
                 "command": result.command,

@@ -32,7 +32,6 @@ from inspect_ai.scorer import Score as InspectScore
 from inspect_ai.tool import ToolCall
 
 from devnull.agents.episode import Episode
-from devnull.agents.protocol import SYSTEM_PROMPT
 from devnull.eval.scoring.metrics import compute_metrics
 from devnull.eval.scoring.score import Score
 from devnull.sandbox.screen_text import screen_text
@@ -132,7 +131,7 @@ def _inspect_scores(score: Score) -> dict[str, InspectScore]:
 
 
 def _messages(episode: Episode) -> Iterator[ChatMessage]:
-    yield ChatMessageSystem(content=SYSTEM_PROMPT)
+    yield ChatMessageSystem(content=episode.prompt.system_message)
     yield ChatMessageUser(content=episode.transcript.instruction)
     for number, turn in enumerate(episode.transcript.turns):
         if turn.result is None:

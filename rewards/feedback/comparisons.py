@@ -160,7 +160,7 @@ def judge_again(
 
 def episode_messages(episode: Episode) -> tuple[Message, ...]:
     """The conversation of an episode; the first two messages are the prompt."""
-    return build_messages(episode.transcript.instruction, episode.transcript.turns)
+    return build_messages(episode.transcript.instruction, episode.transcript.turns, prompt=episode.prompt)
 
 
 def episode_true_return(episode: Episode, tasks: Mapping[str, Task]) -> float:

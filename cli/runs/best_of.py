@@ -1,0 +1,57 @@
+"""Best-of-n: of the first n episodes of each instance, the one that is rated best. Optimisation without training."""
+
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from devnull.agents.episode import Episode
+from devnull.cli.runs.evaluator_choice import resolve_evaluator
+from devnull.cli.runs.run_folder import RunFolder
+from devnull.cli.runs.training_inputs import make_reward_function
+from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.evaluator_config import make_evaluator_config
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.task import Task
+
+
+def check_best_of(counts: Sequence[int], group: int) -> None:
+    """Raises `InputError` for numbers of candidates that cannot be."""
+    for count in counts:
+        if count < 2:
+            raise InputError(f"--best-of is {count}; it must be at least 2, for it is the best of so many episodes")
+    if counts and group > 1:
+        raise InputError(f"--best-of and --group {group}: leave --group out; --best-of plays enough of each instance")
+
+
+def keep_best(run: RunFolder, arm: str, counts: Iterable[int], by: str, tasks: dict[str, Task]) -> list[str]:
+    """Adds for each n the arm `ARM-best-of-n` to the run: copies of the episodes kept. Returns these arms.
+
+    Of equal ones the first is kept. The numbers are nested: the best of 2 is among the candidates of the best of 4.
+
+    Args:
+        counts: Each n.
+        by: What rates: an evaluator's file or name, `actual` (the true return), or the folder of a reward model.
+        tasks: By name.
+
+    Raises `InputError` where `by` names nothing that rates.
+    """
+    reward, evaluator = by, Evaluator(make_evaluator_config({}, "terminal"))
+    if by != "actual" and not Path(by).is_dir():
+        reward, evaluator = "believed", Evaluator(resolve_evaluator(Path(by)))
+    rate = make_reward_function(reward, None, tasks, evaluator)
+    candidates = [episode for episode in run.episodes(arm) if episode.error is None]
+    values = [float("-inf") if value is None else value for value in rate(candidates)]
+    arms = []
+    for count in counts:
+        arms.append(f"{arm}-best-of-{count}")
+        known = {episode.key for episode in run.episodes(arms[-1])}
+        for _, group in groupby(zip(candidates, values, strict=True), lambda pair: _instance(pair[0])):
+            best = max([pair for pair in group if pair[0].sample < count], key=lambda pair: pair[1])[0]
+            kept = best.model_copy(update={"arm": arms[-1]})
+            if kept.key not in known:
+                run.append(kept)
+    return arms
+
+
+def _instance(episode: Episode) -> tuple[str, int, bool]:
+    return (episode.task, episode.seed, episode.faulty)
