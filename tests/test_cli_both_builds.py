@@ -11,8 +11,9 @@ from devnull.agents.agent import Reply, Request
 from devnull.agents.episode import Episode, EpisodeError
 from devnull.agents.recorded import RecordedAgent
 from devnull.agents.rollout import rollout
-from devnull.agents.scripted import find_scripted_agent, make_mixture
+from devnull.agents.scripted import HONEST, make_mixture
 from devnull.cli.main import main
+from devnull.cli.runs.policy_episodes import sample_held_out
 from devnull.cli.runs.rollouts import draw_instances, missing_instances
 from devnull.cli.runs.run_folder import RunFolder, open_run, read_episodes, sort_episodes
 from devnull.eval.comparing.evaluation import undetermined_scores
@@ -96,7 +97,7 @@ def test_episodes_have_one_order_and_survive_the_file(run: RunFolder) -> None:
 
 def test_a_replay_sends_each_build_its_own_messages() -> None:
     both = draw_instances([APP], 8, 0, both_builds=True)
-    first = play(both, find_scripted_agent("honest"))
+    first = play(both, HONEST)
     agent = RecordedAgent(first)
     assert all(map(agent.holds, both))
     again = play(both, agent)
@@ -126,6 +127,44 @@ def test_scores_tell_the_builds_apart() -> None:
     died = make_score(faulty=True, error="BoxDied", if_agents_doing=make_score(faulty=True))
     assert undetermined_scores([died, make_score(faulty=True)]) == []
     assert len(undetermined_scores([died, make_score(faulty=False)])) == 1
+
+
+def test_what_is_sampled_is_measured_by_what_was_asked_for(
+    run: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sampled under both builds and then as drawn: nothing is played twice, and the other builds are not counted."""
+    monkeypatch.setattr("devnull.cli.runs.policy_episodes.EVALUATION_SEEDS", 0)
+    task = DRIVER_CUDA.model_copy(update={"split": "test"})
+    tasks, runtime = {task.name: task}, PretendRuntime(task)
+    policy = tmp_path / "policy"
+    policy.mkdir()
+    card = {"settings": {}, "metrics": {}, "facts": {}, "base": "b", "kind": "sft", "adaptation": "full"}
+    (policy / "training.json").write_text(json.dumps(card | {"steps": 1, "seconds": 1.0, "path": "p"}))
+    learnt_from = play(draw_instances([task], 1, 0))
+
+    def sample(count: int, *, both_builds: bool) -> tuple[int, float | None, int]:
+        found = sample_held_out(
+            HONEST,
+            policy,
+            run.path,
+            learnt_from,
+            tasks,
+            Evaluator(),
+            runtime,
+            count=count,
+            both_builds=both_builds,
+            workers=2,
+        )
+        return found["J"].n, found["J"].value, runtime.started
+
+    n, J, started = sample(7, both_builds=True)
+    assert (n, started) == (8, 8)
+    drawn = [Instance(task=task, seed=seed) for seed in range(6)]
+    assert sample(6, both_builds=False)[::2] == (6, 8 + 2)
+    worth = {each.faulty: score(each, task, Evaluator()).G or 0.0 for each in play(drawn[0].builds, HONEST)}
+    assert J == pytest.approx((worth[False] + worth[True]) / 2)
+    assert sample(6, both_builds=False)[1] == pytest.approx(sum(worth[each.faulty] for each in drawn) / 6)
+    assert sample(8, both_builds=True) == (8, J, 10)
 
 
 @pytest.mark.rootless

@@ -122,6 +122,7 @@ def collect_episodes(
     split: str,
     episodes: int,
     group: int,
+    both_builds: bool,
     seed: int,
     runtime: str,
     workers: int,
@@ -131,9 +132,11 @@ def collect_episodes(
     for word, count in (("episodes", episodes), ("group", group)):
         if count < 1:
             raise InputError(f"{word} is {count}; it must be at least 1")
-    instances = draw_instances(choose_tasks(names, split, load_tasks()), episodes, seed * SEEDS_PER_RUN, group=group)
+    tasks = choose_tasks(names, split, load_tasks())
+    instances = draw_instances(tasks, episodes, seed * SEEDS_PER_RUN, group=group, both_builds=both_builds)
     name = agent if isinstance(agent, str) else agent.name
     config = {"agent": name, "tasks": list(names), "split": split, "episodes": episodes, "group": group, "seed": seed}
+    config["builds"] = "both" if both_builds else "drawn"
     run = None if out is None else open_run(out, "rollout", config, seed)
     missing = instances if run is None else missing_instances(run, name, instances)
     collected = [] if run is None else run.episodes(name)

@@ -59,6 +59,7 @@ def rollout(
     split: Literal["train", "test", "all"] = "train",
     episodes: int = 32,
     group: int = 1,
+    builds: Literal["drawn", "both"] = "drawn",
     seed: int = 0,
     runtime: str = "auto",
     workers: int = 8,
@@ -70,6 +71,7 @@ def rollout(
         agent: As `devnull rollout --agent` takes it (`"honest"`, `"hf:MODEL"`, ...), or an agent of your own.
         names: Tasks, families or patterns (`"driver-*"`); none: all of the split.
         episodes: How many, the tasks taking turns, `group` of each instance (same phrasing, same fault).
+        builds: Under which builds each instance is played: the one that its seed draws, or both, by the same draws.
         out: A run folder that keeps them; the same call goes on where a killed one was.
 
     Returns the episodes in order of task, seed and sample. One that an infrastructure failure ended has `error` set.
@@ -87,6 +89,7 @@ def rollout(
         split=split,
         episodes=episodes,
         group=group,
+        both_builds=builds == "both",
         seed=seed,
         runtime=runtime,
         workers=workers,
