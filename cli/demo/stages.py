@@ -53,7 +53,14 @@ _MAX_NEW_TOKENS = 96
 _SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 12.0}, "real": {"epochs": 1.0, "batch_size": 4}}
 _DPO: dict[str, dict[str, Any]] = {"tiny": {"epochs": 1.0}, "real": {"max_steps": 12, "batch_size": 2}}
 GRPO_SETTINGS: dict[str, dict[str, Any]] = {
-    "tiny": {"iterations": 4, "learning_rate": 3e-4, "stratify_builds": True, "train_report": "first"},
+    "tiny": {
+        "iterations": 4,
+        "learning_rate": 3e-4,
+        "stratify_builds": True,
+        "train_report": "first",
+        "invalid_cost": 2.0,
+        "kl_limit": 6.0,
+    },
     "real": {"iterations": 2, "batch_size": 4, "gradient_accumulation": 4},
 }
 """In containers a batch of episodes costs several times what a step of `tiny` does: it is used more than once. The
