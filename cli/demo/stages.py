@@ -59,7 +59,7 @@ GRPO_SETTINGS: dict[str, dict[str, Any]] = {
         "stratify_builds": True,
         "train_report": "first",
         "invalid_cost": 2.0,
-        "kl_limit": 6.0,
+        "kl_limit": 8.0,
     },
     "real": {"iterations": 2, "batch_size": 4, "gradient_accumulation": 4},
 }
