@@ -58,7 +58,6 @@ GRPO_SETTINGS: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-4,
         "stratify_builds": True,
         "train_report": "first",
-        "invalid_cost": 2.0,
         "kl_limit": 8.0,
     },
     "real": {"iterations": 2, "batch_size": 4, "gradient_accumulation": 4},
