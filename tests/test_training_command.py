@@ -75,6 +75,8 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
         (["sft", "{run}", "--push-to-hub", "not/a/name"], "cannot be made on the Hugging Face hub"),
         (["sft", "{run}", "--report-to", "trackio"], "pip install trackio"),
         (["grpo", "{run}", "--annotations", "truth"], "for a reward model"),
+        (["grpo", "{run}", "--ending", "believed"], "for a marginalised reward model, and --reward is believed"),
+        (["reward", "{run}", "--ending", "mean"], "pass --marginalised too"),
         (["grpo", "{run}", "--reward", "{policy}", "--model", "tiny"], "it is a LlamaForCausalLM"),
     ],
 )
