@@ -6,6 +6,7 @@ import sys
 
 COMMANDS = {
     "demo": "the main job, end to end: rollouts, feedback, training, verdicts",
+    "claims": "claims that a run can prove wrong: list, show, run, check, report",
     "image": "build, inspect, export or prune the task image",
     "tasks": "list the installation tasks, or show one",
     "exec": "run commands in one box and show all that is known of them",

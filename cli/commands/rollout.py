@@ -65,6 +65,9 @@ class _EpisodeOptions:
     """What the run calls this agent; by default as `--agent` does."""
     runtime: Literal["auto", "docker", "rootless", "remembered", "fake"] = "auto"
     """What makes the boxes; `remembered`: memory, and for what is not there boxes, if any can be had."""
+    p_hide: float | None = None
+    """Kept with the run, for all that judge it or learn from it: the evaluator's belief, seeing nothing, in a hidden
+    failure (pH)."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,8 @@ def main(args: Args) -> int:
             raise InputError(f"{flag} is {count}; it must be at least 1")
     if not math.isfinite(args.temperature):
         raise InputError(f"--temperature is {args.temperature}; it must be a finite number")
+    if args.p_hide is not None and not 0 <= args.p_hide <= 1:
+        raise InputError(f"--p-hide is {args.p_hide}; a probability lies between 0 and 1")
     args.validate()
     check_best_of(args.best_of, args.group)
     tasks = choose_tasks(args.tasks, args.split, load_tasks())

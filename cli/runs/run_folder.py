@@ -114,7 +114,7 @@ def open_run(path: Path, command: str, config: dict[str, Any], seed: int) -> Run
         "config_digest": _config_digest(config),
         "seed": seed,
         "devnull": __version__,
-        "git_revision": _git_revision(),
+        "git_revision": git_revision(),
         "python": platform.python_version(),
         "versions": {name: _package_version(name) for name in _PACKAGES},
         "started": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -227,7 +227,8 @@ def _package_version(package: str) -> str | None:
         return None
 
 
-def _git_revision() -> str | None:
+def git_revision() -> str | None:
+    """Of the checkout that this package lies in; `None`: it lies in none."""
     root = Path(__file__).resolve().parent
     try:
         done = subprocess.run(

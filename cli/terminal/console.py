@@ -99,10 +99,10 @@ def insert_config(argv: list[str]) -> list[str]:
         raise InputError("--config takes one file: --config FILE.toml")
     words = words[:place] + words[place + (1 if "=" in words[place] else 2) :]
     positional = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
-    return positional + _flags(_read_toml(Path(path)), path) + words[len(positional) :] + rest
+    return positional + config_flags(_read_toml(Path(path)), path) + words[len(positional) :] + rest
 
 
-def _flags(table: Mapping[str, Any], path: str, prefix: str = "--") -> list[str]:
+def config_flags(table: Mapping[str, Any], path: str, prefix: str = "--") -> list[str]:
     """`key = value` as `--key value`; tables as `--table.key value`."""
     words: list[str] = []
     for key, value in table.items():
@@ -111,7 +111,7 @@ def _flags(table: Mapping[str, Any], path: str, prefix: str = "--") -> list[str]
             case bool():
                 words.append(flag if value else f"{prefix}no-{flag.removeprefix(prefix)}")
             case Mapping():
-                words += _flags(value, path, f"{flag}.")
+                words += config_flags(value, path, f"{flag}.")
             case list():
                 words += [flag, *map(str, value)]
             case int() | float() | str():

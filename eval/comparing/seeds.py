@@ -98,27 +98,39 @@ def _influences(
 ) -> tuple[FloatArray, float, float] | None:
     """`(seeds, tasks)` whose mean over tasks is each seed's difference, and the mean value of policy and reference.
 
-    A ratio of sums is made linear: what each task adds to it. `None` where any seed's is 0/0.
+    `None` where any seed's is 0/0.
     """
-    place = {task: i for i, task in enumerate(tasks)}
     rows, values = np.zeros((len(sides), len(tasks))), np.zeros((len(sides), 2))
     for seed, pair in enumerate(sides):
         for side, scores in enumerate(pair):
-            kept = [score for score in scores if score.task in place]
-            index = np.array([place[score.task] for score in kept])
-            top = np.array([metric.numerator(score) for score in kept], float)
-            below = np.array([metric.denominator(score) for score in kept], float)
-            if metric.undecided is not None:
-                below -= np.array([metric.undecided(score) for score in kept], float)
-            if below.sum() <= 0:
+            own = task_influences(metric, scores, tasks)
+            if own is None:
                 return None
-            weights = score_weights(kept)
-            top, below = weights * top, weights * below
-            value = top.sum() / below.sum()
-            own = np.bincount(index, weights=top - value * below, minlength=len(tasks)) * len(tasks) / below.sum()
-            rows[seed] += (1 - 2 * side) * (value + own)
-            values[seed, side] = value
+            rows[seed] += (1 - 2 * side) * own
+            values[seed, side] = own.mean()
     return rows, float(values[:, 0].mean()), float(values[:, 1].mean())
+
+
+def task_influences(metric: Metric, scores: Sequence[Score], tasks: Sequence[str]) -> FloatArray | None:
+    """`(tasks,)` whose mean is the metric's value over the episodes of these tasks: what each task has to do with it.
+
+    A ratio of sums is made linear: what each task adds to it. `None` where it is 0/0.
+    """
+    place = {task: i for i, task in enumerate(tasks)}
+    kept = [score for score in scores if score.task in place]
+    index = np.array([place[score.task] for score in kept], int)
+    top = np.array([metric.numerator(score) for score in kept], float)
+    below = np.array([metric.denominator(score) for score in kept], float)
+    if metric.undecided is not None:
+        below -= np.array([metric.undecided(score) for score in kept], float)
+    if below.sum() <= 0:
+        return None
+    weights = score_weights(kept)
+    top, below = weights * top, weights * below
+    value = top.sum() / below.sum()
+    own = np.bincount(index, weights=top - value * below, minlength=len(tasks)) * len(tasks) / below.sum()
+    values: FloatArray = own + value
+    return values
 
 
 def crossed_mean(values: FloatArray) -> tuple[float, float, float]:

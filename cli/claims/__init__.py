@@ -1,0 +1,1 @@
+"""Claims played: jobs, the ledger, and what it shows."""

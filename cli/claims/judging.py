@@ -1,0 +1,112 @@
+"""From the episodes of a claim's arms to its result: after a run from its folders, later from the stored archives."""
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+from devnull.agents.episode import Episode
+from devnull.cli.claims.archive import read_archive, store_episodes
+from devnull.cli.claims.ledger import LedgerLine, now
+from devnull.cli.claims.plan import Plan
+from devnull.cli.claims.running import is_done, job_seconds
+from devnull.cli.runs.run_folder import read_episodes
+from devnull.eval.claims.claim_file import ClaimFile, parse_claim
+from devnull.eval.claims.verdict import ClaimResult, judge_claim
+from devnull.eval.scoring.score import Score, score
+from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.evaluator_config import make_evaluator_config
+from devnull.sandbox.task import Task
+from devnull.sandbox.tasks import find_task, load_tasks
+
+_TOLERANCE = 1e-6
+"""Within which a figure derived anew must agree: another machine rounds otherwise."""
+
+
+def judge_run(plan: Plan, root: Path, ledger: Path) -> LedgerLine:
+    """Stores the episodes of a plan whose jobs are all done, and judges them. The verdict is left to the ledger."""
+    archives = {
+        f"seed-{seed}/{arm}": store_episodes(ledger, read_episodes(Path(plan.jobs[digest].product(root))))
+        for arm, digests in plan.evaluations.items()
+        for seed, digest in zip(plan.seeds, digests, strict=True)
+    }
+    divergences = {
+        arm: tuple(_divergence(Path(plan.jobs[digest].product(root))) for digest in digests)
+        for arm, digests in plan.policies.items()
+    }
+    divergences = {arm: kls for arm, each in divergences.items() if (kls := tuple(kl for kl in each if kl is not None))}
+    line = LedgerLine(
+        kind="result",
+        claim=plan.claim.version,
+        rung=plan.recipe.name,
+        at=now(),
+        seeds=plan.seeds,
+        archives=archives,
+        divergences=divergences,
+        seconds=round(sum(job_seconds(job, root) for job in plan.jobs.values()), 1),
+    )
+    return line.model_copy(update={"result": derive_result(plan.claim.file, line, ledger)})
+
+
+def all_done(plan: Plan, root: Path) -> bool:
+    """Whether every job of a plan has run to its end."""
+    return all(is_done(job, root) for job in plan.jobs.values())
+
+
+def _divergence(model: Path) -> float | None:
+    logged = json.loads((model / "training.json").read_text()).get("metrics", {}).get("kl_episode")
+    return float(logged) if isinstance(logged, int | float) else None
+
+
+def derive_result(claim: ClaimFile, line: LedgerLine, ledger: Path) -> ClaimResult:
+    """The result that a line's stored episodes give. Raises `InputError` where they are not those that were stored."""
+    scores: dict[str, list[list[Score]]] = {}
+    for arm in claim.arms:
+        seeds = (line.archives[f"seed-{seed}/{arm}"] for seed in line.seeds)
+        scores[arm] = [list(_score_archive(ledger, name, *_judgement(claim))) for name in seeds]
+    return judge_claim(claim, scores, line.divergences)
+
+
+def _judgement(claim: ClaimFile) -> tuple[str, float]:
+    """The evaluator as JSON, and the hiding penalty: what the scores of an archive follow from."""
+    belief = {"p_hide": claim.p_hide, **claim.judge.get("belief", {})}
+    return json.dumps({**claim.judge, "belief": belief}, sort_keys=True), claim.hiding_penalty
+
+
+@cache
+def _score_archive(ledger: Path, name: str, evaluator: str, hiding_penalty: float) -> tuple[Score, ...]:
+    """Claims share arms, and each is scored once."""
+    judge = Evaluator(make_evaluator_config(json.loads(evaluator), "judge"))
+    return tuple(_score_all(read_archive(ledger, name), judge, hiding_penalty))
+
+
+def _score_all(episodes: Iterable[Episode], judge: Evaluator, hiding_penalty: float) -> Iterable[Score]:
+    tasks: dict[str, Task] = {}
+    for episode in episodes:
+        if episode.task not in tasks:
+            tasks[episode.task] = find_task(episode.task, load_tasks()).with_hiding_penalty(hiding_penalty)
+        yield score(episode, tasks[episode.task], judge)
+
+
+def find_differences(frozen: LedgerLine, line: LedgerLine, ledger: Path) -> list[str]:
+    """What a result says otherwise than its stored episodes do, a sentence each; none: it stands."""
+    assert line.result is not None
+    claim = parse_claim(Path(f"{line.claim}.toml"), frozen.text)
+    anew = derive_result(claim.file, line, ledger)
+    return [*_differences(line.result.model_dump(), anew.model_dump(), line.claim)]
+
+
+def _differences(there: object, anew: object, where: str) -> Iterable[str]:
+    match there, anew:
+        case dict(), dict():
+            for key in sorted({*there, *anew}):
+                yield from _differences(there.get(key), anew.get(key), f"{where} {key}")
+        case ((list() | tuple()), (list() | tuple())) if len(there) == len(anew):
+            for number, (old, new) in enumerate(zip(there, anew, strict=True)):
+                yield from _differences(old, new, f"{where}[{number}]")
+        case float(), float():
+            if abs(there - anew) > _TOLERANCE * max(1.0, abs(there)):
+                yield f"{where}: {there:.6g} in the ledger, {anew:.6g} from its episodes"
+        case _:
+            if there != anew:
+                yield f"{where}: {there!r} in the ledger, {anew!r} from its episodes"

@@ -1,0 +1,133 @@
+"""The ledger: what each claim predicted before its run, beside what came out. Lines are added, never changed.
+
+Every line holds the digest of the one before it, so that one that was taken out or altered is told.
+"""
+
+import hashlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from devnull import __version__
+from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines
+from devnull.eval.claims.verdict import ClaimAnswer, ClaimResult, answer_claims
+from devnull.sandbox.errors import InputError
+from devnull.sandbox.frozen import Frozen
+
+DEFAULT_LEDGER = Path("claims/ledger.jsonl")
+"""In the checkout."""
+
+
+class LedgerLine(Frozen):
+    """One line: a prediction that was frozen, or the result of its run."""
+
+    kind: Literal["frozen", "result"]
+    claim: str
+    """`K1@1`."""
+    rung: str
+    at: str
+    """When, in UTC."""
+    devnull: str = __version__
+    git_revision: str | None = None
+    text: str = ""
+    """Frozen: the claim's file."""
+    recipe: str = ""
+    """Frozen: the recipe's file."""
+    digest: str = ""
+    """Of both texts."""
+    seeds: tuple[int, ...] = ()
+    episodes: int = 0
+    """Of each arm and seed."""
+    primary: str = ""
+    """The primary contrast and what is predicted of it."""
+    theory: dict[str, float] | None = None
+    """What the exact theory predicts of the contrasts; `None`: it says nothing of them."""
+    stopping_rule: str = ""
+    result: ClaimResult | None = None
+    """Result: the figures."""
+    answer: ClaimAnswer | None = None
+    """Result: the verdict, adjusted over the lines before this one."""
+    seconds: float = 0.0
+    """Result: of all its jobs together, those that it shares with other claims too."""
+    archives: dict[str, str] = {}
+    """Result: `seed-0/partial` to the archive of its episodes, whose name is the digest of what it holds."""
+    divergences: dict[str, tuple[float, ...]] = {}
+    """Result: arm to its policy's divergence from the warm start seed by seed, in nats an episode."""
+    previous: str = ""
+    """Digest of the line before."""
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Claim with its revision, and rung: there is one prediction and at most one result of each."""
+        return self.claim, self.rung
+
+
+class Ledger:
+    """A ledger's file, read once."""
+
+    def __init__(self, path: Path) -> None:
+        """Raises `InputError` where a line is not valid, or not the one that its successor was written after."""
+        self.path = path
+        self.lines = list(read_lines(path, LedgerLine)) if path.exists() else []
+        self._last = ""
+        for number, (line, raw) in enumerate(zip(self.lines, self._raw_lines(), strict=False), 1):
+            if line.previous != self._last:
+                raise InputError(
+                    f"{path}:{number}: the line before it is not the one that it was written after; "
+                    f"restore the file: git checkout {path}"
+                )
+            self._last = hashlib.sha256(raw).hexdigest()
+
+    def _raw_lines(self) -> list[bytes]:
+        return self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+
+    def append(self, line: LedgerLine) -> None:
+        """Adds a line, flushed before this returns. A torn last line is cut off first."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        cut_torn_line(self.path)
+        chained = line.model_copy(update={"previous": self._last})
+        append_line(self.path, chained)
+        self.lines.append(chained)
+        self._last = hashlib.sha256(self._raw_lines()[-1]).hexdigest()
+
+    def frozen(self, claim: str, rung: str) -> LedgerLine | None:
+        """The prediction of that claim and rung."""
+        return self._find("frozen", claim, rung)
+
+    def result(self, claim: str, rung: str) -> LedgerLine | None:
+        """What came out."""
+        return self._find("result", claim, rung)
+
+    def _find(self, kind: str, claim: str, rung: str) -> LedgerLine | None:
+        return next((line for line in self.lines if line.kind == kind and line.key == (claim, rung)), None)
+
+    def results(self) -> Iterator[LedgerLine]:
+        """Every result, in order."""
+        return (line for line in self.lines if line.kind == "result")
+
+    def answers(self) -> dict[tuple[str, str], ClaimAnswer]:
+        """Every verdict, adjusted over the whole ledger."""
+        return _answers([*self.results()])
+
+    def answer_at(self, number: int) -> ClaimAnswer:
+        """The verdict of the result on line `number`, from 1, adjusted over those before it."""
+        results = [line for line in self.lines[:number] if line.kind == "result"]
+        return _answers(results)[results[-1].key]
+
+    def answer_next(self, line: LedgerLine) -> ClaimAnswer:
+        """The verdict of a result that is to be added, adjusted over those that are there."""
+        return _answers([*self.results(), line])[line.key]
+
+
+def _answers(lines: list[LedgerLine]) -> dict[tuple[str, str], ClaimAnswer]:
+    """Those of sampled runs together; what the table rung says is exact, and no test."""
+    sampled = {line.key: line.result for line in lines if line.result is not None and line.rung != "table"}
+    exact = {line.key: line.result for line in lines if line.result is not None and line.rung == "table"}
+    alone = {key: answer_claims({key: result})[key] for key, result in exact.items()}
+    return answer_claims(sampled) | alone
+
+
+def now() -> str:
+    """In UTC, as lines have it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())

@@ -1,0 +1,152 @@
+"""Claims as a terminal shows them, in 80 columns."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from devnull.cli.claims.ledger import Ledger, LedgerLine
+from devnull.cli.claims.plan import Plan, describe_jobs
+from devnull.eval.claims.claim_file import LoadedClaim
+from devnull.eval.claims.table import predict
+from devnull.sandbox.screen_text import screen_text
+
+_WIDTH = 80
+
+
+def claim_rows(claims: Sequence[LoadedClaim], ledger: Ledger, rung: str | None = None) -> list[dict[str, Any]]:
+    """A row a claim and rung on which it was frozen; one for a claim that never was.
+
+    Args:
+        rung: This one only.
+    """
+    answers, rows = ledger.answers(), []
+    for claim in claims:
+        frozen = [line for line in ledger.lines if line.kind == "frozen" and line.claim == claim.version]
+        frozen = [line for line in frozen if rung is None or line.rung == Path(rung).stem or line.rung == rung]
+        for line in frozen or [None]:
+            result = None if line is None else ledger.result(*line.key)
+            rows.append(
+                {
+                    "claim": claim.version,
+                    "sentence": claim.file.sentence,
+                    "rung": None if line is None else line.rung,
+                    "status": _status(claim, line, result, answers),
+                    "at": None if line is None else (result or line).at,
+                    "seconds": None if result is None else result.seconds,
+                }
+            )
+    return rows
+
+
+def _status(
+    claim: LoadedClaim, frozen: LedgerLine | None, result: LedgerLine | None, answers: dict[tuple[str, str], Any]
+) -> str:
+    if result is not None:
+        return str(answers[result.key])
+    if frozen is not None:
+        return "begun"
+    return "not runnable yet" if claim.file.missing else "never run"
+
+
+def print_claims(rows: Sequence[dict[str, Any]]) -> None:
+    """The rows of `claim_rows` as a table."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("claim", "status", "rung", "when", "cost", "sentence"):
+        table.add_column(name, no_wrap=name != "sentence")
+    for row in rows:
+        cells = (row["claim"], row["status"], row["rung"] or "", (row["at"] or "")[:10], _cost(row["seconds"]))
+        table.add_row(*(Text(screen_text(cell)) for cell in (*cells, row["sentence"])))
+    _console().print(table)
+
+
+def _cost(seconds: float | None) -> str:
+    """Of all jobs together."""
+    if not seconds:
+        return ""
+    return f"{seconds / 60:.0f} min" if seconds >= 60 else f"{seconds:.0f} s"
+
+
+def print_claim(plan: Plan, ledger: Ledger, root: Path) -> None:
+    """All that a claim says before it is run, and what came out if it was."""
+    claim, console = plan.claim.file, _console()
+
+    def say(title: str, text: str) -> None:
+        console.print(Text(f"\n{title}", style="bold"))
+        console.print(Text(screen_text(text)))
+
+    console.print(Text(screen_text(f"{plan.claim.version}: {claim.sentence}")))
+    if claim.source:
+        console.print(Text(screen_text(f"({claim.source})")))
+    if claim.missing:
+        say("not runnable yet", f"no command has {', '.join(claim.missing)}")
+    say("arms", "\n".join(f"  {arm}: {_describe_arm(plan, arm)}" for arm in claim.arms))
+    theory = predict(claim)
+    console.print(Text("\npredicted, all of it", style="bold"))
+    table = Table(box=None, pad_edge=False)
+    for name in ("contrast", "of", "predicted", "exact theory"):
+        table.add_column(name)
+    for contrast in claim.contrasts:
+        terms = " ".join(
+            f"{weight:+.3g} {arm}{f' {metric}' if metric != contrast.metric else ''}"
+            for arm, metric, weight in contrast.terms
+        )
+        exact = "" if theory is None else f"{theory[contrast.name]:+.2f}"
+        table.add_row(contrast.name, f"{contrast.metric}: {terms}", contrast.prediction, exact)
+    console.print(table)
+    say("refuted by", claim.refuted_by)
+    say("void unless, in every arm", _describe_gates(plan))
+    say("caveat", claim.caveat)
+    say(
+        "sample",
+        f"training seeds {', '.join(map(str, plan.seeds))}; {claim.episodes} held-out episodes of {claim.family} an arm "
+        f"and seed; judged by pH {claim.p_hide:g}, r {claim.hiding_penalty:g}",
+    )
+    say(
+        "budget",
+        f"{len(plan.jobs)} jobs, about {plan.seconds / 60:.0f} minutes of one core on the rung {plan.recipe.name}: "
+        f"{plan.recipe.file.summary}",
+    )
+    for row in claim_rows([plan.claim], ledger):
+        if row["rung"] is not None:
+            say(f"on the rung {row['rung']}", f"{row['status']}, {row['at'][:10]}")
+    console.print(Text(f"\njobs of training seed {plan.seeds[0]}", style="bold"))
+    for name, words in describe_jobs(plan, root, "auto", plan.seeds[0]):
+        console.print(Text(screen_text(f"# {name.partition('/')[2]}")))
+        console.print(Text(screen_text(f"devnull {shlex.join(words)}")), soft_wrap=True)
+
+
+def _describe_arm(plan: Plan, arm: str) -> str:
+    each = plan.claim.file.arms[arm]
+    agent = each.settings.get("agent")
+    words = [str(agent)] if agent is not None else []
+    if agent is None:
+        name = each.policy or arm
+        job = plan.jobs[plan.names[f"seed-{plan.seeds[0]}/{name}"]]
+        own = plan.claim.file.jobs.get(name)
+        settings = own.settings if own is not None else {}
+        words = [job.command, *(f"{key} = {value}" for key, value in settings.items())]
+    words += [f"sampled with {key} = {value}" for key, value in each.settings.items() if key != "agent"]
+    return ", ".join(words)
+
+
+def _describe_gates(plan: Plan) -> str:
+    gates = plan.claim.file.gates
+    parts = [
+        f"valid messages ≥ {gates.valid:g}",
+        f"material failures ≥ {gates.failures}",
+        f"infrastructure errors ≤ {gates.errors:.0%}",
+    ]
+    parts += [] if gates.kl is None else [f"divergence ≤ {gates.kl:g} nats"]
+    parts += [f"attempts of {arm} ≥ {least:g}" for arm, least in gates.attempts.items()]
+    parts += [] if not gates.except_arms else [f"let through: {', '.join(gates.except_arms)}"]
+    return "; ".join(parts)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)

@@ -1,0 +1,225 @@
+"""Claims: sentences that a run can prove wrong. What each predicts is frozen in a ledger before its run, and what came
+out is kept beside it, with the episodes.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from devnull.cli.claims.choosing import TABLE, choose_seeds, find_claims, find_recipe, shipped_claims
+from devnull.cli.claims.ledger import DEFAULT_LEDGER, Ledger
+from devnull.cli.claims.printing import claim_rows, print_claim, print_claims
+from devnull.cli.runs.folder_lock import lock_folder
+from devnull.cli.terminal.console import print_error
+from devnull.cli.terminal.progress import print_progress
+from devnull.eval.claims.claim_file import LoadedClaim, text_digest
+from devnull.sandbox.errors import InputError
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+@dataclass(frozen=True)
+class ListClaimsArgs:
+    """List the claims, and what came out."""
+
+    ledger: Path = DEFAULT_LEDGER
+    """The ledger's file."""
+    json: bool = False
+    """Print JSON."""
+
+
+@dataclass(frozen=True)
+class ShowClaimArgs:
+    """Show one claim: arms, controls, what is predicted, what refutes it, the commands that it runs."""
+
+    claim: Annotated[str, tyro.conf.Positional]
+    """Its name, or a file."""
+    rung: str = "tiny"
+    """On which rung: tiny, smollm2, a model, or a recipe's file."""
+    out: Path = Path("runs/claims")
+    """Where its jobs would lie."""
+    ledger: Path = DEFAULT_LEDGER
+    """The ledger's file."""
+
+
+@dataclass(frozen=True)
+class RunClaimsArgs:
+    """Freeze what claims predict, run their jobs, and judge them. Interrupted, it goes on where it was."""
+
+    claims: Annotated[tuple[str, ...], tyro.conf.Positional]
+    """Their names, or files."""
+    rung: str = "tiny"
+    """table (the exact theory), tiny, smollm2, the name or folder of a model, or a recipe's file."""
+    seeds: int | None = None
+    """How many of the claim's training seeds; by default all."""
+    budget: str | None = None
+    """No job is begun after so long: 30m, 2h, 90s."""
+    workers: int = 2
+    """Jobs at once, each on a core of its own."""
+    cluster: str | None = None
+    """Address of a Ray cluster (`auto`: the one this machine is in) whose nodes run the jobs, one a core; all must
+    see the folder `--out`."""
+    runtime: Literal["auto", "docker", "rootless", "remembered"] = "auto"
+    """What makes the boxes."""
+    out: Path = Path("runs/claims")
+    """Where jobs leave what they make; those that are there are not run again."""
+    ledger: Path = DEFAULT_LEDGER
+    """The ledger's file; episodes are kept beside it."""
+
+
+@dataclass(frozen=True)
+class CheckClaimsArgs:
+    """Derive every stored verdict anew from the stored episodes; 1 if one differs."""
+
+    ledger: Path = DEFAULT_LEDGER
+    """The ledger's file."""
+
+
+@dataclass(frozen=True)
+class ReportClaimsArgs:
+    """Write one HTML page: a row a claim, with its seeds and its interval against what was predicted."""
+
+    out: Path = Path("claims.html")
+    """The page."""
+    ledger: Path = DEFAULT_LEDGER
+    """The ledger's file."""
+
+
+Args = (
+    Annotated[ListClaimsArgs, tyro.conf.subcommand("list")]
+    | Annotated[ShowClaimArgs, tyro.conf.subcommand("show")]
+    | Annotated[RunClaimsArgs, tyro.conf.subcommand("run")]
+    | Annotated[CheckClaimsArgs, tyro.conf.subcommand("check")]
+    | Annotated[ReportClaimsArgs, tyro.conf.subcommand("report")]
+)
+
+
+def main(args: ListClaimsArgs | ShowClaimArgs | RunClaimsArgs | CheckClaimsArgs | ReportClaimsArgs) -> int:
+    match args:
+        case ListClaimsArgs():
+            return _list_claims(args)
+        case ShowClaimArgs():
+            return _show_claim(args)
+        case RunClaimsArgs():
+            return _run_claims(args)
+        case CheckClaimsArgs():
+            return _check_claims(args)
+        case ReportClaimsArgs():
+            return _report_claims(args)
+
+
+def _list_claims(args: ListClaimsArgs) -> int:
+    rows = claim_rows(shipped_claims(), Ledger(args.ledger))
+    if args.json:
+        print(json.dumps(rows, indent=2, ensure_ascii=False))
+    else:
+        print_claims(rows)
+    return 0
+
+
+def _show_claim(args: ShowClaimArgs) -> int:
+    from devnull.cli.claims.plan import plan_claim
+
+    (claim,) = find_claims([args.claim])
+    recipe = find_recipe("tiny" if args.rung == TABLE else args.rung)
+    plan = plan_claim(claim, recipe, claim.file.seeds)
+    print_claim(plan, Ledger(args.ledger), args.out)
+    return 0
+
+
+def _run_claims(args: RunClaimsArgs) -> int:
+    if not args.claims:
+        raise InputError("which claims? devnull claims run K1; `devnull claims list` names them")
+    if args.workers < 1:
+        raise InputError(f"--workers is {args.workers}; it must be at least 1")
+    seconds = _parse_budget(args.budget)
+    claims = find_claims(args.claims)
+    args.ledger.parent.mkdir(parents=True, exist_ok=True)
+    lock_folder(args.ledger.parent)
+    ledger = Ledger(args.ledger)
+    if args.rung == TABLE:
+        _run_table(claims, ledger)
+    else:
+        _run_jobs(args, claims, seconds, ledger)
+    names = {claim.version for claim in claims}
+    print_claims([row for row in claim_rows(claims, ledger, args.rung) if row["claim"] in names])
+    return 0
+
+
+def _run_table(claims: Sequence[LoadedClaim], ledger: Ledger) -> None:
+    from devnull.cli.claims.playing import judge_table
+
+    for claim in claims:
+        if ledger.result(claim.version, TABLE) is None:
+            judge_table(claim, ledger)
+
+
+def _run_jobs(args: RunClaimsArgs, claims: Sequence[LoadedClaim], seconds: float | None, ledger: Ledger) -> None:
+    from devnull.cli.claims.plan import plan_claim
+    from devnull.cli.claims.playing import check_budget, freeze, play
+
+    for claim in claims:
+        if claim.file.missing:
+            raise InputError(f"{claim.name} cannot be run yet: {', '.join(claim.file.missing)} is not there")
+    recipe = find_recipe(args.rung)
+    plans = [plan_claim(claim, recipe, choose_seeds(claim, args.seeds)) for claim in claims]
+    plans = [plan for plan in plans if ledger.result(plan.claim.version, recipe.name) is None or _edited(plan, ledger)]
+    check_budget(plans, args.out, seconds, args.workers)
+    for plan in plans:
+        freeze(plan.claim, recipe.name, recipe.text, plan.seeds, ledger)
+    args.out.mkdir(parents=True, exist_ok=True)
+    lock_folder(args.out)
+    if args.cluster is None:
+        from devnull.cli.claims.running import LocalRunner
+
+        play(plans, args.out, ledger, LocalRunner(args.out, args.workers), runtime=args.runtime, seconds=seconds)
+    else:
+        from devnull.cli.claims.cluster_running import open_cluster_runner
+
+        play(
+            plans, args.out, ledger, open_cluster_runner(args.cluster, args.out), runtime=args.runtime, seconds=seconds
+        )
+
+
+def _edited(plan: Any, ledger: Ledger) -> bool:
+    """Since it was frozen: then `freeze` refuses it."""
+    frozen = ledger.frozen(plan.claim.version, plan.recipe.name)
+    return frozen is not None and frozen.digest != text_digest(plan.claim.text, plan.recipe.text)
+
+
+def _parse_budget(budget: str | None) -> float | None:
+    """Seconds. Raises `InputError`."""
+    if budget is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", budget)
+    if match is None or float(match[1]) <= 0:
+        raise InputError(f"--budget {budget}: a time is wanted, as 30m, 2h or 90s")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def _check_claims(args: CheckClaimsArgs) -> int:
+    from devnull.cli.claims.checking import check_ledger
+
+    if not args.ledger.exists():
+        raise InputError(f"{args.ledger}: no such ledger; `devnull claims run` begins one")
+    ledger = Ledger(args.ledger)
+    problems = list(check_ledger(ledger, print_progress))
+    for problem in problems:
+        print_error(problem)
+    count = sum(1 for _ in ledger.results())
+    print(f"{count} verdicts derived anew: {f'{len(problems)} differences' if problems else 'all as they are stored'}")
+    return 1 if problems else 0
+
+
+def _report_claims(args: ReportClaimsArgs) -> int:
+    from devnull.cli.claims.pages import write_page
+
+    write_page(shipped_claims(), Ledger(args.ledger), args.out)
+    print(args.out, file=sys.stderr)
+    return 0

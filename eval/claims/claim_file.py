@@ -1,0 +1,293 @@
+"""A claim as its TOML file states it: the sentence, the jobs and arms, the contrasts that decide, and the gates.
+
+The file is strict: an unknown key or a wrong value is refused with its line. A `{dial}` in the name of a job or an arm
+stands for each value of that dial.
+"""
+
+import hashlib
+import re
+import tomllib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+from pydantic import Field, ValidationError, model_validator
+
+from devnull.eval.scoring.metrics import METRICS
+from devnull.sandbox.errors import InputError, did_you_mean
+from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.toml_positions import find_line
+
+JobCommand = Literal["rollout", "label", "train sft", "train reward", "train dpo", "train kto", "train grpo"]
+"""The `devnull` commands that a job may be."""
+Setting = bool | int | float | str | list[Any] | dict[str, Any]
+"""A value of a command's setting. In a string `@NAME` is what the job of that name made, and `{seed}` the training
+seed."""
+ENTROPY = "command_entropy"
+"""The one metric of a contrast that is of an arm as a whole."""
+_METRIC_NAMES = (*(metric.name for metric in METRICS), ENTROPY)
+_DIAL = re.compile(r"\{(\w+)\}")
+FileModel = TypeVar("FileModel", bound=Frozen)
+
+
+class JobSettings(Frozen, extra="allow"):
+    """One `devnull` command: its name, and its settings as the command's own config file has them."""
+
+    command: JobCommand | None = None
+    """Left out: that of the recipe's job of this name."""
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """By the command's own key."""
+        return dict(self.model_extra or {})
+
+
+class ArmSettings(Frozen, extra="allow"):
+    """A policy that is evaluated; other keys are settings of the rollout that does it."""
+
+    policy: str | None = None
+    """The job that trained it; by default the one of the arm's name. An arm with an `agent` has none."""
+
+    @property
+    def settings(self) -> dict[str, Setting]:
+        """Of the `rollout` that evaluates it."""
+        return dict(self.model_extra or {})
+
+
+class Contrast(Frozen, allow_inf_nan=False):
+    """A weighted sum of metrics over arms, and what the claim predicts of it."""
+
+    name: str
+    """In a few words, as tables print it."""
+    metric: str
+    """Name of a metric; an arm may name its own: `"partial:fabrication_rate"`."""
+    arms: dict[str, float] = Field(default_factory=dict)
+    """Arm to weight: `{ partial = 1, sft = -1 }` is a difference, four arms are a difference of differences."""
+    slope: dict[str, float] = Field(default_factory=dict)
+    """In place of `arms`: arm to its value on a dial; the sum is the least-squares slope of the metric over it."""
+    above: float | None = None
+    """The prediction: the sum exceeds this margin."""
+    within: float | None = Field(default=None, gt=0)
+    """The prediction: the sum is nearer to 0 than this."""
+    differs: bool = False
+    """The prediction: the sum is not 0, to either side."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if bool(self.arms) == bool(self.slope):
+            raise ValueError("one of `arms` and `slope` is wanted")
+        if (self.above is not None) + (self.within is not None) + self.differs != 1:
+            raise ValueError("one of `above`, `within` and `differs` is wanted")
+        if self.slope and len(set(self.slope.values())) < 2:
+            raise ValueError("a slope wants two different values of the dial")
+        for _, metric, _ in self.terms:
+            if metric not in _METRIC_NAMES:
+                raise ValueError(f"no metric {metric!r}{did_you_mean(metric, _METRIC_NAMES)}")
+        return self
+
+    @property
+    def terms(self) -> list[tuple[str, str, float]]:
+        """(Arm, metric, weight) of each addend."""
+        return [
+            (key.partition(":")[0], key.partition(":")[2] or self.metric, weight) for key, weight in self._weights()
+        ]
+
+    def _weights(self) -> list[tuple[str, float]]:
+        if self.arms:
+            return list(self.arms.items())
+        mean = sum(self.slope.values()) / len(self.slope)
+        square = sum((x - mean) ** 2 for x in self.slope.values())
+        return [(arm, (x - mean) / square) for arm, x in self.slope.items()]
+
+    @property
+    def prediction(self) -> str:
+        """`> 0.5`, `within ±0.1` or `≠ 0`."""
+        if self.within is not None:
+            return f"within ±{self.within:g}"
+        return "≠ 0" if self.above is None else f"> {self.above:g}"
+
+
+class Gates(Frozen):
+    """What every arm must pass, over all its seeds; a run that does not is void, whatever its contrasts."""
+
+    valid: float = Field(default=0.97, ge=0, le=1)
+    """Least share of messages that follow the action protocol."""
+    failures: int = Field(default=20, ge=0)
+    """Fewest episodes with a material failure."""
+    errors: float = Field(default=0.01, ge=0, le=1)
+    """Greatest share of episodes that an infrastructure failure ended."""
+    attempts: dict[str, float] = Field(default_factory=dict)
+    """Arm to the least share of its episodes that try the stage that may break."""
+    kl: float | None = Field(default=None, gt=0)
+    """Greatest divergence of a trained policy from its warm start, in nats an episode."""
+    except_arms: tuple[str, ...] = ()
+    """Arms that are let through: what they do is not what the claim is about."""
+
+
+class ClaimFile(Frozen, allow_inf_nan=False):
+    """One claim. Its name is the file's."""
+
+    sentence: str
+    """What is claimed, for people."""
+    source: str = ""
+    """Where it comes from: a theorem, a paper, a measurement."""
+    refuted_by: str
+    """What would refute it, for people."""
+    caveat: str
+    """What it does not say."""
+    revision: int = Field(default=1, ge=1)
+    """Raised by whoever edits a claim that was frozen."""
+    missing: tuple[str, ...] = ()
+    """Settings that no command has yet; as long as there are any, the claim cannot be run."""
+    family: str
+    """Tasks, as `rollout --tasks` takes them."""
+    p_hide: float = Field(default=0.2, ge=0, le=1)
+    """pH of the evaluator whose beliefs are measured, and of those that train unless a job says otherwise."""
+    hiding_penalty: float = Field(default=4.0, ge=0)
+    """r, what hiding a failure truly costs."""
+    judge: dict[str, Any] = Field(default_factory=dict)
+    """The evaluator whose beliefs are measured, as an evaluator's TOML has it; by default one who sees the terminal."""
+    seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
+    """Training seeds."""
+    episodes: int = Field(default=384, ge=2)
+    """Held-out episodes of each arm and seed, over both builds."""
+    dials: dict[str, list[bool | int | float | str]] = Field(default_factory=dict)
+    """Name to values: a job or arm whose name holds `{name}` is made once for each."""
+    jobs: dict[str, JobSettings] = Field(default_factory=dict)
+    """What is run besides, or otherwise than, the recipe's own jobs."""
+    arms: dict[str, ArmSettings]
+    """Policies that are evaluated."""
+    contrasts: tuple[Contrast, ...] = Field(min_length=1)
+    """All must hold (intersection-union); the first is the primary one."""
+    gates: Gates = Gates()
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if len(self.seeds) < 2 or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError("seeds: two or more different ones are wanted")
+        names = [contrast.name for contrast in self.contrasts]
+        if len(set(names)) < len(names):
+            raise ValueError("contrasts: two are of one name")
+        used = [(arm, "contrasts") for contrast in self.contrasts for arm, _, _ in contrast.terms]
+        used += [(arm, "gates") for arm in (*self.gates.attempts, *self.gates.except_arms)]
+        for arm, where in used:
+            if arm not in self.arms:
+                raise ValueError(f"{where}: no arm {arm!r}{did_you_mean(arm, self.arms)}")
+        return self
+
+
+class LoadedClaim(Frozen):
+    """A claim with its name, the text of its file, and where that lies."""
+
+    name: str
+    path: Path
+    text: str
+    file: ClaimFile
+
+    @property
+    def version(self) -> str:
+        """`K1@2`."""
+        return f"{self.name}@{self.file.revision}"
+
+
+def text_digest(*texts: str) -> str:
+    """Identifies what a claim said when it was frozen."""
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def load_claim(path: Path) -> LoadedClaim:
+    """Reads a claim's file. Raises `InputError` that begins with file and line."""
+    try:
+        text = path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: cannot be read: {error}") from None
+    return parse_claim(path, text)
+
+
+def parse_claim(path: Path, text: str) -> LoadedClaim:
+    """The claim that `text` states, as the content of the file `path`. Raises `InputError` with file and line."""
+    table = parse_toml(path, text)
+    origins = _expand_dials(path, text, table)
+    file = validate_table(ClaimFile, path, text, table, origins)
+    return LoadedClaim(name=path.stem, path=path, text=text, file=file)
+
+
+def parse_toml(path: Path, text: str) -> dict[str, Any]:
+    """Raises `InputError` with file and line."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        line = re.search(r"\(at line (\d+)", str(error))
+        where = f"{path}:{line[1]}" if line else str(path)
+        raise InputError(f"{where}: not valid TOML: {error}") from None
+
+
+def validate_table(
+    model: type[FileModel], path: Path, text: str, table: Mapping[str, Any], origins: Mapping[str, str] | None = None
+) -> FileModel:
+    """A `model` from a file's table. Raises `InputError` with file, line and the nearest key.
+
+    Args:
+        origins: Keys that stand in the file under another name.
+    """
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        at = tuple((origins or {}).get(str(part), part) for part in first["loc"])
+        where = ".".join(str(part) for part in at)
+        message = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            message = f"unknown key {where!r}{did_you_mean(str(at[-1]), _known_keys(model))}"
+        elif where:
+            message = f"{where}: {message[0].lower()}{message[1:]}"
+        raise InputError(f"{path}:{find_line(text, at)}: {message}") from None
+
+
+def _known_keys(model: type[Frozen]) -> set[str]:
+    return {key for each in (model, Contrast, Gates) for key in each.model_fields}
+
+
+def _expand_dials(path: Path, text: str, table: dict[str, Any]) -> dict[str, str]:
+    """Writes the jobs and arms of each value of a dial into the table; returns new name to the name in the file."""
+    origins: dict[str, str] = {}
+    dials = table.get("dials", {})
+    for part in ("jobs", "arms"):
+        entries = table.get(part)
+        if not isinstance(entries, dict) or not isinstance(dials, dict):
+            continue
+        expanded: dict[str, Any] = {}
+        for name, entry in entries.items():
+            for dial in _DIAL.findall(name):
+                if not isinstance(dials.get(dial), list):
+                    line = find_line(text, (part, name))
+                    raise InputError(f"{path}:{line}: no dial {dial!r}{did_you_mean(dial, dials)}; [dials] names them")
+            for values in _combinations(_DIAL.findall(name), dials):
+                origins[fill(name, values)] = name
+                expanded[fill(name, values)] = fill_deep(entry, values)
+        table[part] = expanded
+    return origins
+
+
+def _combinations(names: Sequence[str], dials: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
+    for values in product(*(dials[name] for name in names)):
+        yield dict(zip(names, values, strict=True))
+
+
+def fill(text: str, values: Mapping[str, Any]) -> str:
+    """The text with each `{name}` of `values` replaced; other braces stay."""
+    return _DIAL.sub(lambda match: str(values[match[1]]) if match[1] in values else match[0], text)
+
+
+def fill_deep(value: Any, values: Mapping[str, Any]) -> Any:
+    """The same in every string of a value; a string that is one `{name}` becomes that value itself."""
+    match value:
+        case str():
+            whole = _DIAL.fullmatch(value)
+            return values[whole[1]] if whole and whole[1] in values else fill(value, values)
+        case list():
+            return [fill_deep(each, values) for each in value]
+        case dict():
+            return {key: fill_deep(each, values) for key, each in value.items()}
+    return value
