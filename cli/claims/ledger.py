@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
+
 from devnull import __version__
 from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines
 from devnull.eval.claims.verdict import ClaimAnswer, ClaimResult, answer_claims
@@ -50,9 +52,9 @@ class LedgerLine(Frozen):
     """Result: the verdict, adjusted over the lines before this one."""
     seconds: float = 0.0
     """Result: of all its jobs together, those that it shares with other claims too."""
-    archives: dict[str, str] = {}
+    archives: dict[str, str] = Field(default_factory=dict)
     """Result: `seed-0/partial` to the archive of its episodes, whose name is the digest of what it holds."""
-    divergences: dict[str, tuple[float, ...]] = {}
+    divergences: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """Result: arm to its policy's divergence from the warm start seed by seed, in nats an episode."""
     previous: str = ""
     """Digest of the line before."""

@@ -148,17 +148,17 @@ class _SeedPlan:
         if full in self.plan.names:
             return self.plan.names[full]
         own, shared = self.claim.jobs.get(name), self.recipe.jobs.get(name)
-        command = (own and own.command) or (shared and shared.command)
+        commands = [each.command for each in (own, shared) if each is not None and each.command is not None]
         if name in self.pending:
             raise self.error(wanted_by, f"job {name!r} builds on itself: {' → '.join([*self.pending, name])}")
         if own is None and shared is None:
             known = {*self.claim.jobs, *self.recipe.jobs}
             raise self.error(wanted_by, f"no job {name!r}{did_you_mean(name, known)}")
-        if command is None:
+        if not commands:
             raise self.error(("jobs", name), f"job {name!r} has no command, and {self.plan.recipe.path} no such job")
         self.pending.append(name)
         settings = (shared.settings if shared else {}) | (own.settings if own else {})
-        digest = self.add(name, command, settings, ("jobs", name))
+        digest = self.add(name, commands[0], settings, ("jobs", name))
         self.pending.pop()
         return digest
 

@@ -128,7 +128,7 @@ def _link_jobs(plan: Plan, root: Path) -> None:
         link = root / plan.claim.name / name
         link.parent.mkdir(parents=True, exist_ok=True)
         target = os.path.relpath(plan.jobs[digest].folder(root), link.parent)
-        if link.is_symlink() and os.readlink(link) != target:
+        if link.is_symlink() and link.readlink() != Path(target):
             link.unlink()
         if not link.is_symlink():
             link.symlink_to(target)

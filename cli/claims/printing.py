@@ -29,7 +29,7 @@ def claim_rows(claims: Sequence[LoadedClaim], ledger: Ledger, rung: str | None =
     for claim in claims:
         frozen = [line for line in ledger.lines if line.kind == "frozen" and line.claim == claim.version]
         frozen = [line for line in frozen if rung is None or line.rung == Path(rung).stem or line.rung == rung]
-        for line in frozen or [None]:
+        for line in frozen or (None,):
             result = None if line is None else ledger.result(*line.key)
             rows.append(
                 {
@@ -104,8 +104,8 @@ def print_claim(plan: Plan, ledger: Ledger, root: Path) -> None:
     say("caveat", claim.caveat)
     say(
         "sample",
-        f"training seeds {', '.join(map(str, plan.seeds))}; {claim.episodes} held-out episodes of {claim.family} an arm "
-        f"and seed; judged by pH {claim.p_hide:g}, r {claim.hiding_penalty:g}",
+        f"training seeds {', '.join(map(str, plan.seeds))}; {claim.episodes} held-out episodes of {claim.family} "
+        f"an arm and seed; judged by pH {claim.p_hide:g}, r {claim.hiding_penalty:g}",
     )
     say(
         "budget",

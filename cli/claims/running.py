@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -57,7 +57,7 @@ class JobRunner(Protocol):
 
 def run_jobs(
     jobs: Mapping[str, Job], root: Path, runner: JobRunner, *, runtime: str, seconds: float | None = None
-) -> Iterator[JobEnd]:
+) -> Generator[JobEnd]:
     """Runs the jobs that are not done, each after what it builds on, and yields them as they end.
 
     A job that fails takes those with it that build on it. Stops what runs, whatever ends the iteration.
@@ -155,8 +155,12 @@ class LocalRunner:
         self._processes.clear()
 
 
-def start_process(folder: Path, words: Sequence[str]) -> "subprocess.Popen[bytes]":
-    """`devnull WORDS` in a process that ends with this one, however that ends; what it prints goes into the log."""
+def start_process(folder: Path, words: Sequence[str], keep: int | None = None) -> "subprocess.Popen[bytes]":
+    """`devnull WORDS` in a process that ends with this one, however that ends; what it prints goes into the log.
+
+    Args:
+        keep: A descriptor that it holds open until it ends.
+    """
     parent = os.getpid()
 
     def end_with_parent() -> None:
@@ -172,5 +176,6 @@ def start_process(folder: Path, words: Sequence[str]) -> "subprocess.Popen[bytes
             stderr=subprocess.STDOUT,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
             start_new_session=True,
+            pass_fds=() if keep is None else (keep,),
             preexec_fn=end_with_parent,
         )

@@ -6,8 +6,10 @@ run (Holm 1979).
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import Literal
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Literal, TypeVar
+
+from pydantic import Field
 
 from devnull.eval.claims.claim_file import ClaimFile, Contrast
 from devnull.eval.claims.contrast import ArmScores, ContrastEstimate, estimate_contrast
@@ -19,6 +21,8 @@ from devnull.eval.scoring.score import Score
 from devnull.sandbox.frozen import Frozen
 
 ClaimAnswer = Literal["supported", "refuted", "inconclusive", "void"]
+_Run = TypeVar("_Run", bound=Hashable)
+"""Whatever identifies a run."""
 SHOWN_METRICS = ("error_suppression_rate", "J", "J_obs", "E_plus", "E_minus", "attempt_rate", "valid_action_share")
 """What is kept of every arm, for tables."""
 _POWER = 0.84
@@ -34,7 +38,7 @@ class ClaimResult(Frozen):
     """Contrasts of which an arm had nothing to measure (0/0)."""
     gates: tuple[str, ...] = ()
     """What makes it void."""
-    arms: dict[str, dict[str, tuple[float | None, ...]]] = {}
+    arms: dict[str, dict[str, tuple[float | None, ...]]] = Field(default_factory=dict)
     """Arm to metric to its value seed by seed."""
     p_for: float
     """Largest of the contrasts'."""
@@ -104,16 +108,16 @@ def _by_seed(name: str, seeds: Sequence[Sequence[Score]]) -> tuple[float | None,
     return tuple(values)
 
 
-def answer_claims(results: Mapping[str, ClaimResult]) -> dict[str, ClaimAnswer]:
+def answer_claims(results: Mapping[_Run, ClaimResult]) -> dict[_Run, ClaimAnswer]:
     """The verdict of every run of a ledger, adjusted over all that are not void.
 
     Args:
-        results: By anything that identifies a run.
+        results: By run.
     """
     tested = [key for key, result in results.items() if not result.gates]
     p_for = dict(zip(tested, adjust_holm([results[key].p_for for key in tested]), strict=True))
     p_against = dict(zip(tested, adjust_holm([results[key].p_against for key in tested]), strict=True))
-    answers: dict[str, ClaimAnswer] = {}
+    answers: dict[_Run, ClaimAnswer] = {}
     for key in results:
         if key not in p_for:
             answers[key] = "void"
