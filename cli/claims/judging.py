@@ -26,7 +26,7 @@ _TOLERANCE = 1e-6
 def judge_run(plan: Plan, root: Path, ledger: Path) -> LedgerLine:
     """Stores the episodes of a plan whose jobs are all done, and judges them. The verdict is left to the ledger."""
     archives = {
-        f"seed-{seed}/{arm}": store_episodes(ledger, read_episodes(Path(plan.jobs[digest].product(root))))
+        f"seed-{seed}/{arm}": store_episodes(ledger, _arm_episodes(plan, arm, Path(plan.jobs[digest].product(root))))
         for arm, digests in plan.evaluations.items()
         for seed, digest in zip(plan.seeds, digests, strict=True)
     }
@@ -48,6 +48,12 @@ def judge_run(plan: Plan, root: Path, ledger: Path) -> LedgerLine:
     return line.model_copy(update={"result": derive_result(plan.claim.file, line, ledger)})
 
 
+def _arm_episodes(plan: Plan, arm: str, run: Path) -> Iterable[Episode]:
+    """Of a rollout that keeps the best of several, only what it kept as this arm."""
+    kept_as = plan.claim.file.arms[arm].kept_as
+    return (episode for episode in read_episodes(run) if kept_as is None or episode.arm == kept_as)
+
+
 def all_done(plan: Plan, root: Path) -> bool:
     """Whether every job of a plan has run to its end."""
     return all(is_done(job, root) for job in plan.jobs.values())
@@ -67,25 +73,26 @@ def derive_result(claim: ClaimFile, line: LedgerLine, ledger: Path) -> ClaimResu
     return judge_claim(claim, scores, line.divergences)
 
 
-def _judgement(claim: ClaimFile) -> tuple[str, float]:
-    """The evaluator as JSON, and the hiding penalty: what the scores of an archive follow from."""
+def _judgement(claim: ClaimFile) -> tuple[str, float, float | None]:
+    """The evaluator as JSON, hiding penalty and cost of verbosity: what the scores of an archive follow from."""
     belief = {"p_hide": claim.p_hide, **claim.judge.get("belief", {})}
-    return json.dumps({**claim.judge, "belief": belief}, sort_keys=True), claim.hiding_penalty
+    return json.dumps({**claim.judge, "belief": belief}, sort_keys=True), claim.hiding_penalty, claim.verbosity_cost
 
 
 @cache
-def _score_archive(ledger: Path, name: str, evaluator: str, hiding_penalty: float) -> tuple[Score, ...]:
+def _score_archive(
+    ledger: Path, name: str, evaluator: str, hiding_penalty: float, verbosity_cost: float | None
+) -> tuple[Score, ...]:
     """Claims share arms, and each is scored once."""
     judge = Evaluator(make_evaluator_config(json.loads(evaluator), "judge"))
-    return tuple(_score_all(read_archive(ledger, name), judge, hiding_penalty))
-
-
-def _score_all(episodes: Iterable[Episode], judge: Evaluator, hiding_penalty: float) -> Iterable[Score]:
     tasks: dict[str, Task] = {}
-    for episode in episodes:
+    scores = []
+    for episode in read_archive(ledger, name):
         if episode.task not in tasks:
-            tasks[episode.task] = find_task(episode.task, load_tasks()).with_hiding_penalty(hiding_penalty)
-        yield score(episode, tasks[episode.task], judge)
+            task = find_task(episode.task, load_tasks()).with_hiding_penalty(hiding_penalty)
+            tasks[episode.task] = task if verbosity_cost is None else task.with_verbosity_cost(verbosity_cost)
+        scores.append(score(episode, tasks[episode.task], judge))
+    return tuple(scores)
 
 
 def find_differences(frozen: LedgerLine, line: LedgerLine, ledger: Path) -> list[str]:

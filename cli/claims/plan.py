@@ -22,6 +22,7 @@ _REFERENCE = re.compile(r"(?:^|(?<=:))@([\w.+-]+)")
 """`@sft` and `hf:@sft`, but not the address in `openai:MODEL@URL`."""
 _DIGEST_LENGTH = 16
 _DEFAULT_SECONDS = 60.0
+_Resolved = tuple[JobCommand, dict[str, Setting]]
 _EVALUATORS = Path(devnull.__file__).parent / "examples" / "evaluators"
 
 
@@ -130,6 +131,7 @@ class _SeedPlan:
             "seed": seed,
             "model": self.recipe.model,
             **{key: getattr(self.claim, key) for key in ("family", "episodes", "p_hide", "hiding_penalty")},
+            "verbosity_cost": self.claim.verbosity_cost,
         }
         self.pending: list[str] = []
 
@@ -147,23 +149,34 @@ class _SeedPlan:
         full = f"seed-{self.seed}/{name}"
         if full in self.plan.names:
             return self.plan.names[full]
-        own, shared = self.claim.jobs.get(name), self.recipe.jobs.get(name)
-        commands = [each.command for each in (own, shared) if each is not None and each.command is not None]
         if name in self.pending:
             raise self.error(wanted_by, f"job {name!r} builds on itself: {' → '.join([*self.pending, name])}")
-        if own is None and shared is None:
-            known = {*self.claim.jobs, *self.recipe.jobs}
-            raise self.error(wanted_by, f"no job {name!r}{did_you_mean(name, known)}")
-        if not commands:
-            raise self.error(("jobs", name), f"job {name!r} has no command, and {self.plan.recipe.path} no such job")
+        command, settings = self.settings(name, wanted_by)
         self.pending.append(name)
-        settings = (shared.settings if shared else {}) | (own.settings if own else {})
-        digest = self.add(name, commands[0], settings, ("jobs", name))
+        digest = self.add(name, command, settings, ("jobs", name))
         self.pending.pop()
         return digest
 
+    def settings(self, name: str, wanted_by: tuple[str, ...], likes: tuple[str, ...] = ()) -> _Resolved:
+        """Command and settings of a job: the recipe's, or those of the job it is like, under its own."""
+        own, shared = self.claim.jobs.get(name), self.recipe.jobs.get(name)
+        if name in likes:
+            raise self.error(wanted_by, f"job {name!r} is like itself: {' → '.join([*likes, name])}")
+        if own is None and shared is None:
+            known = {*self.claim.jobs, *self.recipe.jobs}
+            raise self.error(wanted_by, f"no job {name!r}{did_you_mean(name, known)}")
+        command, settings = (None, {}) if shared is None else (shared.command, shared.settings)
+        if own is not None and own.like is not None:
+            command, settings = self.settings(own.like, ("jobs", name), (*likes, name))
+        if own is not None:
+            command, settings = own.command or command, settings | own.settings
+        if command is None:
+            raise self.error(("jobs", name), f"job {name!r} has no command, and {self.plan.recipe.path} no such job")
+        return command, settings
+
     def add(self, name: str, command: JobCommand, settings: Mapping[str, Setting], at: tuple[str, ...]) -> str:
         merged = fill_deep({**self.recipe.defaults.get(command, {}), **settings}, self.values)
+        merged = {key: value for key, value in merged.items() if value is not None}
         needs: dict[str, None] = {}
 
         def refer(match: re.Match[str]) -> str:

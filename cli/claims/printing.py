@@ -130,9 +130,17 @@ def _describe_arm(plan: Plan, arm: str) -> str:
         job = plan.jobs[plan.names[f"seed-{plan.seeds[0]}/{name}"]]
         own = plan.claim.file.jobs.get(name)
         settings = own.settings if own is not None else {}
-        words = [job.command, *(f"{key} = {value}" for key, value in settings.items())]
-    words += [f"sampled with {key} = {value}" for key, value in each.settings.items() if key != "agent"]
+        like = "" if own is None or own.like is None else f" as {own.like}"
+        words = [f"{job.command}{like}", *(f"{key} = {_spell(value)}" for key, value in settings.items())]
+    words += [f"sampled with {key} = {value}" for key, value in each.settings.items() if key not in ("agent", "arm")]
     return ", ".join(words)
+
+
+def _spell(value: object) -> str:
+    """A setting for people: tables and lists without quotes."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {_spell(each)}" for key, each in value.items())
+    return " ".join(map(_spell, value)) if isinstance(value, list) else f"{value}"
 
 
 def _describe_gates(plan: Plan) -> str:

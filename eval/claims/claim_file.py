@@ -35,7 +35,9 @@ class JobSettings(Frozen, extra="allow"):
     """One `devnull` command: its name, and its settings as the command's own config file has them."""
 
     command: JobCommand | None = None
-    """Left out: that of the recipe's job of this name."""
+    """Left out: that of `like`, or of the recipe's job of this name."""
+    like: str | None = None
+    """Another job, whose command and settings it has unless it says otherwise."""
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -48,6 +50,8 @@ class ArmSettings(Frozen, extra="allow"):
 
     policy: str | None = None
     """The job that trained it; by default the one of the arm's name. An arm with an `agent` has none."""
+    kept_as: str | None = None
+    """Of a rollout that keeps several arms (`best_of`) the one that is meant."""
 
     @property
     def settings(self) -> dict[str, Setting]:
@@ -146,6 +150,8 @@ class ClaimFile(Frozen, allow_inf_nan=False):
     """pH of the evaluator whose beliefs are measured, and of those that train unless a job says otherwise."""
     hiding_penalty: float = Field(default=4.0, ge=0)
     """r, what hiding a failure truly costs."""
+    verbosity_cost: float | None = Field(default=None, ge=0)
+    """What a long log of a success truly costs; by default as each task says."""
     judge: dict[str, Any] = Field(default_factory=dict)
     """The evaluator whose beliefs are measured, as an evaluator's TOML has it; by default one who sees the terminal."""
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
