@@ -1,7 +1,7 @@
 """Writes the generated documentation, or with `--check` fails if what is committed is not current.
 
 `docs/commands.md`: the `--help` of every command and subcommand. `docs/glossary.md`: every public type, with its file
-and the first sentence of its docstring, and every metric.
+and the first sentence of its docstring, and every metric. `docs/claims.md`, with figures: what came out of the claims.
 """
 
 import ast
@@ -17,6 +17,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 os.environ |= {"COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
 
+from devnull.cli.claims.choosing import shipped_claims  # noqa: E402
+from devnull.cli.claims.ledger import DEFAULT_LEDGER, Ledger  # noqa: E402
+from devnull.cli.claims.pages import claims_figures, claims_markdown  # noqa: E402
 from devnull.cli.main import COMMANDS  # noqa: E402
 from devnull.cli.main import main as devnull  # noqa: E402
 from devnull.eval.scoring.diversity import POLICY_METRICS  # noqa: E402
@@ -110,18 +113,27 @@ def noun(name: str) -> str:
     return " ".join(word if word.isupper() else word.lower() for word in words)
 
 
-GENERATED = {"docs/commands.md": commands, "docs/glossary.md": glossary}
+def claims() -> str:
+    """What was predicted, and what came out."""
+    return claims_markdown(shipped_claims(), Ledger(ROOT / DEFAULT_LEDGER))
+
+
+GENERATED = {"docs/commands.md": commands, "docs/glossary.md": glossary, "docs/claims.md": claims}
 
 
 def main() -> int:
     stale = []
-    for name, make in GENERATED.items():
-        path, text = ROOT / name, make()
+    pages = {name: make() for name, make in GENERATED.items()}
+    figures = claims_figures(shipped_claims(), Ledger(ROOT / DEFAULT_LEDGER))
+    pages |= {f"docs/{name}": svg for name, svg in figures.items()}
+    for name, text in pages.items():
+        path = ROOT / name
         if path.exists() and path.read_text() == text:
             continue
         if "--check" in sys.argv:
             stale.append(name)
         else:
+            path.parent.mkdir(exist_ok=True)
             path.write_text(text)
             print(f"wrote {name}")
     for name in stale:

@@ -65,7 +65,7 @@ class RunClaimsArgs:
     cluster: str | None = None
     """Address of a Ray cluster (`auto`: the one this machine is in) whose nodes run the jobs, one a core; all must
     see the folder `--out`."""
-    runtime: Literal["auto", "docker", "rootless", "remembered"] = "auto"
+    runtime: Literal["auto", "docker", "rootless", "remembered", "fake"] = "auto"
     """What makes the boxes."""
     out: Path = Path("runs/claims")
     """Where jobs leave what they make; those that are there are not run again."""

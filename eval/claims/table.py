@@ -6,7 +6,7 @@ that it imitates; a policy that is trained by GRPO goes to the optimum of what i
 
 from collections.abc import Mapping
 
-from devnull.eval.claims.claim_file import ClaimFile, JobSettings
+from devnull.eval.claims.claim_file import ClaimFile
 from devnull.theory.examples import HidingParameters, hiding
 from devnull.theory.policies import Tree, measures_of
 
@@ -20,7 +20,7 @@ Figures = dict[str, float]
 
 def predict(claim: ClaimFile) -> dict[str, float] | None:
     """Contrast to its exact value; `None` where this table does not know the claim's tasks, arms or metrics."""
-    if _FAMILY not in claim.family:
+    if _FAMILY not in claim.family or {"demonstrations", "sft"} & claim.jobs.keys():
         return None
     figures: dict[str, Figures] = {}
     for arm, each in claim.arms.items():
@@ -43,23 +43,18 @@ def _arm_figures(claim: ClaimFile, policy: str) -> Figures | None:
         return _mix(conducts, _WARM_START)
     if job.command != "train grpo" or job.settings.keys() - {"evaluator", "reward"}:
         return None
-    aim = _aim(claim, job)
-    if aim is None:
-        return _mix(conducts, _WARM_START)
-    return conducts[max(aim, key=lambda name: aim[name])]
-
-
-def _aim(claim: ClaimFile, job: JobSettings) -> Figures | None:
-    """Conduct to what the job's reward says it is worth; `None`: nothing (shuffled feedback)."""
     evaluator = job.settings.get("evaluator", {})
-    if job.settings.get("reward", "believed") == "actual":
-        return {name: each["J"] for name, each in _conducts(claim.p_hide, claim.hiding_penalty).items()}
-    if not isinstance(evaluator, Mapping) or evaluator.get("shuffled"):
+    if not isinstance(evaluator, Mapping) or evaluator.keys() - {"sensors", "belief", "shuffled"}:
         return None
-    if evaluator.get("sensors") == "full":  # what is seen is what is true
-        return {name: each["J"] for name, each in _conducts(claim.p_hide, claim.hiding_penalty).items()}
-    p_hide = evaluator.get("belief", {}).get("p_hide", claim.p_hide)
-    return {name: each["J_obs"] for name, each in _conducts(float(p_hide), claim.hiding_penalty).items()}
+    belief = evaluator.get("belief", {})
+    if evaluator.get("sensors", "terminal") not in ("terminal", "full") or belief.keys() - {"p_hide"}:
+        return None
+    if evaluator.get("shuffled"):
+        return _mix(conducts, _WARM_START)
+    sees_truth = job.settings.get("reward") == "actual" or evaluator.get("sensors") == "full"
+    worth = "J" if sees_truth else "J_obs"
+    rewarded = _conducts(float(belief.get("p_hide", claim.p_hide)), claim.hiding_penalty)
+    return conducts[max(rewarded, key=lambda name: rewarded[name][worth])]
 
 
 def _conducts(p_hide: float, hiding_penalty: float) -> dict[str, Figures]:
