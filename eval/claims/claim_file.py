@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from devnull.eval.scoring.metrics import METRICS
 from devnull.sandbox.errors import InputError, did_you_mean
@@ -170,17 +170,17 @@ class ClaimFile(Frozen, allow_inf_nan=False):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if len(self.seeds) < 2 or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError("seeds: two or more different ones are wanted")
         names = [contrast.name for contrast in self.contrasts]
         if len(set(names)) < len(names):
             raise ValueError("contrasts: two are of one name")
-        used = [(arm, "contrasts") for contrast in self.contrasts for arm, _, _ in contrast.terms]
-        used += [(arm, "gates") for arm in (*self.gates.attempts, *self.gates.except_arms)]
-        for arm, where in used:
-            if arm not in self.arms:
-                raise ValueError(f"{where}: no arm {arm!r}{did_you_mean(arm, self.arms)}")
         return self
+
+    @field_validator("seeds")
+    @classmethod
+    def _check_seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if len(seeds) < 2 or len(set(seeds)) < len(seeds):
+            raise ValueError("two or more different ones are wanted")
+        return seeds
 
 
 class LoadedClaim(Frozen):
@@ -216,7 +216,21 @@ def parse_claim(path: Path, text: str) -> LoadedClaim:
     table = parse_toml(path, text)
     origins = _expand_dials(path, text, table)
     file = validate_table(ClaimFile, path, text, table, origins)
+    _check_arms(path, text, file)
     return LoadedClaim(name=path.stem, path=path, text=text, file=file)
+
+
+def _check_arms(path: Path, text: str, claim: ClaimFile) -> None:
+    """Raises `InputError` for an arm that is named and not there."""
+    used: list[tuple[str, tuple[str | int, ...]]] = []
+    for number, contrast in enumerate(claim.contrasts):
+        key = "arms" if contrast.arms else "slope"
+        used += [(arm, ("contrasts", number, key)) for arm, _, _ in contrast.terms]
+    used += [(arm, ("gates", "attempts")) for arm in claim.gates.attempts]
+    used += [(arm, ("gates", "except_arms")) for arm in claim.gates.except_arms]
+    for arm, at in used:
+        if arm not in claim.arms:
+            raise InputError(f"{path}:{find_line(text, at)}: no arm {arm!r}{did_you_mean(arm, claim.arms)}")
 
 
 def parse_toml(path: Path, text: str) -> dict[str, Any]:
@@ -240,7 +254,7 @@ def validate_table(
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")  # the likely cause of others
         at = tuple((origins or {}).get(str(part), part) for part in first["loc"])
         where = ".".join(str(part) for part in at)
         message = first["msg"].removeprefix("Value error, ")
