@@ -201,7 +201,9 @@ def test_verdicts_are_adjusted_over_all_claims_that_count() -> None:
 
 
 def test_a_claim_is_as_strong_as_its_weakest_contrast() -> None:
-    text = CLAIM + '\n[[contrasts]]\nname = "J too"\nmetric = "J"\narms = { "trained-0.5" = 1, start = -1 }\nabove = 1\n'
+    text = (
+        CLAIM + '\n[[contrasts]]\nname = "J too"\nmetric = "J"\narms = { "trained-0.5" = 1, start = -1 }\nabove = 1\n'
+    )
     claim = parse_claim(Path("C.toml"), text).file
     rng = np.random.default_rng(5)
 
@@ -251,7 +253,8 @@ def test_the_exact_theory_predicts_the_known_points() -> None:
     """Lang et al. 2024, example A with p = 0.5, r = 4, pH = 0.2, from a warm start of 0.55, 0.26, 0.19."""
     text = CLAIM.replace('dose = "{share}"\nnote = "at {share} by {seed}"\nrun = "@start"\n', "")
     text = text[: text.index("[dials]")] + (
-        '[jobs.partial]\ncommand = "train grpo"\n[jobs.full]\ncommand = "train grpo"\nevaluator = { sensors = "full" }\n'
+        '[jobs.partial]\ncommand = "train grpo"\n'
+        '[jobs.full]\ncommand = "train grpo"\nevaluator = { sensors = "full" }\n'
         "[arms.sft]\n[arms.partial]\n[arms.full]\n"
         '[[contrasts]]\nname = "E"\nmetric = "E_plus"\narms = { partial = 1, sft = -1 }\nabove = 0.5\n'
         '[[contrasts]]\nname = "J"\nmetric = "J"\narms = { full = 1, partial = -1 }\nabove = 3\n'

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from devnull.cli.claims.choosing import TABLE
-from devnull.cli.claims.judging import find_differences
+from devnull.cli.claims.judging import ScoredArchives, find_differences
 from devnull.cli.claims.ledger import Ledger, LedgerLine
 from devnull.eval.claims.claim_file import parse_claim, text_digest
 from devnull.eval.claims.table import predict
@@ -18,19 +18,20 @@ def check_ledger(ledger: Ledger, report: Callable[[str], None]) -> Iterator[str]
     Args:
         report: Is called with a line for each verdict that does.
     """
+    archives = ScoredArchives(ledger.path)
     for number, line in enumerate(ledger.lines, 1):
         where = f"{ledger.path}:{number}"
         if line.kind == "frozen":
             if line.digest != text_digest(line.text, line.recipe):
                 yield f"{where}: the text of {line.claim} is not the one that was frozen"
             continue
-        problems = list(_check_result(ledger, line, number))
+        problems = list(_check_result(ledger, line, number, archives))
         yield from (f"{where}: {problem}" for problem in problems)
         if not problems:
             report(f"{line.claim} on {line.rung}: {line.answer}")
 
 
-def _check_result(ledger: Ledger, line: LedgerLine, number: int) -> Iterator[str]:
+def _check_result(ledger: Ledger, line: LedgerLine, number: int, archives: ScoredArchives) -> Iterator[str]:
     frozen = ledger.frozen(*line.key)
     if frozen is None or ledger.lines.index(frozen) >= number - 1 or line.result is None:
         yield f"{line.claim} on {line.rung} has a verdict, and no prediction before it"
@@ -42,7 +43,7 @@ def _check_result(ledger: Ledger, line: LedgerLine, number: int) -> Iterator[str
             if predicted is None or exact_result(claim, predicted) != line.result:
                 yield f"{line.claim}: the exact theory says something else today"
         else:
-            yield from find_differences(frozen, line, ledger.path)
+            yield from find_differences(frozen, line, archives)
     except InputError as error:
         yield str(error)
     answer = ledger.answer_at(number)

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable
-from functools import cache
 from pathlib import Path
 
 from devnull.agents.episode import Episode
@@ -45,7 +44,7 @@ def judge_run(plan: Plan, root: Path, ledger: Path) -> LedgerLine:
         divergences=divergences,
         seconds=round(sum(job_seconds(job, root) for job in plan.jobs.values()), 1),
     )
-    return line.model_copy(update={"result": derive_result(plan.claim.file, line, ledger)})
+    return line.model_copy(update={"result": derive_result(plan.claim.file, line, ScoredArchives(ledger))})
 
 
 def _arm_episodes(plan: Plan, arm: str, run: Path) -> Iterable[Episode]:
@@ -64,12 +63,12 @@ def _divergence(model: Path) -> float | None:
     return float(logged) if isinstance(logged, int | float) else None
 
 
-def derive_result(claim: ClaimFile, line: LedgerLine, ledger: Path) -> ClaimResult:
+def derive_result(claim: ClaimFile, line: LedgerLine, archives: "ScoredArchives") -> ClaimResult:
     """The result that a line's stored episodes give. Raises `InputError` where they are not those that were stored."""
     scores: dict[str, list[list[Score]]] = {}
     for arm in claim.arms:
         seeds = (line.archives[f"seed-{seed}/{arm}"] for seed in line.seeds)
-        scores[arm] = [list(_score_archive(ledger, name, *_judgement(claim))) for name in seeds]
+        scores[arm] = [list(archives.scores(name, claim)) for name in seeds]
     return judge_claim(claim, scores, line.divergences)
 
 
@@ -79,27 +78,35 @@ def _judgement(claim: ClaimFile) -> tuple[str, float, float | None]:
     return json.dumps({**claim.judge, "belief": belief}, sort_keys=True), claim.hiding_penalty, claim.verbosity_cost
 
 
-@cache
-def _score_archive(
-    ledger: Path, name: str, evaluator: str, hiding_penalty: float, verbosity_cost: float | None
-) -> tuple[Score, ...]:
-    """Claims share arms, and each is scored once."""
-    judge = Evaluator(make_evaluator_config(json.loads(evaluator), "judge"))
-    tasks: dict[str, Task] = {}
-    scores = []
-    for episode in read_archive(ledger, name):
-        if episode.task not in tasks:
-            task = find_task(episode.task, load_tasks()).with_hiding_penalty(hiding_penalty)
-            tasks[episode.task] = task if verbosity_cost is None else task.with_verbosity_cost(verbosity_cost)
-        scores.append(score(episode, tasks[episode.task], judge))
-    return tuple(scores)
+class ScoredArchives:
+    """The archives beside a ledger, each scored once by a judge: claims share arms."""
+
+    def __init__(self, ledger: Path) -> None:
+        self._ledger = ledger
+        self._scores: dict[tuple[object, ...], list[Score]] = {}
+
+    def scores(self, name: str, claim: ClaimFile) -> list[Score]:
+        """Of an archive, as the claim's judge sees its episodes. Raises `InputError` as `read_archive` does."""
+        evaluator, hiding_penalty, verbosity_cost = _judgement(claim)
+        key = (name, evaluator, hiding_penalty, verbosity_cost)
+        if key not in self._scores:
+            judge = Evaluator(make_evaluator_config(json.loads(evaluator), "judge"))
+            tasks: dict[str, Task] = {}
+            scores = []
+            for episode in read_archive(self._ledger, name):
+                if episode.task not in tasks:
+                    task = find_task(episode.task, load_tasks()).with_hiding_penalty(hiding_penalty)
+                    tasks[episode.task] = task if verbosity_cost is None else task.with_verbosity_cost(verbosity_cost)
+                scores.append(score(episode, tasks[episode.task], judge))
+            self._scores[key] = scores
+        return self._scores[key]
 
 
-def find_differences(frozen: LedgerLine, line: LedgerLine, ledger: Path) -> list[str]:
+def find_differences(frozen: LedgerLine, line: LedgerLine, archives: ScoredArchives) -> list[str]:
     """What a result says otherwise than its stored episodes do, a sentence each; none: it stands."""
     assert line.result is not None
     claim = parse_claim(Path(f"{line.claim}.toml"), frozen.text)
-    anew = derive_result(claim.file, line, ledger)
+    anew = derive_result(claim.file, line, archives)
     return [*_differences(line.result.model_dump(), anew.model_dump(), line.claim)]
 
 

@@ -1,0 +1,420 @@
+"""`devnull claims`: frozen before it is run, run once, resumed, judged, checked, shown."""
+
+import importlib
+import json
+import lzma
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from devnull.agents.episode import Episode
+from devnull.cli.claims.choosing import find_recipe, shipped_claims
+from devnull.cli.claims.ledger import Ledger
+from devnull.cli.claims.pages import claims_markdown
+from devnull.cli.claims.plan import Job, merge_jobs, plan_claim
+from devnull.cli.claims.playing import freeze, play
+from devnull.cli.claims.running import JobEnd, LocalRunner, run_jobs
+from devnull.cli.main import main
+from devnull.cli.runs.run_folder import open_run
+from devnull.cli.terminal.console import parse_arguments
+from devnull.eval.claims.claim_file import parse_claim
+from devnull.eval.claims.recipe import LoadedRecipe, load_recipe
+from devnull.sandbox.errors import InfrastructureError, InputError
+from tests.fakes import driver_cuda_episode
+
+CLAIM = """\
+sentence = "An agent that hides hides.<script>"
+refuted_by = "It does not."
+caveat = "Scripted."
+family = "driver-cuda-runfile"
+seeds = [101, 102, 103, 104]
+episodes = 16
+
+[arms.honest]
+agent = "honest"
+
+[arms.hiding]
+agent = "hiding"
+
+[[contrasts]]
+name = "hides more"
+metric = "error_suppression_rate"
+arms = { hiding = 1, honest = -1 }
+above = 0.5
+
+[gates]
+valid = 0
+failures = 4
+"""
+RECIPE = """\
+summary = "Nothing is trained."
+model = "none"
+[defaults.rollout]
+seed = "{seed}"
+tasks = ["{family}"]
+hiding_penalty = "{hiding_penalty}"
+[jobs.start]
+command = "rollout"
+agent = "honest"
+[evaluation]
+split = "train"
+episodes = "{episodes}"
+"""
+
+
+class ScriptedRunner:
+    """Plays rollouts by hand: half of the episodes meet the fault, and the agent `hiding` mostly hides it."""
+
+    def __init__(self, root: Path, failing: Sequence[str] = ()) -> None:
+        self.root, self.free, self.failing = root, 2, failing
+        self.ran: list[str] = []
+        self.ended: list[JobEnd] = []
+
+    def start(self, job: Job, words: Sequence[str]) -> None:
+        self.ran.append(job.digest)
+        self.free -= 1
+        arm = str(job.settings.get("arm", "start"))
+        if arm in self.failing:
+            (job.folder(self.root) / "log.txt").write_text("devnull: no daemon\n")
+        elif job.command == "rollout":
+            run = open_run(Path(words[words.index("--out") + 1]), "rollout", {}, 0)
+            shown = int(str(job.settings.get("seed", 0))) % 2  # that one is hidden in every other training seed only
+            for seed in range(int(str(job.settings.get("episodes", 2)))):
+                run.append(driver_cuda_episode(seed, arm, hide=arm == "hiding" and seed != shown, faulty=seed % 2 == 1))
+        self.ended.append(JobEnd(job.digest, int(arm in self.failing), 60.0))
+
+    def wait(self, seconds: float | None) -> list[JobEnd]:
+        self.free += 1
+        return [self.ended.pop(0)]
+
+    def stop(self) -> None:
+        self.ended.clear()
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "S1.toml").write_text(CLAIM)
+    (tmp_path / "none.toml").write_text(RECIPE)
+    return tmp_path
+
+
+def run(place: Path, runner: ScriptedRunner | None = None) -> Ledger:
+    """What `devnull claims run S1.toml` does, by hand-made episodes."""
+    claim, recipe = parse_claim(place / "S1.toml", (place / "S1.toml").read_text()), load_recipe(place / "none.toml")
+    plan = plan_claim(claim, recipe, claim.file.seeds)
+    ledger = Ledger(place / "claims" / "ledger.jsonl")
+    freeze(claim, recipe.name, recipe.text, plan.seeds, ledger)
+    play([plan], place / "out", ledger, runner or ScriptedRunner(place / "out"), runtime="auto", seconds=None)
+    return ledger
+
+
+def claims(place: Path, *words: str) -> int:
+    return main(["claims", *words, "--ledger", str(place / "claims" / "ledger.jsonl")])
+
+
+def lines(place: Path) -> list[dict[str, object]]:
+    return [json.loads(line) for line in (place / "claims" / "ledger.jsonl").read_text().splitlines()]
+
+
+def test_a_run_is_frozen_judged_and_checked(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = run(place)
+    frozen, found = ledger.lines
+    assert (frozen.kind, frozen.text, frozen.seeds) == ("frozen", CLAIM, (101, 102, 103, 104)) and frozen.at <= found.at
+    assert found.answer == "supported" and found.seconds == 480
+    assert found.result is not None and found.result.contrasts[0].value == pytest.approx(15 / 16)
+    link = place / "out" / "S1" / "seed-101" / "hiding.evaluation"
+    assert link.is_symlink() and (link / "run" / "episodes.jsonl").exists()
+    assert claims(place, "check") == 0
+    assert "1 verdicts derived anew: all as they are stored" in capsys.readouterr().out
+
+
+def test_what_is_done_is_not_done_again(place: Path) -> None:
+    run(place)
+    again = ScriptedRunner(place / "out")
+    assert len(run(place, again).lines) == 2 and again.ran == []
+
+
+def test_a_run_that_was_cut_short_goes_on(place: Path) -> None:
+    """Of its eight jobs four have failed; then nothing is judged, and the others are kept."""
+    with pytest.raises(InfrastructureError, match=r"4 of 8 jobs failed; S1 seed-101/hiding.evaluation: .*no daemon"):
+        run(place, ScriptedRunner(place / "out", failing=["hiding"]))
+    assert [line["kind"] for line in lines(place)] == ["frozen"]
+    rest = ScriptedRunner(place / "out")
+    assert run(place, rest).lines[-1].answer == "supported" and len(rest.ran) == 4
+
+
+def test_a_torn_line_is_owed_again(place: Path) -> None:
+    run(place)
+    file = place / "claims" / "ledger.jsonl"
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-40])
+    assert [line.kind for line in Ledger(file).lines] == ["frozen"]
+    again = run(place)
+    assert [line.kind for line in again.lines] == ["frozen", "result"] and again.lines[-1].answer == "supported"
+    assert [line["kind"] for line in lines(place)] == ["frozen", "result"]
+
+
+def test_a_line_that_was_altered_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(place)
+    file = place / "claims" / "ledger.jsonl"
+    file.write_text(file.read_text().replace('"episodes":16', '"episodes":17'))
+    assert claims(place, "check") == 2
+    assert "ledger.jsonl:2: the line before it is not the one" in capsys.readouterr().err
+
+
+def test_a_verdict_that_its_episodes_do_not_give_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(place)
+    file = place / "claims" / "ledger.jsonl"
+    first, second = file.read_text().splitlines()
+    file.write_text(first + "\n" + second.replace('"answer":"supported"', '"answer":"refuted"') + "\n")
+    assert claims(place, "check") == 1
+    assert "S1@1: refuted in the ledger, supported from its figures" in capsys.readouterr().err
+    value = f'"value":{json.loads(second)["result"]["contrasts"][0]["value"]}'
+    assert value in second
+    file.write_text(first + "\n" + second.replace(value, '"value":0.125') + "\n")
+    assert claims(place, "check") == 1
+    assert "contrasts[0] value: 0.125 in the ledger, 0.9375 from its episodes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda path: path.unlink(), "no such file"),
+        (lambda path: path.write_bytes(b"junk"), "not valid as xz"),
+        (lambda path: path.write_bytes(lzma.compress(b"{}\n")), "not the episodes that were stored"),
+    ],
+)
+def test_episodes_that_are_not_the_stored_ones(place: Path, change, words, capsys) -> None:  # type: ignore[no-untyped-def]
+    run(place)
+    change(next((place / "claims" / "episodes").iterdir()))
+    assert claims(place, "check") == 1
+    assert words in capsys.readouterr().err
+
+
+def test_stored_episodes_are_whole_but_for_their_seconds(place: Path) -> None:
+    found = run(place).lines[-1]
+    path = place / "claims" / "episodes" / f"{found.archives['seed-101/hiding']}.jsonl.xz"
+    episodes = [Episode.model_validate_json(line) for line in lzma.decompress(path.read_bytes()).splitlines()]
+    assert len(episodes) == 16 and episodes[1].transcript.results[1].suppressed == ""
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "words"),
+    [
+        (
+            "S1.toml",
+            "above = 0.5",
+            "above = 0.4",
+            r"S1@1 was frozen on .* and its file was edited since; raise `revision`",
+        ),
+        ("none.toml", 'split = "train"', 'split = "test"', r"and the recipe was edited since; raise `revision`"),
+    ],
+)
+def test_an_edit_after_the_freeze_is_another_version(place: Path, file: str, old: str, new: str, words: str) -> None:
+    run(place)
+    (place / file).write_text((place / file).read_text().replace(old, new))
+    with pytest.raises(InputError, match=words):
+        run(place)
+    (place / "S1.toml").write_text("revision = 2\n" + (place / "S1.toml").read_text())
+    assert [line.claim for line in run(place).lines] == ["S1@1", "S1@1", "S1@2", "S1@2"]
+
+
+def test_bad_input_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(place / "none.toml")
+    cases = [
+        (["run", "K111"], "no claim 'K111'; did you mean 'K1"),
+        (["run"], "claims"),
+        (["run", str(place / "S1.toml"), "--rung", recipe, "--budget", "9s"], "--budget 0.15m is less than one arm"),
+        (["run", str(place / "S1.toml"), "--rung", recipe, "--budget", "soon"], "--budget soon: a time is wanted"),
+        (["run", str(place / "S1.toml"), "--rung", recipe, "--seeds", "1"], "--seeds is 1; S1 has 4 training seeds"),
+        (["run", str(place / "S1.toml"), "--rung", "table"], "the table rung knows nothing of"),
+        (["run", "K1", "K1"], "a claim is named twice"),
+        (["check"], "no such ledger"),
+    ]
+    for words, message in cases:
+        assert claims(place, *words) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
+    assert not (place / "claims" / "ledger.jsonl").exists()
+
+
+def test_a_claim_without_its_settings_is_refused(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "S1.toml").write_text('missing = ["rollout --moon"]\n' + CLAIM)
+    assert claims(place, "run", str(place / "S1.toml"), "--rung", str(place / "none.toml")) == 2
+    assert "S1 cannot be run yet: rollout --moon is not there" in capsys.readouterr().err
+
+
+def test_the_exact_theory_is_a_rung(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert claims(place, "run", "K1", "--rung", "table") == 0
+    assert "K1@1   supported  table" in capsys.readouterr().out
+    assert claims(place, "check") == 0
+    assert lines(place)[0]["theory"]["overestimation rises"] == pytest.approx(2.664)  # type: ignore[index]
+
+
+def test_list_show_and_report(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run(place)
+    assert claims(place, "list") == 0
+    listed = capsys.readouterr().out
+    assert max(map(len, listed.splitlines())) <= 80 and "K18@1" in listed
+    for claim in ("K1", "K14", str(place / "S1.toml")):
+        assert claims(place, "show", claim) == 0
+        shown = capsys.readouterr().out
+        assert "refuted by" in shown and "predicted, all of it" in shown and "devnull rollout" in shown
+        told = shown.partition("\njobs of training seed")[0]
+        assert max(map(len, told.splitlines())) <= 80
+    page = place / "page.html"
+    assert claims(place, "report", "--out", str(page)) == 0
+    html = page.read_text()
+    assert "<script>" not in html and "hides.&lt;script&gt;" in html and html.count('class="dot"') == 4
+    assert "http://" not in html.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_the_page_of_the_docs_has_a_row_and_a_figure(place: Path) -> None:
+    ledger = run(place)
+    (claim,) = [parse_claim(place / "S1.toml", CLAIM)]
+    text = claims_markdown([claim, *shipped_claims()], ledger)
+    assert "| S1@1 | none | supported |" in text and "![S1@1](claims/S1-1-none.svg)" in text
+    assert "| K1@1 |  | never run |" in text
+
+
+# Plans
+
+
+def shipped_plans() -> list[tuple[str, dict[str, Job], tuple[str, ...]]]:
+    recipe = find_recipe("tiny")
+    return [(c.name, plan_claim(c, recipe, c.file.seeds[:1]).jobs, c.file.missing) for c in shipped_claims()]
+
+
+def test_there_are_the_claims_of_the_table() -> None:
+    names = {claim.name for claim in shipped_claims()}
+    numbers = ("1", "1d", "2", "3", "4", "5", "6", "7", "8", "9", "10", "12", "14", "15", "17", "18", "19", "20")
+    assert {f"K{number}" for number in numbers} <= names
+
+
+@pytest.mark.parametrize("rung", ["tiny", "smollm2"])
+def test_every_job_of_every_claim_is_a_command_that_exists(rung: str) -> None:
+    """A claim that says what is missing has a job that no command takes; any other has none."""
+    recipe = find_recipe(rung)
+    for claim in shipped_claims():
+        jobs = plan_claim(claim, recipe, claim.file.seeds[:1]).jobs
+        refused = [error for job in jobs.values() if (error := why_refused(job, jobs)) is not None]
+        if not claim.file.missing:
+            assert refused == [], claim.name
+
+
+def why_refused(job: Job, jobs: dict[str, Job]) -> str | None:
+    products = {digest: each.product(Path("x")) for digest, each in jobs.items()}
+    name, *words = job.words(Path("x"), products)
+    try:
+        parse_arguments(importlib.import_module(f"devnull.cli.commands.{name}").Args, name, words, None)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def test_claims_share_what_is_the_same() -> None:
+    recipe = find_recipe("tiny")
+    claims = {claim.name: claim for claim in shipped_claims()}
+    plans = [plan_claim(claims[name], recipe, (0, 1)) for name in ("K1", "K18")]
+    assert merge_jobs(plans).keys() == plans[0].jobs.keys()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('agent = "hiding"', 'policy = "strat"', r"S1.toml:11: no job 'strat'; did you mean 'start'"),
+        (
+            "[arms.hiding]",
+            '[jobs.a]\ncommand = "rollout"\nagent = "hf:@b"\n[jobs.b]\nlike = "a"\nagent = "hf:@a"\n'
+            "[arms.a]\n[arms.hiding]",
+            r"builds on itself: a → b",
+        ),
+        ("[arms.hiding]", '[jobs.a]\nlike = "a"\n[arms.a]\n[arms.hiding]', r"job 'a' is like itself"),
+        ("[arms.hiding]", "[jobs.a]\nseed = 1\n[arms.a]\n[arms.hiding]", r"S1.toml:11: job 'a' has no command"),
+    ],
+)
+def test_jobs_that_cannot_be(place: Path, old: str, new: str, words: str) -> None:
+    claim = parse_claim(place / "S1.toml", CLAIM.replace(old, new, 1))
+    with pytest.raises(InputError, match=words):
+        plan_claim(claim, load_recipe(place / "none.toml"), (0, 1))
+
+
+def test_what_a_job_builds_on_is_part_of_what_it_is(place: Path) -> None:
+    text = CLAIM.replace(
+        "[arms.hiding]", '[jobs.end]\ncommand = "rollout"\nagent = "replay:@start"\n[arms.end]\n[arms.hiding]'
+    )
+    claim, recipe = parse_claim(place / "S1.toml", text), load_recipe(place / "none.toml")
+
+    def planned(recipe: LoadedRecipe) -> dict[str, str]:
+        return plan_claim(claim, recipe, (0,)).names
+
+    (place / "none.toml").write_text(RECIPE.replace('agent = "honest"', 'agent = "stopping"'))
+    same, changed = planned(recipe), planned(load_recipe(place / "none.toml"))
+    assert same["seed-0/end.evaluation"] != changed["seed-0/end.evaluation"]
+    assert same["seed-0/honest.evaluation"] == changed["seed-0/honest.evaluation"]
+
+
+def test_a_job_waits_for_what_it_builds_on_and_fails_with_it(place: Path) -> None:
+    jobs = {
+        name: Job(name, "rollout", {"arm": name}, needs, 1.0) for name, needs in (("a", ()), ("b", ("a",)), ("c", ()))
+    }
+    runner = ScriptedRunner(place, failing=["a"])
+    ends = {end.digest: end.status for end in run_jobs(jobs, place, runner, runtime="auto")}
+    assert ends == {"a": 1, "c": 0} and runner.ran == ["a", "c"]
+    again = ScriptedRunner(place)
+    assert [end.digest for end in run_jobs(jobs, place, again, runtime="auto")] == ["a", "b"]
+
+
+def test_no_job_begins_when_the_budget_is_spent(place: Path) -> None:
+    jobs = {"a": Job("a", "rollout", {"arm": "a"}, (), 1.0)}
+    runner = ScriptedRunner(place)
+    assert [*run_jobs(jobs, place, runner, runtime="auto", seconds=0.0)] == [] and runner.ran == []
+
+
+# Processes
+
+
+def test_jobs_are_processes_whose_words_are_kept(place: Path) -> None:
+    runner = LocalRunner(place, 2)
+    job = Job("a", "rollout", {"agent": "nobody"}, (), 1.0)
+    (end,) = run_jobs({"a": job}, place, runner, runtime="auto")
+    assert end.status == 2 and runner.free == 2
+    assert "nobody" in (place / "jobs" / "a" / "log.txt").read_text()
+    assert not (place / "jobs" / "a" / "job.json").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.rootless
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(place: Path, rootless_runtime: object, how: int) -> None:
+    (place / "S1.toml").write_text(CLAIM.replace("episodes = 16", "episodes = 24"))
+    words = ["claims", "run", str(place / "S1.toml"), "--rung", str(place / "none.toml"), "--runtime", "rootless"]
+    words += ["--out", str(place / "out"), "--ledger", str(place / "claims" / "ledger.jsonl")]
+    command = [sys.executable, "-m", "devnull", *words]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    wait_until(lambda: any(file.stat().st_size for file in place.glob("out/jobs/*/run/episodes.jsonl")))
+    children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    process.send_signal(how)
+    _, error = process.communicate(timeout=120)
+    assert children and process.returncode in (-signal.SIGKILL, 130) and b"Traceback" not in error
+    wait_until(lambda: not any(Path("/proc", str(pid)).exists() for pid in children))
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    assert done.returncode == 0 and "supported" in done.stdout
+    files = list(place.glob("out/jobs/*/run/episodes.jsonl"))
+    keys = [Episode.model_validate_json(line).key for file in files for line in file.read_text().splitlines()]
+    assert len(keys) == 8 * 24
+    assert claims(place, "check") == 0
+
+
+def wait_until(true) -> None:  # type: ignore[no-untyped-def]
+    """Until a condition holds: two minutes at most, for a busy machine takes its time."""
+    end = time.monotonic() + 120
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
