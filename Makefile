@@ -24,7 +24,7 @@ test: $(VENV)/.dev ## everything the tests need, then all tests (PYTEST="-k orac
 	@scripts/setup.sh test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
-check: static test ## format, lint, types, import law, generated docs, then the tests
+check: static test ## format, lint, types, import law, generated docs, stored verdicts, then the tests
 
 static: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -32,6 +32,7 @@ static: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python scripts/docs.py --check
+	$(BIN)/devnull claims check
 
 docs: $(VENV)/.dev ## write docs/commands.md and docs/glossary.md anew, from the commands and the docstrings
 	$(BIN)/python scripts/docs.py
