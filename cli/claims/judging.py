@@ -59,7 +59,9 @@ def all_done(plan: Plan, root: Path) -> bool:
 
 
 def _divergence(model: Path) -> float | None:
-    logged = json.loads((model / "training.json").read_text()).get("metrics", {}).get("kl_episode")
+    """Of its commands, where the words of its reports are told apart from them."""
+    metrics = json.loads((model / "training.json").read_text()).get("metrics", {})
+    logged = metrics.get("kl_commands", metrics.get("kl_episode"))
     return float(logged) if isinstance(logged, int | float) else None
 
 
