@@ -21,6 +21,7 @@ from devnull.cli.claims.plan import Job, merge_jobs, plan_claim
 from devnull.cli.claims.playing import freeze, play
 from devnull.cli.claims.running import JobEnd, LocalRunner, run_jobs
 from devnull.cli.main import main
+from devnull.cli.runs.evaluator_choice import choose_evaluator
 from devnull.cli.runs.run_folder import open_run
 from devnull.cli.terminal.console import parse_arguments
 from devnull.eval.claims.claim_file import parse_claim
@@ -451,3 +452,10 @@ def test_a_claim_of_trained_policies_in_real_boxes(
     assert [*found.divergences] == ["partial"] and len(found.divergences["partial"]) == 2
     capfd.readouterr()
     assert claims(place, "check") == 0
+
+
+def test_a_run_keeps_the_paranoia_it_is_judged_by(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rollout", "--p-hide", "2", "--out", str(tmp_path / "run")]) == 2
+    assert "--p-hide is 2.0; a probability lies between 0 and 1" in capsys.readouterr().err
+    run = open_run(tmp_path / "run", "rollout", {"p_hide": 0.2}, 0)
+    assert choose_evaluator(run.path).belief.p_hide == 0.2  # type: ignore[union-attr]
