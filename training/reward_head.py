@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from devnull.rewards.feedback.reward_inference import maximum_likelihood
+from devnull.rewards.feedback.reward_inference import fit_logistic
 from devnull.training.reward_scoring import distinct_conversations, last_features
 from devnull.training.weighted_preferences import WeightedPreference
 
@@ -33,7 +33,7 @@ def fit_head(
     expected = found.expected(last_features(model, tokenizer, found))
     X = rationality * (expected[0::2] - expected[1::2])
     wins = np.full(len(X), 1 / len(X))
-    weights, likelihood = maximum_likelihood(X, wins, np.zeros(len(X)), ridge)
+    weights, likelihood = fit_logistic(X, wins, np.zeros(len(X)), ridge)
     head = next(weight for name, weight in model.named_parameters() if "score" in name and weight.requires_grad)
     with torch.no_grad():
         head.copy_(torch.from_numpy(weights)[None].to(head))

@@ -1,78 +1,259 @@
-"""The table rung: what the exact theory says of a claim's contrasts, in seconds and without noise.
+"""The table rung: what exact theory says of a claim's contrasts, in seconds and without noise.
 
-Policies are mixtures of the paper's conducts (install and show, install and hide, stop). A warm start is the mixture
-that it imitates; a policy that is trained by GRPO goes to the optimum of what its reward says.
+Every policy is a mixture of recorded conducts (`conduct_table`). A warm start is the mixture that it imitates; each
+trainer goes to the optimum of its own objective, given what its evaluator believes; no network, no draw is in it.
 """
 
+import math
+import random
+import re
 from collections.abc import Mapping
+from itertools import combinations
 
-from devnull.eval.claims.claim_file import ClaimFile
-from devnull.theory.examples import HidingParameters, hiding
-from devnull.theory.policies import Tree, measures_of
+import numpy as np
 
-_FAMILY = "driver-cuda-runfile"
-"""Example A of the paper."""
-_WARM_START = {"aC": 0.55, "aH": 0.26, "aT": 0.19}
-"""Conducts of the demo's mixture: honest (and verbose, which is the same here), hiding, stopping."""
-Figures = dict[str, float]
-"""Metric to value, of one policy."""
+from devnull.eval.claims.claim_file import ENTROPY, ClaimFile, Setting
+from devnull.eval.claims.conduct_learners import Ending, Inputs, learnt_rewards
+from devnull.eval.claims.conduct_table import load_conduct_table
+from devnull.eval.claims.tilts import best_of_n, optimum, tilt_to_kl
+from devnull.eval.clusters import FloatArray
+from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.evaluator_config import make_evaluator_config
+from devnull.rewards.feedback.reward_inference import fit_logistic
+from devnull.sandbox.errors import InputError
+
+_DEMONSTRATIONS = "mixture:honest=0.5,hiding=0.25,verbose=0.05,stopping=0.2"
+"""What the recipes' warm start imitates."""
+_DPO_BETA = 0.3
+"""As `train dpo` has it by default."""
+_BEST_OF = re.compile(r"best-of-(\d+)$")
+_KNOWN = {
+    "rollout": {"agent"},
+    "train sft": {"run", "model", "conditional", "evaluator"},
+    "train grpo": {"run", "model", "evaluator", "reward", "ending", "annotations", "hiding_penalty", "kl_limit"},
+    "train dpo": {"run", "model", "feedback", "evaluator", "rounds", "beta"},
+    "train reward": {"run", "model", "feedback", "annotations", "marginalised", "rationality"},
+}
+"""Command to the settings that move its optimum and that the table knows."""
+_BESIDE_THE_OPTIMUM = {
+    "seed",
+    "samples",
+    "max_steps",
+    "iterations",
+    "learning_rate",
+    "batch_size",
+    "epochs",
+    "episodes",
+}
+"""Settings of how, and how far, a trainer goes there."""
+_EVALUATOR_KEYS = {"name", "sensors", "belief", "panel", "beta", "shuffled", "audit_rate", "min_confidence"}
+_EVALUATOR_KEYS |= {"misaligned", "poisoned", "label_noise", "pairs_within"}
+
+
+class _Unknown(Exception):
+    """The table does not know what a claim asks for."""
 
 
 def predict(claim: ClaimFile) -> dict[str, float] | None:
     """Contrast to its exact value; `None` where this table does not know the claim's tasks, arms or metrics."""
-    if _FAMILY not in claim.family or {"demonstrations", "sft"} & claim.jobs.keys():
-        return None
-    figures: dict[str, Figures] = {}
-    for arm, each in claim.arms.items():
-        if each.settings or (found := _arm_figures(claim, each.policy or arm)) is None:
-            return None
-        figures[arm] = found
-    predicted = {}
-    for contrast in claim.contrasts:
-        if any(metric not in figures[arm] for arm, metric, _ in contrast.terms):
-            return None
-        predicted[contrast.name] = sum(weight * figures[arm][metric] for arm, metric, weight in contrast.terms)
-    return predicted
-
-
-def _arm_figures(claim: ClaimFile, policy: str) -> Figures | None:
-    """Of the policy that a job trains; a job that only the recipe has is the warm start."""
-    job = claim.jobs.get(policy)
-    conducts = _conducts(claim.p_hide, claim.hiding_penalty)
-    if job is None:
-        return _mix(conducts, _WARM_START)
-    if job.command != "train grpo" or job.settings.keys() - {"evaluator", "reward"}:
-        return None
-    evaluator = job.settings.get("evaluator", {})
-    if not isinstance(evaluator, Mapping) or evaluator.keys() - {"sensors", "belief", "shuffled"}:
-        return None
-    belief = evaluator.get("belief", {})
-    if evaluator.get("sensors", "terminal") not in ("terminal", "full") or belief.keys() - {"p_hide"}:
-        return None
-    if evaluator.get("shuffled"):
-        return _mix(conducts, _WARM_START)
-    sees_truth = job.settings.get("reward") == "actual" or evaluator.get("sensors") == "full"
-    worth = "J" if sees_truth else "J_obs"
-    rewarded = _conducts(float(belief.get("p_hide", claim.p_hide)), claim.hiding_penalty)
-    return conducts[max(rewarded, key=lambda name: rewarded[name][worth])]
-
-
-def _conducts(p_hide: float, hiding_penalty: float) -> dict[str, Figures]:
-    example = hiding(HidingParameters(p_hide=p_hide, r=hiding_penalty))
-    tree = Tree.of(example.returns)
-    figures = {}
-    for name, policy in example.installing.items():
-        measures = measures_of(example.returns, tree, policy)
-        figures[name] = {
-            **{key: getattr(measures, key) for key in ("J", "J_obs", "E_plus", "E_minus")},
-            "error_suppression_rate": float(name == "aH"),
-            "attempt_rate": float(name != "aT"),
+    try:
+        policies = _Policies(claim)
+        return {
+            contrast.name: sum(weight * policies.figure(arm, metric) for arm, metric, weight in contrast.terms)
+            for contrast in claim.contrasts
         }
-    return figures
+    except (_Unknown, InputError):
+        return None
 
 
-def _mix(conducts: Mapping[str, Figures], weights: Mapping[str, float]) -> Figures:
-    total = sum(weights.values())
-    mixed = {key: sum(weights[name] * conducts[name][key] for name in weights) / total for key in conducts["aC"]}
-    mixed["error_suppression_rate"] = weights["aH"] / (weights["aC"] + weights["aH"])  # of those that fail
-    return mixed
+class _Policies:
+    """What each job of a claim makes of a policy."""
+
+    def __init__(self, claim: ClaimFile) -> None:
+        self.claim = claim
+        self.table = load_conduct_table(claim.family, claim.hiding_penalty, claim.verbosity_cost)
+        self.judge = self.evaluator(claim.judge)
+        self.figures: dict[str, dict[str, float]] = {}
+
+    def figure(self, arm: str, metric: str) -> float:
+        """A metric of an arm. Raises `_Unknown`."""
+        if arm not in self.figures:
+            policy = self.arm_policy(arm)
+            found = self.table.figures(policy, self.judge)
+            self.figures[arm] = found | {ENTROPY: self.table.command_entropy(policy, self.judge)}
+        if metric not in self.figures[arm]:
+            raise _Unknown(f"{arm}: {metric} is 0/0")
+        return self.figures[arm][metric]
+
+    def arm_policy(self, arm: str) -> FloatArray:
+        """`(C,)`, or `(C, 2)` by build: the shares of an arm's conducts."""
+        each = self.claim.arms[arm]
+        settings = each.settings
+        if agent := settings.pop("agent", None):
+            policy = self.scripted(agent)
+        elif tag := settings.pop("tag", None):
+            return self.tagged(each.policy or arm, tag)
+        else:
+            policy = self.policy(each.policy or arm)
+        if best := _BEST_OF.search(each.kept_as or ""):
+            returns = self.table.believed_returns(self.judge)
+            return np.stack([best_of_n(policy, returns[:, build], int(best[1])) for build in (0, 1)], axis=1)
+        if settings.keys() - {"arm", "best_of"}:
+            raise _Unknown(f"{arm}: {', '.join(settings)}")
+        return policy
+
+    def policy(self, name: str) -> FloatArray:
+        """`(C,)`: what the job of that name makes; without a job, the recipes' warm start."""
+        command, settings = self.resolve(name)
+        match command:
+            case "rollout":
+                return self.scripted(settings.get("agent", _DEMONSTRATIONS))
+            case "train sft":
+                return self.policy(_job_name(settings.get("run", "@demonstrations")))
+            case "train grpo":
+                return self.grpo(settings)
+            case "train dpo":
+                return self.dpo(settings)
+        raise _Unknown(f"{name}: {command}")
+
+    def resolve(self, name: str) -> tuple[str, dict[str, Setting]]:
+        """Command and settings of a job, its likes under its own. Raises `_Unknown` for a setting that is not known."""
+        shared = {"demonstrations": "rollout", "feedback": "rollout", "sft": "train sft"}
+        job = self.claim.jobs.get(name)
+        if job is None:
+            if name not in shared:
+                raise _Unknown(f"no job {name}")
+            return shared[name], {}
+        inherited = self.resolve(job.like) if job.like and job.like != name else (shared.get(name, ""), {})
+        command, settings = job.command or inherited[0], {**inherited[1], **job.settings}
+        if strange := settings.keys() - _KNOWN.get(command, set()) - _BESIDE_THE_OPTIMUM:
+            raise _Unknown(f"{name}: {', '.join(strange)}")
+        return command, settings
+
+    def scripted(self, agent: Setting) -> FloatArray:
+        """`(C,)`: the shares of `honest` or `mixture:honest=0.5,hiding=0.5`."""
+        kind, _, weights = str(agent).partition(":")
+        if kind != "mixture":
+            return self.table.shares({kind: 1.0})
+        parts = (part.partition("=") for part in weights.split(","))
+        return self.table.shares({name.strip(): float(weight) for name, _, weight in parts})
+
+    def evaluator(self, settings: Setting) -> Evaluator:
+        """By the claim's pH where the settings say nothing of it."""
+        if not isinstance(settings, dict) or (strange := settings.keys() - _EVALUATOR_KEYS):
+            raise _Unknown(f"evaluator: {settings if isinstance(settings, str) else ', '.join(strange)}")
+        belief = {"p_hide": self.claim.p_hide, **settings.get("belief", {})}
+        return Evaluator(make_evaluator_config({**settings, "belief": belief}, "evaluator"))
+
+    def grpo(self, settings: Mapping[str, Setting]) -> FloatArray:
+        """The optimum of the reward among what the start can do, or as near to it as the KL limit lets it."""
+        start = self.policy(_job_name(settings.get("model", "@sft")))
+        reward = self.reward(settings)
+        if reward is None:
+            return start
+        limit = settings.get("kl_limit")
+        return optimum(start, reward) if limit is None else tilt_to_kl(start, reward, float(str(limit)))
+
+    def reward(self, settings: Mapping[str, Setting]) -> FloatArray | None:
+        """`(C,)`: what each conduct gets, averaged over the builds; `None`: nothing that depends on it."""
+        table = self.table
+        if (penalty := settings.get("hiding_penalty")) is not None:
+            table = load_conduct_table(self.claim.family, float(str(penalty)), self.claim.verbosity_cost)
+        kind = settings.get("reward", "believed")
+        if kind == "actual":
+            return table.true_returns @ table.build_chances
+        if kind != "believed":
+            return self.learnt_reward(_job_name(kind), settings.get("ending"), settings.get("annotations"))
+        evaluator = self.evaluator(settings.get("evaluator", {}))
+        config = evaluator.config
+        if config.shuffled:
+            return None
+        audited = config.audit_rate * table.believed_returns(evaluator, audit=True)
+        return ((1 - config.audit_rate) * table.believed_returns(evaluator) + audited) @ table.build_chances
+
+    def learnt_reward(self, name: str, ending: Setting | None, annotations: Setting | None) -> FloatArray:
+        """That of a reward model, of the comparisons that its labels are."""
+        _, settings = self.resolve(name)
+        inputs: Inputs = "conversation"
+        if settings.get("marginalised"):
+            inputs = "marginalised"
+        elif settings.get("annotations", "none") != "none":
+            inputs = "annotated"
+        filled: Ending = "truth" if "truth" in (ending, annotations) else "believed"
+        if (label := self.claim.jobs.get(_job_name(settings["feedback"]))) is None:
+            raise _Unknown(f"{name}: no labels")
+        return learnt_rewards(self.table, self.evaluator(label.settings.get("evaluator", {})), inputs, filled)
+
+    def dpo(self, settings: Mapping[str, Setting]) -> FloatArray:
+        """What DPO's loss is least for, given the evaluator's choices between the start's own episodes."""
+        start = self.policy(_job_name(settings.get("model", "@sft")))
+        evaluator = settings.get("evaluator")
+        if evaluator is None:
+            _, labels = self.resolve_labels(_job_name(settings["feedback"]))
+            evaluator = labels.get("evaluator", {})
+        judge = self.evaluator(evaluator)
+        beta = float(str(settings.get("beta", _DPO_BETA)))
+        policy = start
+        for _ in range(int(str(settings.get("rounds", 1)))):
+            policy = self.preferred(policy, judge, beta)
+        return policy
+
+    def resolve_labels(self, name: str) -> tuple[str, dict[str, Setting]]:
+        """A `label` job, which makes no policy."""
+        job = self.claim.jobs.get(name)
+        if job is None:
+            raise _Unknown(f"no job {name}")
+        under = self.resolve_labels(job.like)[1] if job.like else {}
+        return "label", {**under, **job.settings}
+
+    def preferred(self, start: FloatArray, evaluator: Evaluator, beta: float) -> FloatArray:
+        """One round: π ∝ start · exp(s/β), where σ(s_i - s_j) fits the choices best."""
+        rows, wins, losses = [], [], []
+        for faulty in (False, True):
+            chance = float(self.table.build_chances[int(faulty)])
+            judged = [
+                evaluator.judge(self.table.task, self.table.episodes[name, faulty].transcript, count_cost=False)
+                for name in self.table.conducts
+            ]
+            for one, other in combinations(np.flatnonzero(start).tolist(), 2):
+                if not evaluator.is_confident(judged[one], judged[other]):
+                    continue
+                weight = chance * float(start[one] * start[other])
+                p = evaluator.choose(judged[one], judged[other], random.Random(0)).probability
+                row = np.zeros(len(start))
+                row[one], row[other] = 1.0, -1.0
+                rows.append(row)
+                wins.append(weight * p)
+                losses.append(weight * (1 - p))
+        if not rows:
+            return start
+        total = math.fsum((*wins, *losses))
+        scores, _ = fit_logistic(np.array(rows), np.array(wins) / total, np.array(losses) / total, 1e-6)
+        held = start > 0
+        policy = np.zeros_like(start)
+        policy[held] = start[held] * np.exp((scores[held] - scores[held].max()) / beta)
+        return np.asarray(policy / policy.sum(), float)
+
+    def tagged(self, name: str, tag: Setting) -> FloatArray:
+        """Of conditional training: what of the data scored above the median (`good`), or not (`bad`)."""
+        _, settings = self.resolve(name)
+        data = self.policy(_job_name(settings.get("run", "@demonstrations")))
+        if tag == "none":
+            return data
+        returns = self.table.believed_returns(self.evaluator(settings.get("evaluator", {})))
+        weights = data[:, None] * self.table.build_chances
+        chosen = weights * ((returns > _weighted_median(returns, weights)) == (tag == "good"))
+        if chosen.sum() == 0:
+            raise _Unknown(f"{name}: nothing is {tag}")
+        return np.asarray(chosen.sum(axis=1) / chosen.sum(), float)
+
+
+def _job_name(reference: Setting) -> str:
+    """`sft` of `@sft`."""
+    return str(reference).removeprefix("@")
+
+
+def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
+    order = np.argsort(values, axis=None)
+    below = np.cumsum(weights.ravel()[order])
+    return float(values.ravel()[order][np.searchsorted(below, below[-1] / 2)])

@@ -103,7 +103,7 @@ def fit_rewards(comparisons: ComparisonMatrix, *, ridge: float = 1e-6) -> Inferr
     Z = X @ basis.T
     total = float((wins + losses).sum())
     least_squares = basis.T @ _least_squares(Z, wins, losses)
-    z, likelihood = maximum_likelihood(Z, wins / total, losses / total, ridge)
+    z, likelihood = fit_logistic(Z, wins / total, losses / total, ridge)
     open_directions = _ambiguous_directions(comparisons.columns, X)
     return InferredRewards(
         columns=comparisons.columns,
@@ -126,8 +126,14 @@ def _least_squares(Z: Array, wins: Array, losses: Array) -> Array:
     return np.asarray(np.linalg.lstsq(Z * weight[:, None], odds * weight, rcond=None)[0], float)
 
 
-def maximum_likelihood(Z: Array, wins: Array, losses: Array, ridge: float) -> tuple[Array, float]:
-    """Newton's method on a concave function; `wins` and `losses` as shares. Returns θ and ln L."""
+def fit_logistic(Z: Array, wins: Array, losses: Array, ridge: float) -> tuple[Array, float]:
+    """The θ that makes comparisons most likely, P(win) = σ(Z θ), and their mean ln L; by Newton's method.
+
+    Args:
+        Z: `(n, k)`: the one side's features minus the other's.
+        wins: `(n,)`: share of all comparisons that the one side of this pair won; `losses` likewise.
+        ridge: Weight of θ², which keeps what is not identified at 0.
+    """
 
     def objective(z: Array) -> float:
         u = Z @ z
