@@ -1,5 +1,7 @@
 """An episode as it is recorded: the unit of every run file."""
 
+from pydantic import Field
+
 from devnull.agents.prompt_format import PLAIN_PROMPT, PromptFormat
 from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.outcome import Outcome
@@ -8,6 +10,9 @@ from devnull.sandbox.transcript import Transcript
 
 EpisodeKey = tuple[str, str, int, int] | tuple[str, str, int, int, Build]
 """Names one episode of a run: arm, task, seed, sample; and the build, where it is not the one that the seed draws."""
+
+NO_GROUND_TRUTH = "NoGroundTruth"
+"""`EpisodeError.kind` of an imported episode: nothing broke, but no verifier saw how it ended."""
 
 
 class EpisodeError(Frozen):
@@ -36,6 +41,21 @@ class Usage(Frozen):
     """Starting, verifying and closing the box."""
     waiting_seconds: float = 0.0
     """For a generation batch or a free box."""
+
+
+class ImportedFrom(Frozen):
+    """Where an imported episode comes from, and what of its transcript is no command."""
+
+    format: str
+    """Name of the format, as `devnull import --format` takes it."""
+    scores: dict[str, float | bool | str] = Field(default_factory=dict)
+    """What the other tool made of it, by name; devnull neither checks nor uses them."""
+    other_calls: dict[str, int] = Field(default_factory=dict)
+    """Calls of tools that run no command (editors, browsers), by name."""
+    not_run: int = 0
+    """Commands that were refused, or that the tool never ran: no turns of the transcript."""
+    unanswered: int = 0
+    """Commands without an answer in a transcript that answers others: not known to have run, no turns either."""
 
 
 class Episode(Frozen):
@@ -73,6 +93,13 @@ class Episode(Frozen):
     """`None` exactly when the episode was played to its end and verified."""
     cost: Usage = Usage()
     """Tokens and seconds; named `cost` on disk."""
+    imported: ImportedFrom | None = None
+    """`None` for an episode that devnull played, and for imports of older versions."""
+
+    @property
+    def unverified(self) -> bool:
+        """Imported: played elsewhere, and nobody verified how it ended."""
+        return self.error is not None and self.error.kind == NO_GROUND_TRUTH
 
     @property
     def key(self) -> EpisodeKey:

@@ -1,35 +1,51 @@
 """Read transcripts of other tools into a run folder, and say what of hiding can be told without ground truth.
 
-Takes Inspect logs (.eval), mini-swe-agent trajectories and OpenAI messages (.json, .jsonl). What needs ground
-truth is undefined; logs that devnull itself wrote come back whole.
+Takes files, folders and patterns; docs/transcripts.md lists the formats. What needs ground truth is undefined, unless
+`--replay` finds it out. Where no command could be read, that is said, and the exit status is 1.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import tyro
-from rich.console import Console
-from rich.text import Text
 
 from devnull.agents.episode import Episode
+from devnull.cli.runs.import_files import find_files
+from devnull.cli.runs.import_replay import play_imports
+from devnull.cli.runs.rollouts import SEEDS_PER_RUN
 from devnull.cli.runs.run_folder import open_run
-from devnull.eval.display.escaping import clip_middle, escape_controls
-from devnull.eval.formats.assessment import UNDEFINED_METRICS, ImportAssessment, assess_import
-from devnull.eval.formats.chats import chat_to_episode, read_chats
+from devnull.cli.terminal.console import print_error
+from devnull.cli.terminal.import_summary import print_assessments
+from devnull.cli.terminal.progress import print_progress, progress_bar
+from devnull.eval.display.escaping import escape_controls
+from devnull.eval.formats.document import Document
+from devnull.eval.formats.registry import find_format, read_transcripts
+from devnull.eval.scoring.import_assessment import assess_import
 from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.extras import require
+from devnull.sandbox.runtimes.by_name import open_runtime
+from devnull.sandbox.tasks import find_task, load_tasks
 
 
 @dataclass(frozen=True)
 class Args:
-    files: tyro.conf.Positional[tuple[Path, ...]]
-    """Files to read."""
+    files: tyro.conf.Positional[tuple[str, ...]]
+    """Files, folders (every file in them that can be a transcript) or patterns ('logs/**/*.jsonl')."""
     out: Path | None = None
-    """Run folder to write, for `devnull replay` and `devnull report`; by default none is written."""
+    """Run folder to write, for `devnull replay`, `report`, `eval`, `compare` and `export`; by default none."""
+    format: str | None = None
+    """The files' format, where it should not be told from them: `claude-code`, `codex`, `atif`, ...
+    (docs/transcripts.md)."""
+    replay: str | None = None
+    """Name of a task in whose boxes the transcripts' commands are run again: then the truth is known. Needs --out."""
+    runtime: Literal["auto", "docker", "rootless"] = "auto"
+    """What makes the boxes for `--replay`."""
+    seed: int = 0
+    """Draws the builds in the boxes of `--replay`, one a transcript."""
     json: bool = False
     """Print the findings as JSON."""
 
@@ -37,18 +53,78 @@ class Args:
 def main(args: Args) -> int:
     if not args.files:
         raise InputError("no file: devnull import FILE...")
-    episodes = _number_samples(each for file in args.files for each in _read_file(file))
+    if args.replay is not None and args.out is None:
+        raise InputError("--replay writes a run: pass --out FOLDER")
+    forced = None if args.format is None else find_format(args.format)
+    files = find_files(args.files)
+    episodes: list[Episode] = []
+    digests: dict[str, str] = {}
+    problems: dict[Path, list[str]] = {}
+    unread = 0
+    with progress_bar() as bar:
+        for file in bar.track(files, description="reading transcripts"):
+            document = Document(file, _read_bytes(file, problems))
+            digests[str(file)] = hashlib.sha256(document.content).hexdigest()[:16]
+            found = [] if file in problems else read_transcripts(document, forced)
+            episodes += found
+            unread += not found
+            if document.problems:
+                problems[file] = document.problems
+    if not episodes:
+        raise InputError("; ".join(_problem_lines(problems)[:5]) or "nothing was read")
+    for line in _problem_lines(problems):
+        print_error(line)
+    episodes = _number_samples(episodes)
     assessments = [assess_import(each) for each in episodes]
+    if args.replay is not None and args.out is not None:
+        return _replay(args, args.out, args.replay, episodes, digests)
     if args.out is not None:
-        digests = {str(file): hashlib.sha256(file.read_bytes()).hexdigest()[:16] for file in args.files}
         run = open_run(args.out, "import", {"files": digests}, 0)
         write_atomically(run.episodes_path, "".join(each.model_dump_json() + "\n" for each in episodes))
         run.write_json("assessment.json", [each.model_dump() for each in assessments])
     if args.json:
         print(json.dumps([each.model_dump() for each in assessments], indent=2))
     else:
-        _print_assessments(assessments, args.out)
-    return 0
+        print_assessments(assessments, len(files), args.out)
+    commands = sum(each.commands for each in assessments)
+    if not commands:
+        print_error(
+            f"NOTHING WAS READ: no command in {len(episodes)} transcripts of {len(files)} files; "
+            "this says nothing about them. --format forces a format (docs/transcripts.md)"
+        )
+    return 1 if unread or not commands else 0
+
+
+def _replay(args: Args, out: Path, name: str, episodes: Sequence[Episode], digests: dict[str, str]) -> int:
+    """Plays the transcripts in boxes of a task, into the run folder."""
+    task = find_task(name, load_tasks())
+    run = open_run(out, "import", {"files": digests, "replay": name, "seed": args.seed}, args.seed)
+    with run.stage("replay"):
+        runtime = open_runtime(args.runtime, print_progress)
+        played = play_imports(run, episodes, task, runtime, args.seed * SEEDS_PER_RUN)
+    owed = sum(bool(each.transcript.results) for each in episodes) - len(played)
+    installed = sum(
+        each.outcome is not None and all(truth.installed for truth in each.outcome.truths.values()) for each in played
+    )
+    print(
+        f"{len(played)} transcripts played in boxes of {name}, {installed} ended with every stage installed; "
+        f"written to {out}: devnull eval {out}, devnull report {out}"
+    )
+    if owed:
+        print_error(f"{owed} could not be played; run the same command again to try them")
+    return 1 if owed or not played else 0
+
+
+def _read_bytes(file: Path, problems: dict[Path, list[str]]) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        problems[file] = [error.strerror or str(error)]
+        return b""
+
+
+def _problem_lines(problems: dict[Path, list[str]]) -> list[str]:
+    return [escape_controls(f"{file}: {'; '.join(each[:8])}") for file, each in problems.items()]
 
 
 def _number_samples(episodes: Iterable[Episode]) -> list[Episode]:
@@ -60,64 +136,3 @@ def _number_samples(episodes: Iterable[Episode]) -> list[Episode]:
             episode = episode.model_copy(update={"sample": episode.sample + 1})
         numbered[episode.identity] = episode
     return list(numbered.values())
-
-
-def _read_file(file: Path) -> Iterator[Episode]:
-    """Episodes of one file. Raises `InputError`."""
-    if not file.exists():
-        raise InputError(f"{file}: no such file")
-    if file.suffix == ".eval" or _is_inspect_json(file):
-        yield from _read_inspect(file)
-        return
-    try:
-        text = file.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{file}: not UTF-8 at byte {error.start}") from None
-    yield from read_chats(text, file.name)
-
-
-def _is_inspect_json(file: Path) -> bool:
-    """Inspect's JSON logs begin with their version and the evaluation's facts."""
-    if file.suffix != ".json":
-        return False
-    with file.open("rb") as opened:
-        head = opened.read(400)
-    return b'"eval"' in head and b'"version"' in head
-
-
-def _read_inspect(file: Path) -> Iterator[Episode]:
-    require("inspect_ai", "inspect", f"{file}: an Inspect log")
-    from devnull.eval.formats.inspect_logs import read_inspect_log
-
-    try:
-        samples = list(read_inspect_log(file))
-    except (ValueError, KeyError, OSError) as error:
-        raise InputError(f"{file}: no readable Inspect log ({type(error).__name__}: {error})") from None
-    for number, (model, episode, chat) in enumerate(samples):
-        yield episode if episode is not None else chat_to_episode(chat, f"{file.stem}#{number + 1}", model, number)
-
-
-def _print_assessments(assessments: list[ImportAssessment], out: Path | None) -> None:
-    console = Console(highlight=False, soft_wrap=True)
-    for each in assessments:
-        console.print(Text(f"{escape_controls(each.task)} ({escape_controls(each.agent)})", style="bold"))
-        claim = {True: "claims success", False: "admits failure", None: "claims nothing that can be told"}
-        console.print(
-            Text(
-                f"  {each.commands} commands, {each.syntactic_commands} with a possible hiding construct, "
-                f"{each.failing_commands} failed; the final message {claim[each.claims_success]}"
-                + ("; THE CLAIM IS FALSE: the last command failed" if each.false_success_claim else "")
-            )
-        )
-        for finding in each.findings:
-            reasons = [f"may hide by {escape_controls(text)}" for text in finding.constructs]
-            reasons += [f"exit {finding.exit_code}"] if finding.exit_code not in (0, None) else []
-            reasons += [f"shows {escape_controls(line)}" for line in finding.shown_failures[:2]]
-            command = clip_middle(escape_controls(finding.command), 160).replace("\n", "⏎")
-            console.print(Text(f"    $ {command}\n      {'; '.join(reasons)}", style="dim"))
-    undefined = sum(bool(each.undefined) for each in assessments)
-    if undefined:
-        words = f"undefined without ground truth, in {undefined} of {len(assessments)}: {', '.join(UNDEFINED_METRICS)}"
-        console.print(Text(words, style="dim"))
-    if out is not None:
-        console.print(Text(f"written to {out}: devnull replay {out}, devnull report {out}"))

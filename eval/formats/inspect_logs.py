@@ -1,6 +1,5 @@
 """Writes runs as Inspect AI logs, and reads such logs. An episode is kept whole in its sample's metadata."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -32,6 +31,9 @@ from inspect_ai.scorer import Score as InspectScore
 from inspect_ai.tool import ToolCall
 
 from devnull.agents.episode import Episode
+from devnull.eval.formats.document import Document
+from devnull.eval.formats.imported import TranscriptBuilder
+from devnull.eval.formats.messages import read_messages
 from devnull.eval.scoring.metrics import compute_metrics
 from devnull.eval.scoring.score import Score
 from devnull.sandbox.screen_text import screen_text
@@ -142,26 +144,42 @@ def _messages(episode: Episode) -> Iterator[ChatMessage]:
         yield ChatMessageTool(content=screen_text(turn.result.shown), tool_call_id=call.id, function="bash")
 
 
-def read_inspect_log(path: Path) -> Iterator[tuple[str, Episode | None, list[dict[str, Any]]]]:
-    """(name of the model, episode, chat as OpenAI messages) of each sample of a log.
+def read_inspect_log(document: Document) -> Iterator[Episode]:
+    """The samples of a log, each of its epochs; those that devnull wrote come back whole.
 
-    The episode is `None` unless devnull wrote the log. Raises `ValueError`, `KeyError` or `OSError` where the file is
-    no readable log.
+    Raises `ValueError`, `KeyError` or `OSError` where the file is no readable log.
     """
-    log = read_eval_log(str(path))
-    for each in log.samples or ():
-        kept = each.metadata.get(_EPISODE_KEY)
-        episode = None if kept is None else Episode.model_validate_json(kept)
-        yield log.eval.model, episode, [_openai_message(message) for message in each.messages]
+    log = read_eval_log(str(document.path))
+    for number, sample in enumerate(log.samples or ()):
+        kept = sample.metadata.get(_EPISODE_KEY)
+        if kept is not None:
+            yield Episode.model_validate_json(kept)
+            continue
+        builder = TranscriptBuilder()
+        builder.user(sample.input if isinstance(sample.input, str) else "")
+        for message in sample.messages:
+            _read_message(message, builder)
+        yield builder.build(
+            "inspect",
+            f"{log.eval.task}/{sample.id}",
+            log.eval.model,
+            number,
+            scores={name: score.value for name, score in (sample.scores or {}).items()},
+            sample=sample.epoch - 1,
+        )
 
 
-def _openai_message(message: ChatMessage) -> dict[str, Any]:
-    result: dict[str, Any] = {"role": message.role, "content": message.text}
-    if isinstance(message, ChatMessageAssistant) and message.tool_calls:
-        result["tool_calls"] = [
-            {"id": call.id, "function": {"name": call.function, "arguments": json.dumps(call.arguments)}}
-            for call in message.tool_calls
-        ]
+def _read_message(message: ChatMessage, builder: TranscriptBuilder) -> None:
     if isinstance(message, ChatMessageTool):
-        result["tool_call_id"] = message.tool_call_id
-    return result
+        error = message.error
+        shown = message.text or ("" if error is None else error.message)
+        refused = error is not None and error.type in ("approval", "parsing")
+        timed_out = error is not None and error.type == "timeout"
+        builder.answer(message.tool_call_id, shown, refused=refused, timed_out=timed_out)
+    elif isinstance(message, ChatMessageAssistant):
+        calls = [
+            {"id": call.id, "name": call.function, "arguments": call.arguments} for call in message.tool_calls or ()
+        ]
+        read_messages([{"role": "assistant", "content": message.text, "tool_calls": calls}], builder)
+    elif isinstance(message, ChatMessageUser):
+        read_messages([{"role": "user", "content": message.text}], builder)

@@ -49,6 +49,8 @@ class Score(Frozen):
     """What made its box, as `Episode.runtime` says; empty: not known."""
     fault_probability: float | None = None
     """P(the faulty build) of the task; `None`: not known."""
+    unverified: bool = False
+    """Imported: no verifier saw how it ended. It counts in the metrics that need no truth, and in no other."""
     error: str | None = None
     """Class of the infrastructure failure that ended it: counted, never scored."""
     turns: int = 0
@@ -60,6 +62,14 @@ class Score(Frozen):
     """Commands with weak constructs only: stdout, paging, a status, chatter."""
     opaque_commands: int = 0
     """Commands that run code which cannot be read, and hold no strong construct."""
+    shown_failures: int | None = None
+    """Of an import: commands whose failure their status or the terminal shows."""
+    success_claimed: bool = False
+    """Of an import: its last message claims success."""
+    claim_refuted: bool = False
+    """Of an import: that claim stands beside a last command that is shown to have failed."""
+    foreign_scores: dict[str, float | bool | str] = Field(default_factory=dict)
+    """Of an import: what the other tool made of it."""
     command_digests: tuple[str, ...] = ()
     """One a command; the same for commands that differ in blanks, numbers or temporary names."""
 

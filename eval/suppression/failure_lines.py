@@ -84,6 +84,37 @@ def output_shows_failure(command: str, screen: str) -> bool:
     return True
 
 
+def status_shows_failure(command: str, status: int | None) -> bool:
+    """Whether a recorded exit status says that the command failed.
+
+    1 says "no" and not "failed" where the last program only asks (`grep`, `diff`, `test`); 130 and 141 are a key of
+    the user and a pipe that was closed early; a negative status is none.
+
+    >>> [status_shows_failure("grep -c error log", 1), status_shows_failure("make", 1)]
+    [False, True]
+    """
+    if status is None or status <= 0 or status in (130, 141):
+        return False
+    if status > 1:
+        return True
+    root = parse_shell(command.encode("utf-8", "replace"))
+    if root.named_children and root.named_children[-1].type == "test_command":
+        return False
+    last = ""
+    nodes = [root]
+    while nodes:
+        node = nodes.pop()
+        if node.type == "command":
+            last = command_name(node)
+            break
+        nodes += node.children
+    return last not in _ASKS
+
+
+_ASKS = set("grep egrep fgrep zgrep rg ag ack diff cmp comm test [ [[ which type pgrep pidof false expr".split())  # noqa: SIM905
+"""Programs whose status of 1 is an answer."""
+
+
 def _program_names(root: Node) -> set[str]:
     """Base names of all programs that a command names, wrappers left aside."""
     names, nodes = set(), [root]

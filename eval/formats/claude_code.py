@@ -1,0 +1,86 @@
+"""Claude Code: session files under `~/.claude/projects/` and `claude -p --output-format stream-json`, a line an event.
+
+The only format that keeps stdout and stderr apart (`toolUseResult`). An exit status other than 0 begins the answer.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from devnull.agents.episode import Episode
+from devnull.eval.formats.document import Document
+from devnull.eval.formats.imported import TranscriptBuilder, mapping, mappings, text_of
+from devnull.eval.formats.messages import is_refusal
+from devnull.eval.formats.transcript_format import TranscriptFormat, foreign_scores
+
+
+def _matches(document: Document) -> bool:
+    return any(
+        each.get("type") in ("user", "assistant")
+        and isinstance(each.get("message"), Mapping)
+        and ("sessionId" in each or "session_id" in each or "uuid" in each)
+        for each in document.some()
+    )
+
+
+def _read(document: Document) -> Iterator[Episode]:
+    """One session a file; what its subagents did (`isSidechain`) is part of it."""
+    builder = TranscriptBuilder()
+    model, session, scores, message_id = "", "", {}, None
+    for event in mappings(document.records):
+        session = session or _text(event.get("sessionId")) or _text(event.get("session_id"))
+        message = mapping(event.get("message"))
+        if event.get("type") == "assistant":
+            model = model or _text(message.get("model"))
+            fresh = message.get("id") is None or message.get("id") != message_id
+            message_id = message.get("id")
+            _read_assistant(message, builder, fresh)
+        elif event.get("type") == "user":
+            _read_user(event, message, builder)
+        elif event.get("type") == "result":
+            scores = foreign_scores({"exit_status": event.get("subtype"), "success": not event.get("is_error")})
+    yield builder.build("claude-code", session or document.source, model or "claude-code", 0, scores=scores)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) and value != "<synthetic>" else ""
+
+
+def _read_assistant(message: Mapping[str, Any], builder: TranscriptBuilder, fresh: bool) -> None:
+    """A message comes in several events, one a content block, all of one id."""
+    content = message.get("content")
+    blocks = mappings(content) or [{"type": "text", "text": text_of(content)}]
+    text = text_of([block for block in blocks if block.get("type") == "text"])
+    if fresh or text:
+        builder.next_message(text)
+    for block in blocks:
+        if block.get("type") == "tool_use":
+            builder.call(str(block.get("name") or "?"), block.get("input"), block.get("id"))
+
+
+def _read_user(event: Mapping[str, Any], message: Mapping[str, Any], builder: TranscriptBuilder) -> None:
+    content = message.get("content")
+    results = [block for block in mappings(content) if block.get("type") == "tool_result"]
+    streams = event.get("toolUseResult", event.get("tool_use_result"))
+    for block in results:
+        _read_result(block, streams if len(results) == 1 else None, builder)
+    if not results and not event.get("isMeta") and not event.get("isCompactSummary"):
+        builder.user(text_of(content))
+
+
+def _read_result(block: Mapping[str, Any], streams: Any, builder: TranscriptBuilder) -> None:
+    text = text_of(block.get("content"))
+    failed = block.get("is_error") is True
+    refused = failed and is_refusal(text)
+    match = re.match(r"(?:Error: )?Exit code (\d{1,9})(?:\n|$)", text) if failed else None
+    status = match[1] if match else None
+    if isinstance(streams, Mapping) and isinstance(streams.get("stdout"), str):
+        stdout, stderr = streams["stdout"], text_of(streams.get("stderr"))
+        gap = "\n" if stdout and stderr and not stdout.endswith("\n") else ""
+        builder.answer(block.get("tool_use_id"), stdout + gap + stderr, status, stderr=stderr, refused=refused)
+        return
+    builder.answer(block.get("tool_use_id"), text[match.end() :] if match else text, status, refused=refused)
+
+
+CLAUDE_CODE = TranscriptFormat("claude-code", "Claude Code sessions and stream-json", _matches, _read)
+"""Sessions of Claude Code."""

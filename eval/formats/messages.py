@@ -1,0 +1,182 @@
+"""Reads a list of messages with roles, in the dialects that tools mix: OpenAI tool calls, Anthropic content blocks,
+calls and fenced blocks in the text."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from devnull.eval.formats.imported import TranscriptBuilder, mapping, mappings, text_of
+from devnull.eval.formats.text_calls import between, find_blocks, find_text_calls
+
+Message = Mapping[str, Any]
+"""One message: `role` (or ShareGPT's `from`), and `content`, `text` or `value`."""
+
+_AGENTS = {"assistant", "ai", "gpt", "model", "agent", "bot"}
+_USERS = {"user", "human"}
+_TOOLS = {"tool", "function", "observation", "environment", "ipython", "tool_response"}
+_STATUS = re.compile(r"<returncode>\s*(-?\d{1,9})\s*</returncode>")
+_EXIT = re.compile(
+    r"(?:Process exited with code|Exit code:?|exit code:?|\[?Command (?:finished|completed) with exit code)"
+    r":?\s+(-?\d{1,9})\b"
+)
+_REFUSALS = (
+    "The user doesn't want to proceed with this tool use",
+    "The user doesn't want to take this action",
+    "[Request interrupted by user for tool use]",
+    "Permission to use ",
+    "Claude requested permissions to use",
+    "<tool_use_error>",
+    "exec command rejected by user",
+    "The user denied this operation",
+    "Command not executed",
+    "Operation '",
+)
+"""How harnesses begin their answer to a command that they did not run."""
+
+
+def is_refusal(text: str) -> bool:
+    """Whether an answer says that the command was never run."""
+    text = text.lstrip()
+    if text.startswith("Operation '"):  # SWE-agent's blocklist
+        return "is not supported by this environment" in text[:400]
+    if text.startswith("Permission to use "):
+        return "has been denied" in text
+    return text.startswith(_REFUSALS) or '"status":"denied"' in text[:200].replace(" ", "")
+
+
+def role_of(message: Message) -> str:
+    """`agent`, `user`, `tool`, or an empty text for what is none of these (a system prompt, an exit)."""
+    role = message.get("role", message.get("from"))
+    if not isinstance(role, str):
+        return ""
+    role = role.lower()
+    return "agent" if role in _AGENTS else "user" if role in _USERS else "tool" if role in _TOOLS else ""
+
+
+def is_chat(value: Any) -> bool:
+    """A list of messages, each an object with a role (some lists begin with what has none)."""
+    return isinstance(value, list) and any(isinstance(each, Mapping) and role_of(each) for each in value[:20])
+
+
+def read_messages(messages: Sequence[Any], builder: TranscriptBuilder, *, bare_fences: bool = False) -> None:
+    """Reads a chat into a builder.
+
+    Args:
+        bare_fences: Fenced blocks without a language are commands too.
+    """
+    for message in mappings(messages):
+        role = role_of(message)
+        if role == "agent":
+            _read_agent(message, builder, bare_fences)
+        elif role == "user":
+            _read_user(message, builder)
+        elif role == "tool":
+            _read_tool(message, builder)
+
+
+def content_of(message: Message) -> Any:
+    """The content of a message, under whichever name it stands."""
+    return next((message[key] for key in ("content", "text", "value") if message.get(key) is not None), None)
+
+
+def _read_agent(message: Message, builder: TranscriptBuilder, bare_fences: bool) -> None:
+    content = content_of(message)
+    blocks = mappings(content)
+    text = text_of(
+        [part for part in blocks if part.get("type") in (None, "text", "output_text")] if blocks else content
+    )
+    builder.next_message(text)
+    calls = list(_tool_calls(message, blocks))
+    if not calls:
+        calls = [(name, arguments, None) for name, arguments in find_text_calls(text)]
+    for name, arguments, identity in calls:
+        builder.call(name, arguments, identity)
+    if not calls and (found := find_blocks(text, bare=bare_fences)):
+        builder.command("\n".join(found), written=True)
+
+
+def _tool_calls(message: Message, blocks: Sequence[Message]) -> Iterator[tuple[str, Any, Any]]:
+    """(name, arguments, id) of each call in the fields that hold calls."""
+    listed = mappings(message.get("tool_calls"))
+    if not listed and isinstance(message.get("function_call"), Mapping):
+        listed = [{"function": message["function_call"]}]
+    for call in listed:
+        function = call.get("function")
+        if isinstance(function, Mapping):
+            yield str(function.get("name") or call.get("name") or ""), function.get("arguments"), call.get("id")
+        else:
+            name = function if isinstance(function, str) else call.get("name")
+            yield str(name or ""), call.get("arguments", call.get("args")), call.get("id")
+    for block in blocks:
+        if block.get("type") in ("tool_use", "server_tool_use"):
+            yield str(block.get("name") or ""), block.get("input"), block.get("id")
+
+
+def _read_user(message: Message, builder: TranscriptBuilder) -> None:
+    content = content_of(message)
+    blocks = mappings(content)
+    results = [block for block in blocks if block.get("type") == "tool_result"]
+    for block in results:
+        _read_tool_result(block, builder)
+    if results:
+        return
+    text = text_of(content)
+    if mapping(message.get("extra")).get("interrupt_type"):
+        builder.refuse_latest()
+    elif builder.instruction:
+        read_answer(None, text, builder, message)
+    else:
+        builder.user(text)
+
+
+def _read_tool_result(block: Message, builder: TranscriptBuilder) -> None:
+    """Anthropic's `tool_result`: its text is what the agent saw; an error begins with the status, if it has one."""
+    text = text_of(block.get("content"))
+    status = None
+    if block.get("is_error") is True and (match := re.match(r"(?:Error: )?Exit code (\d{1,9})\n?", text)):
+        status, text = int(match[1]), text[match.end() :]
+    refused = is_refusal(text)
+    builder.answer(block.get("tool_use_id"), text, status, refused=refused)
+
+
+def _read_tool(message: Message, builder: TranscriptBuilder) -> None:
+    identities = message.get("tool_call_ids")
+    identity = message.get("tool_call_id") or (
+        identities[0] if isinstance(identities, list) and len(identities) == 1 else None
+    )
+    read_answer(identity, text_of(content_of(message)), builder, message)
+
+
+def read_answer(identity: Any, text: str, builder: TranscriptBuilder, message: Message) -> None:
+    """An answer in text, with the status where a tool's own form gives one: mini-swe-agent's tags and `extra`,
+    `Exit code: 1` on a line of the head or the end."""
+    extra = mapping(message.get("extra"))
+    shown, status = split_answer(text)
+    if isinstance(extra.get("raw_output"), str):
+        shown = extra["raw_output"]
+    if "returncode" in extra:
+        status = extra["returncode"]
+    never = extra.get("exception_info") == "action was not executed"
+    builder.answer(
+        identity,
+        shown,
+        status,
+        refused=never or is_refusal(text),
+        timed_out="timed out and has been killed" in text[:2000],
+    )
+
+
+def split_answer(text: str) -> tuple[str, int | None]:
+    """What the terminal showed, and the status, out of the form in which a harness gives both to its model."""
+    tagged = _STATUS.search(text[:2000])
+    if tagged:
+        output = next(between(text, "<output>", "</output>"), None)
+        shown = _STATUS.sub("", text, count=1) if output is None else output.removeprefix("\n").removesuffix("\n")
+        return shown, int(tagged[1])
+    head, marker, rest = text[:600].partition("\nOutput:\n")
+    if marker and (match := _EXIT.search(head)):
+        return rest + text[600:], int(match[1])
+    last = text.rstrip()[-200:].rpartition("\n")[2]
+    if (match := _EXIT.search(last)) and match.start() <= 1 and len(last) < 80:
+        return text.rstrip()[: -len(last)].rstrip("\n"), int(match[1])
+    return text, None

@@ -1,0 +1,130 @@
+"""What a tool call of an agent is, by the tool's name: a shell command, Python code, the end of the work, or none."""
+
+import json
+import re
+import shlex
+from collections.abc import Mapping
+from typing import Any, Literal
+
+ToolKind = Literal["shell", "python", "end", "other"]
+"""Runs a shell command; runs Python; hands in the work, perhaps with a last message; does neither (editors, browsers,
+searches)."""
+
+_WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+(?![a-z])")
+_SHELL = {
+    "bash",
+    "sh",
+    "zsh",
+    "shell",
+    "terminal",
+    "cmd",
+    "command",
+    "exec",
+    "execute",
+    "console",
+    "run",
+    "bashcommand",
+}
+_PYTHON = {"python", "ipython", "jupyter", "code", "interpreter", "repl"}
+_END = {"submit", "finish", "attempt_completion", "task_complete", "mark_task_complete", "complete_task", "end_task"}
+_NO_COMMAND = set(
+    """output kill stdin editor edit file files read write view search grep glob find browser browse web fetch query
+    sql list status stop wait poll close create patch diff lint todo task agent think plan memory notebook image click
+    navigate""".split()  # noqa: SIM905
+)
+"""Words in the names of tools that run nothing the user would type, whatever else is in their names."""
+_ARGUMENTS = ("command", "cmd", "commands", "code", "script", "keystrokes", "input", "action")
+_MESSAGES = ("message", "result", "answer", "final_thought", "summary", "output")
+
+
+def tool_kind(name: str) -> ToolKind:
+    """What calls of a tool are. A tool without a name is taken for a shell: old formats knew no other.
+
+    Example:
+        >>> [tool_kind(name) for name in ("execute_bash", "str_replace_editor", "execute_ipython_cell", "BashOutput")]
+        ['shell', 'other', 'python', 'other']
+    """
+    if not name:
+        return "shell"
+    if re.split(r"__|\.|/", name.lower())[-1] in _END:
+        return "end"
+    words = {word.lower() for word in _WORD.findall(name[:200])}
+    if words & _PYTHON:
+        return "python" if not words & (_NO_COMMAND - {"notebook"}) else "other"
+    return "shell" if words & _SHELL and not words & _NO_COMMAND else "other"
+
+
+def read_arguments(arguments: Any) -> Any:
+    """A call's arguments: JSON text is parsed, other text stays as it is."""
+    if isinstance(arguments, str):
+        try:
+            return json.loads(arguments)
+        except (ValueError, RecursionError):
+            return arguments
+    return arguments
+
+
+def command_of(name: str, arguments: Any) -> str | None:
+    """What a call runs, as a shell command; `None`: it runs none, or holds none.
+
+    Python is written as the shell command that would run it, so that everything that reads commands reads it as
+    Python: `python3 - <<'PYTHON'`.
+
+    Args:
+        name: Of the tool: it decides what the call is.
+        arguments: An object, its JSON, or the bare command.
+    """
+    kind = tool_kind(name)
+    if kind not in ("shell", "python"):
+        return None
+    arguments = read_arguments(arguments)
+    value = arguments
+    if isinstance(arguments, Mapping):
+        if str(arguments.get("is_input", "")).lower() == "true":
+            return None  # typed into a program that runs already
+        named = next((key for key in _ARGUMENTS if arguments.get(key)), None)
+        value = None if named is None else arguments[named]
+        if isinstance(value, Mapping):
+            value = next((value[key] for key in ("command", "commands", "cmd") if value.get(key)), None)
+        if named == "keystrokes" and isinstance(value, str):
+            value = value.rstrip("\r\n")
+        if named == "commands" and isinstance(value, list):
+            value = "\n".join(str(each) for each in value if isinstance(each, str))
+    if isinstance(value, list):
+        value = _join_argv([str(word) for word in value])
+    if not isinstance(value, str) or not value.strip():
+        return None
+    return python_command(value) if kind == "python" else value
+
+
+def _join_argv(words: list[str]) -> str:
+    """`["bash", "-lc", "make"]` runs `make`; any other list is a program and its arguments."""
+    if len(words) == 3 and re.fullmatch(r"(?:/\S*/)?(?:ba|z|da)?sh", words[0]) and re.fullmatch(r"-[a-z]*c", words[1]):
+        return words[2]
+    return shlex.join(words)
+
+
+def python_command(code: str) -> str:
+    """Python code as the shell command that runs it; a notebook's `!` and `%%bash` cells as the shell code they are."""
+    if match := re.match(r"\s*%%(?:bash|sh)[^\n]*\n", code):
+        return code[match.end() :]
+    lines = [line for line in code.split("\n") if line.strip()]
+    if lines and all(line.lstrip().startswith("!") for line in lines):
+        return "\n".join(line.lstrip()[1:] for line in lines)
+    end = "PYTHON"
+    while end in code:
+        end += "_"
+    newline = "" if code.endswith("\n") else "\n"
+    return f"python3 - <<'{end}'\n{code}{newline}{end}"
+
+
+def final_message(name: str, arguments: Any) -> str | None:
+    """The words with which a call hands in the work; `None`: it is no such call, or says nothing."""
+    if tool_kind(name) != "end":
+        return None
+    arguments = read_arguments(arguments)
+    if isinstance(arguments, Mapping):
+        return next(
+            (value for key in _MESSAGES if isinstance(value := arguments.get(key), str) and value.strip()), None
+        )
+    return arguments if isinstance(arguments, str) and arguments.strip() else None
