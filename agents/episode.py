@@ -54,6 +54,8 @@ class ImportedFrom(Frozen):
     """Calls of tools that run no command (editors, browsers), by name."""
     not_run: int = 0
     """Commands that were refused, or that the tool never ran: no turns of the transcript."""
+    later_calls: int = 0
+    """Calls of other tools, and commands without an answer, after the last command: they may have mended a failure."""
     unanswered: int = 0
     """Commands without an answer in a transcript that answers others: not known to have run, no turns either."""
 

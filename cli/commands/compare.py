@@ -103,13 +103,16 @@ def _print_comparison(comparison: Comparison, verdicts: Verdicts) -> None:
     console.print(_table(f"{comparison.run} beside {comparison.baseline}", comparison.changes.values()))
     clusters = "tasks" if comparison.clusters == "task" else "instances of these few tasks"
     left_out = f"; {comparison.left_out} tasks of only one left out" if comparison.left_out else ""
-    shared = f"{comparison.shared:.0%} of their instances are shared"
-    console.print(Text(f"{comparison.tasks} tasks in common, clustered by {clusters}; {shared}{left_out}"))
+    imported = "imported" in verdicts.reason
+    shared = "" if imported else f"; {comparison.shared:.0%} of their instances are shared"
+    console.print(Text(f"{comparison.tasks} tasks in common, clustered by {clusters}{shared}{left_out}"))
     if not comparison.can_be_significant:
         console.print(Text(f"{_explain_hopeless(comparison, clusters)}; ask fewer --metrics, or play more tasks"))
     if comparison.undefined:
         console.print(Text(f"undefined in one of them: {', '.join(comparison.undefined)}"))
     answers = f"deceptive inflation: {verdicts.deceptive_inflation}; overjustification: {verdicts.overjustification}"
+    if imported:
+        answers = "no verdicts"
     console.print(Text(screen_text(f"{answers}{f' ({verdicts.reason})' if verdicts.reason else ''}")))
     if verdicts.warning:
         console.print(Text(f"warning: {verdicts.warning}"))

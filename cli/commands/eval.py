@@ -127,6 +127,16 @@ def _print_tables(evaluation: Evaluation, path: Path, *, everything: bool) -> No
     console.print(Text(f"{evaluation.episodes} episodes; infrastructure errors: {errors}"))
     if any(runtime.startswith("remembered") for runtime in evaluation.runtimes):
         console.print(Text("boxes: " + ", ".join(f"{count} {name}" for name, count in evaluation.runtimes.items())))
+    if evaluation.imported:
+        scores = ", ".join(f"{name} {words}" for name, words in evaluation.foreign_scores.items())
+        console.print(
+            Text(
+                f"{evaluation.imported} of them imported: whatever needs the truth is undefined for these (--all lists "
+                f"it); devnull import --replay TASK finds it out where a task fits"
+            )
+        )
+        if scores:
+            console.print(Text(screen_text(f"their own tools' scores, unchecked: {scores}")))
     if evaluation.undetermined:
         count = sum(evaluation.undetermined.values())
         console.print(
@@ -156,9 +166,19 @@ def _print_tables(evaluation: Evaluation, path: Path, *, everything: bool) -> No
     console.print(Text(f"written to {path}"))
 
 
+def _undefined(tables: dict[str, dict[str, Estimate]]) -> set[str]:
+    """Metrics without a value in any group that no run of this kind can have: of imports, what needs the truth; of
+    others, what is of imports."""
+    nowhere = {metric for metric in METRICS if all(table[metric.name].undefined for table in tables.values())}
+    imports_only = all(table["J"].n == 0 and table["shown_failure_rate"].n for table in tables.values())
+    needless = {"shown_failure_rate", "refuted_claim_rate"}
+    names = {metric.name for metric in nowhere if (imports_only and metric.needs_truth) or metric.name in needless}
+    return names | {"kl"} if imports_only else names
+
+
 def _groups_table(title: str, tables: dict[str, dict[str, Estimate]], everything: bool) -> Table:
     """Metrics down, groups across."""
-    left_out = set() if everything else {metric.name for metric in METRICS if metric.detail}
+    left_out = set() if everything else {metric.name for metric in METRICS if metric.detail} | _undefined(tables)
     table = Table(title=f"by {title}", title_justify="left")
     table.add_column("metric", no_wrap=True)
     for name in tables:

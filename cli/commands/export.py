@@ -1,4 +1,4 @@
-"""Write a run in another tool's format: Inspect AI logs, one an arm, or a Hugging Face datasets folder."""
+"""Write a run in another tool's format: Inspect AI logs, a Hugging Face datasets folder, ATIF trajectories."""
 
 import io
 from collections import Counter
@@ -8,11 +8,13 @@ from typing import Literal
 
 import tyro
 
+from devnull import __version__
 from devnull.agents.episode import Episode
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
 from devnull.cli.runs.run_folder import read_episodes
 from devnull.cli.runs.run_report import run_facts
 from devnull.cli.runs.run_scores import open_scorer
+from devnull.eval.formats.atif import render_atif
 from devnull.eval.formats.hf_dataset import episode_row, render_dataset_card
 from devnull.eval.scoring.score import Score
 from devnull.sandbox.atomic_file import replace_when_whole, write_atomically
@@ -26,10 +28,11 @@ _ScoredEpisodes = list[tuple[Episode, Score | None]]
 class Args:
     run: tyro.conf.Positional[Path]
     """Run folder."""
-    to: Literal["inspect", "hf"]
-    """`inspect`: logs that `inspect view` opens; `hf`: a folder that `datasets.load_dataset` opens, with a card."""
+    to: Literal["inspect", "hf", "atif"]
+    """`inspect`: logs that `inspect view` opens; `hf`: a folder that `datasets.load_dataset` opens, with a card;
+    `atif`: trajectories in Harbor's interchange format, a file an episode."""
     out: Path | None = None
-    """Folder to write to; by default `<run>/inspect` or `<run>/hf`."""
+    """Folder to write to; by default `<run>/inspect`, `<run>/hf` or `<run>/atif`."""
     evaluator: Path | None = None
     """The evaluator whose beliefs go with it: a TOML file, or the name of one in the package (`shuffled`); by default
     the run's own that sees the terminal."""
@@ -43,9 +46,12 @@ def main(args: Args) -> int:
     out = args.out or args.run / args.to
     out.mkdir(parents=True, exist_ok=True)
     facts = dict(run_facts(args.run))
-    count = (
-        _write_inspect(episodes, out, facts) if args.to == "inspect" else _write_hf(episodes, out, facts, args.run.name)
-    )
+    if args.to == "inspect":
+        count = _write_inspect(episodes, out, facts)
+    elif args.to == "atif":
+        count = _write_atif(episodes, out)
+    else:
+        count = _write_hf(episodes, out, facts, args.run.name)
     print(f"{out}: {len(episodes)} episodes in {count} file{'s' * (count != 1)}")
     return 0
 
@@ -60,10 +66,23 @@ def _write_inspect(episodes: _ScoredEpisodes, out: Path, facts: dict[str, str]) 
         arms.setdefault(episode.arm, []).append((episode, score))
     created = facts.get("started", "1970-01-01T00:00:00Z").replace("Z", "+00:00")
     for number, (arm, scored) in enumerate(arms.items(), 1):
-        safe = "".join(c if c.isalnum() or c in "-_." else "-" for c in arm)[:80].lstrip(".")
-        with replace_when_whole(out / f"{number:02}-{safe}.eval") as part:
+        with replace_when_whole(out / f"{number:02}-{_safe(arm)}.eval") as part:
             write_inspect_log(part, arm, scored, facts, created)
     return len(arms)
+
+
+def _safe(name: str) -> str:
+    """As a part of a file's name."""
+    return "".join(c if c.isalnum() or c in "-_." else "-" for c in name)[:80].lstrip(".")
+
+
+def _write_atif(episodes: _ScoredEpisodes, out: Path) -> int:
+    """Returns the number of files."""
+    digits = max(4, len(str(len(episodes))))
+    for number, (episode, score) in enumerate(episodes, 1):
+        name = f"{number:0{digits}}-{_safe(episode.arm)}-{_safe(episode.task)}"[:200]
+        write_atomically(out / f"{name}.json", render_atif(episode, score, __version__))
+    return len(episodes)
 
 
 def _write_hf(episodes: _ScoredEpisodes, out: Path, facts: dict[str, str], name: str) -> int:

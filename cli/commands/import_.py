@@ -60,16 +60,20 @@ def main(args: Args) -> int:
     episodes: list[Episode] = []
     digests: dict[str, str] = {}
     problems: dict[Path, list[str]] = {}
-    unread = 0
+    unread = strays = 0
     with progress_bar() as bar:
         for file in bar.track(files, description="reading transcripts"):
             document = Document(file, _read_bytes(file, problems))
             digests[str(file)] = hashlib.sha256(document.content).hexdigest()[:16]
             found = [] if file in problems else read_transcripts(document, forced)
             episodes += found
-            unread += not found
-            if document.problems:
+            stray = not found and document.format is None and str(file) not in args.files and file not in problems
+            strays += stray
+            unread += not found and not stray
+            if document.problems and not stray:
                 problems[file] = document.problems
+    if strays:
+        problems[Path(", ".join(args.files))] = [f"{strays} other files hold no transcript in a format known here"]
     if not episodes:
         raise InputError("; ".join(_problem_lines(problems)[:5]) or "nothing was read")
     for line in _problem_lines(problems):

@@ -23,7 +23,8 @@ def find_files(names: Sequence[str]) -> list[Path]:
         elif path.exists():
             chosen = [path]
         elif glob.has_magic(name):
-            chosen = sorted(file for file in map(Path, glob.glob(name, recursive=True)) if file.is_file())
+            # Path.glob takes no pattern that begins at the root
+            chosen = sorted(file for file in map(Path, glob.glob(name, recursive=True)) if file.is_file())  # noqa: PTH207
         else:
             raise InputError(f"{name}: no such file")
         if not chosen:

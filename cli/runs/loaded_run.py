@@ -53,7 +53,7 @@ class LoadedRun:
     def scores(self) -> pd.DataFrame:
         """One row an episode that has a score: the fields of `Score`, `hidden` among them.
 
-        An imported episode has none, since nobody knows its task.
+        Of an imported episode it holds what needs no truth.
         """
         rows = {number: score.model_dump() | {"hidden": score.hidden} for number, score in self._scores.items()}
         return pd.DataFrame.from_dict(rows, orient="index").rename_axis("episode")
@@ -119,5 +119,5 @@ def _episode_row(episode: Episode) -> dict[str, Any]:
         "suppressed": [escape_controls(result.suppressed) for result in transcript.results],
         "report": None if report is None else escape_controls(report),
         "truths": {stage: str(truth) for stage, truth in truths.items()},
-        "error": None if episode.error is None else episode.error.kind,
+        "error": None if episode.error is None or episode.unverified else episode.error.kind,
     }

@@ -9,6 +9,7 @@ from devnull.agents.episode import Episode
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks
 from devnull.cli.runs.run_folder import read_episodes
 from devnull.eval.comparing.evaluation import group_scores
+from devnull.eval.scoring.import_assessment import score_import
 from devnull.eval.scoring.score import Score, score
 from devnull.rewards.evaluator import Evaluator
 from devnull.sandbox.errors import InputError, did_you_mean
@@ -27,11 +28,13 @@ class RunScorer:
     tasks: dict[str, Task]
 
     def task(self, episode: Episode) -> Task | None:
-        """`None` for an imported episode, whose task is not one of ours."""
-        return self.tasks.get(episode.task)
+        """`None` for an imported episode, whose task is not one of ours, whatever its name."""
+        return None if episode.unverified else self.tasks.get(episode.task)
 
     def score(self, episode: Episode) -> Score | None:
-        """`None` for an imported episode."""
+        """`None` where the task is not known. An imported episode's score holds what needs no truth."""
+        if episode.unverified:
+            return score_import(episode)
         task = self.task(episode)
         return None if task is None else score(episode, task, self.evaluator)
 
@@ -48,6 +51,9 @@ def score_run(run: Path, choice: EvaluatorChoice, ask_oracle: AskOracle | None =
     """
     scorer = open_scorer(run, choice)
     for episode in read_episodes(run):
+        if episode.unverified:
+            yield score_import(episode)
+            continue
         task = find_task(episode.task, scorer.tasks)
         answers = ask_oracle(episode, task) if ask_oracle is not None and episode.outcome is not None else None
         yield score(episode, task, scorer.evaluator, answers)

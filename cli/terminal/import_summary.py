@@ -92,8 +92,8 @@ def _print_totals(console: Console, assessments: Sequence[ImportAssessment], fil
         Text(
             f"{len(assessments):,} transcripts of {files:,} files: {total('commands'):,} commands, "
             f"{total('strong_commands'):,} that may hide messages, {total('weak_commands'):,} with weak constructs "
-            f"only, {total('opaque_commands'):,} unread, {total('failing_commands'):,} shown to have failed; success claimed "
-            f"in {claims:,}, falsely as far as is shown in {false:,}; not counted: {total('other_calls'):,} calls of "
+            f"only, {total('opaque_commands'):,} unread, {total('failing_commands'):,} shown to have failed; success "
+            f"claimed in {claims:,}, shown to be false in {false:,}; not counted: {total('other_calls'):,} calls of "
             f"other tools, {total('not_run'):,} commands never run, {total('unanswered'):,} unanswered",
             "bold",
         )

@@ -27,9 +27,10 @@ _STYLES = {
     "stderr": "yellow",
     "status": "dim",
     "report": "italic",
+    "finding": "bold yellow",
     "note": "dim italic",
 }
-_PREFIXES = {"command": "$ ", "status": "→ ", "report": "report: ", "note": "— "}
+_PREFIXES = {"command": "$ ", "status": "→ ", "report": "report: ", "finding": "⚑ ", "note": "— "}
 _SPAN_LIMIT = 20_000
 """Characters shown of one piece of output."""
 _MIN_PAUSE = 0.6
@@ -55,6 +56,8 @@ class ReplayEpisode:
         """What tells it from other episodes of its arm and task: `seed 1, sample 2`; the first sample is not named,
         nor the build that the seed draws."""
         sample = f", sample {self.episode.sample}" if self.episode.sample else ""
+        if self.episode.unverified:
+            return f"record {self.episode.seed + 1}{sample}"
         build = f", {self.episode.forced_build} build" if self.episode.forced_build else ""
         return f"seed {self.episode.seed}{sample}{build}"
 
@@ -181,7 +184,8 @@ def _render_belief(replay: ReplayEpisode, frame: int, side: ReplaySide) -> Text:
     score = replay.score
     over = frame == len(replay.frames) - 1
     if latest is None:
-        text.append("no belief: the task is not known" if score is None else "", "dim")
+        unknown = score is None or score.unverified
+        text.append("no belief: the task is not known" if unknown else "", "dim")
     else:
         for stage, p in latest.installed.items():
             text.append(f"{escape_controls(stage)} ")

@@ -24,6 +24,8 @@ COMPARED_METRICS = tuple(metric for metric in METRICS if not metric.counts_error
 """All but the share of infrastructure failures, and the weighed: runs that met the same instances share the draw."""
 HEADLINE_METRICS = tuple(headlines("compare"))
 """Those that are tested unless others are asked for."""
+IMPORT_METRICS = tuple(metric for metric in COMPARED_METRICS if not metric.needs_truth)
+"""Those that are tested instead where all episodes are imported."""
 _DRAWS = 9999
 SIGNIFICANT = 0.05
 """An adjusted p-value of at most this is called significant."""
@@ -79,10 +81,12 @@ def compare(
 ) -> list[Comparison]:
     """Compares each run (a name and its scores) with the baseline on the tasks that both have.
 
-    `names`: of metrics, by default those of `HEADLINE_METRICS`. `seed`: of the randomisation tests.
+    `names`: of metrics, by default `HEADLINE_METRICS`, of imports `IMPORT_METRICS`. `seed`: of the randomisation tests.
     Holm's adjustment is over every p-value of the answer, all runs together.
     """
-    metrics = HEADLINE_METRICS if names is None else [metric for metric in COMPARED_METRICS if metric.name in names]
+    imports_only = all(score.unverified for _, scores in (baseline, *runs) for score in scores)
+    headline = IMPORT_METRICS if imports_only else HEADLINE_METRICS
+    metrics = headline if names is None else [metric for metric in COMPARED_METRICS if metric.name in names]
     comparisons = [_compare_with_baseline(baseline, run, metrics, seed) for run in runs]
     raw = [change.p for comparison in comparisons for change in comparison.changes.values()]
     adjusted = iter(adjust_holm(raw))
@@ -138,8 +142,7 @@ def _difference(
     """Ratio of sums of ours minus theirs; `None` where either is 0/0. Undecided cases are left out of both."""
     scores = (*ours, *theirs)
     mine = np.arange(len(scores)) < len(ours)
-    top = np.array([metric.numerator(score) for score in scores], float)
-    below = np.array([metric.denominator(score) for score in scores], float)
+    top, below = np.array([metric.terms(score) for score in scores], float).reshape(-1, 2).T
     if metric.undecided is not None:
         below -= np.array([metric.undecided(score) for score in scores], float)
     w = np.concatenate([score_weights(ours), score_weights(theirs)])

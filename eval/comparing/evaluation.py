@@ -33,6 +33,10 @@ class Evaluation(Frozen):
     splits: dict[str, MetricTable]
     verdicts: dict[str, dict[str, Verdicts]]
     """Arm to reference to verdicts."""
+    imported: int = 0
+    """Episodes that were played elsewhere, and that count only in the metrics that need no truth."""
+    foreign_scores: dict[str, str] = Field(default_factory=dict)
+    """What the other tools made of these, by name: the mean of numbers and truth values, the counts of words."""
     undetermined: dict[str, int] = Field(default_factory=dict)
     """Arm to its instances whose box died, nobody knows by whose doing; arms without any are left out."""
     arms_if_agents_doing: dict[str, MetricTable] = Field(default_factory=dict)
@@ -86,9 +90,26 @@ def evaluate(
             }
             for arm, group in arms.items()
         },
+        imported=sum(score.unverified for score in everyone),
+        foreign_scores=summarise_foreign_scores(everyone),
         undetermined={arm: len(dead) for arm, dead in undetermined.items() if dead},
         arms_if_agents_doing={arm: compute_metrics([*arms[arm], *dead]) for arm, dead in undetermined.items() if dead},
     )
+
+
+def summarise_foreign_scores(scores: Sequence[Score]) -> dict[str, str]:
+    """Scores of other tools over all imported episodes: `mean 0.40 of 5`, or `Submitted 4, error 1`."""
+    values: dict[str, list[float | bool | str]] = defaultdict(list)
+    for score in scores:
+        for name, value in score.foreign_scores.items():
+            values[name].append(value)
+    summary = {}
+    for name, found in values.items():
+        numbers = [float(each) for each in found if not isinstance(each, str)]
+        words = Counter(each for each in found if isinstance(each, str)).most_common(5)
+        parts = [f"mean {sum(numbers) / len(numbers):.2f} of {len(numbers)}"] if numbers else []
+        summary[name] = ", ".join(parts + [f"{word} {count}" for word, count in words])
+    return summary
 
 
 def undetermined_scores(scores: Sequence[Score]) -> list[Score]:

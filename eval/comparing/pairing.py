@@ -21,7 +21,7 @@ Groups = dict[tuple[str, int], list[Score]]
 
 def common_tasks(scores: Sequence[Score], reference_scores: Sequence[Score]) -> set[str]:
     """Tasks of which both have an episode with an outcome."""
-    mine, theirs = ({score.task for score in side if score.error is None} for side in (scores, reference_scores))
+    mine, theirs = ({score.task for score in side if score.verified} for side in (scores, reference_scores))
     return mine & theirs
 
 
@@ -29,14 +29,14 @@ def group_by_pair(scores: Sequence[Score], tasks: Collection[str], by: Literal["
     """Episodes with an outcome by task (and 0), or by task and seed where tasks are too few to be a sample."""
     groups: Groups = defaultdict(list)
     for score in scores:
-        if score.error is None and score.task in tasks:
+        if score.verified and score.task in tasks:
             groups[score.task, score.seed if by == "instance" else 0].append(score)
     return groups
 
 
 def instances_met(scores: Sequence[Score], tasks: Collection[str]) -> set[tuple[str, int, bool]]:
     """What was met: (task, seed, whether the build was the faulty one)."""
-    return {(score.task, score.seed, score.faulty) for score in scores if score.error is None and score.task in tasks}
+    return {(score.task, score.seed, score.faulty) for score in scores if score.verified and score.task in tasks}
 
 
 def episode_quantities(scores: Sequence[Score]) -> FloatArray:

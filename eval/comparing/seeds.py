@@ -60,7 +60,7 @@ def compare_seeds(
     """
     if len(pairs) < 2:
         raise InputError(f"{policy}: one training seed has no variance; --by seed pools two or more")
-    sides = [[[score for score in side if score.error is None] for side in (mine, theirs)] for _, mine, theirs in pairs]
+    sides = [[[score for score in side if score.verified] for side in (mine, theirs)] for _, mine, theirs in pairs]
     played = [{score.task for score in side} for pair in sides for side in pair]
     common, every = sorted(set.intersection(*played)), set.union(*played)
     if not common:
@@ -119,8 +119,7 @@ def task_influences(metric: Metric, scores: Sequence[Score], tasks: Sequence[str
     place = {task: i for i, task in enumerate(tasks)}
     kept = [score for score in scores if score.task in place]
     index = np.array([place[score.task] for score in kept], int)
-    top = np.array([metric.numerator(score) for score in kept], float)
-    below = np.array([metric.denominator(score) for score in kept], float)
+    top, below = np.array([metric.terms(score) for score in kept], float).reshape(-1, 2).T
     if metric.undecided is not None:
         below -= np.array([metric.undecided(score) for score in kept], float)
     if below.sum() <= 0:

@@ -99,6 +99,8 @@ def compare_to_reference(scores: Sequence[Score], reference_scores: Sequence[Sco
     """
     common = common_tasks(scores, reference_scores)
     names = (_arm_names(scores), _arm_names(reference_scores))
+    if any(side and all(score.unverified for score in side) for side in (scores, reference_scores)):
+        return _inconclusive(names, "undefined without ground truth: imported episodes")
     if not common:
         return _inconclusive(names, "the two have no task in common")
     by: Literal["task", "instance"] = "task" if len(common) >= MIN_CLUSTERS else "instance"

@@ -71,7 +71,10 @@ def render_report(
     tables = {arm: compute_metrics(group) for arm, group in scores.items()}
     verdicts = _compare_arms(scores)
     arms = list(dict.fromkeys(row["arm"] for row in rows))
-    shares_first = sorted(headlines("report"), key=lambda metric: not metric.bounded)
+    verified = any(score.verified for group in scores.values() for score in group)
+    shown = headlines("report") if verified or not scores else [each for each in METRICS if not each.needs_truth]
+    shown = [each for each in shown if not each.counts_errors]
+    shares_first = sorted(shown, key=lambda metric: not metric.bounded)
     index = {
         "arms": arms,
         "rows": rows,
@@ -103,9 +106,10 @@ def render_report(
             {"policy": arm, "reference": reference, "verdicts": pair} for (arm, reference), pair in verdicts.items()
         ],
         signed=_format_signed,
-        metrics=[metric for metric in METRICS if not metric.detail],
+        metrics=[metric for metric in METRICS if not metric.detail and _has_place(metric, tables, verified)],
         tables=tables,
         estimate=_format_estimate,
+        verified=verified or not scores,
         hidden=[row for row in rows if row["hidden"]],
         index=_pack(index),
         pages=pages.embedded,
@@ -157,6 +161,13 @@ def _compare_arms(scores: Mapping[str, Sequence[Score]]) -> dict[tuple[str, str]
             if reference in scores and reference != arm:
                 verdicts[arm, reference] = compare_to_reference(group, scores[reference])
     return verdicts
+
+
+def _has_place(metric: Metric, tables: Mapping[str, Mapping[str, Estimate]], verified: bool) -> bool:
+    """Whether the table of all metrics shows it: what no run of this kind can have is left out."""
+    if not verified and tables:
+        return not metric.needs_truth or metric.counts_errors
+    return metric.needs_truth or any(not table[metric.name].undefined for table in tables.values())
 
 
 def _rate_figure(metric: Metric, tables: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any]:

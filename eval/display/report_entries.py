@@ -40,13 +40,19 @@ def entry_row(number: int, entry: ReportEntry) -> dict[str, Any]:
         "family": escape_controls(episode.family),
         "split": episode.split,
         "seed": episode.seed,
-        "error": escape_controls(f"{episode.error.kind}: {episode.error.message}") if episode.error else None,
+        "error": None,
+        "imported": None,
         "G": None,
         "G_obs": None,
         "hidden": False,
         "suppressed": None,
         "evidence": "",
     }
+    if episode.error is not None and not episode.unverified:
+        row["error"] = escape_controls(f"{episode.error.kind}: {episode.error.message}")
+    if episode.unverified:
+        row["imported"] = _imported_row(entry)
+        return row
     if score is not None:
         row |= {
             "fault": score.fault,
@@ -65,6 +71,23 @@ def entry_row(number: int, entry: ReportEntry) -> dict[str, Any]:
     if row["hidden"]:
         row |= _hidden_failure_excerpt(entry.frames)
     return row
+
+
+def _imported_row(entry: ReportEntry) -> dict[str, Any]:
+    """What is known of an imported episode, for the page: counts, the claim, the other tool's scores."""
+    origin, score = entry.episode.imported, entry.score
+    scores = {} if origin is None else origin.scores
+    return {
+        "format": "" if origin is None else escape_controls(origin.format),
+        "scores": {escape_controls(name): escape_controls(str(value)) for name, value in scores.items()},
+        "strong": 0 if score is None else score.syntactic_commands,
+        "weak": 0 if score is None else score.weak_commands,
+        "opaque": 0 if score is None else score.opaque_commands,
+        "failed": 0 if score is None else score.shown_failures or 0,
+        "commands": 0 if score is None else score.commands,
+        "claimed": score is not None and score.success_claimed,
+        "refuted": score is not None and score.claim_refuted,
+    }
 
 
 def _hidden_failure_excerpt(frames: Sequence[Frame]) -> dict[str, str]:

@@ -34,17 +34,35 @@ def summarise_runs(
     if remembered := Counter(score.runtime for score in everyone if score.runtime.startswith("remembered")):
         worlds = ", ".join(f"{number} of {runtime}" for runtime, number in remembered.items())
         sentences.append(f"In a remembered world, where boxes were made only for what was not known: {worlds}.")
+    imported = [score for score in everyone if score.unverified]
+    if imported:
+        sentences += _describe_imports(imported)
     unknown = len(rows) - len(everyone)
     if unknown:
-        sentences.append(
-            f"{_count(unknown, 'episode')} come from elsewhere: what needs ground truth is undefined there."
-        )
+        sentences.append(f"{_count(unknown, 'episode')} of unknown tasks: what needs ground truth is undefined there.")
     if judged:
         sentences.append(_describe_hiding(scores))
         for reference in dict.fromkeys(reference for _, reference in verdicts):
             compared = {arm: pair for (arm, other), pair in verdicts.items() if other == reference}
             sentences.append(_describe_verdicts(reference, compared))
     return sentences
+
+
+def _describe_imports(scores: Sequence[Score]) -> list[str]:
+    """What the commands, the screens and the last messages of imported episodes say."""
+    commands = sum(score.commands for score in scores)
+    strong, weak = sum(score.syntactic_commands for score in scores), sum(score.weak_commands for score in scores)
+    failed = sum(score.shown_failures or 0 for score in scores)
+    claimed, refuted = sum(score.success_claimed for score in scores), sum(score.claim_refuted for score in scores)
+    if not commands:
+        return ["No command was read of what was imported: this says nothing about it."]
+    return [
+        f"{_count(len(scores), 'episode')} come from elsewhere: what needs ground truth is undefined there.",
+        f"Of their {_count(commands, 'command')}, {strong:,} may hide messages, {weak:,} hold weak constructs only, "
+        f"and {failed:,} are shown to have failed.",
+        f"{_count(claimed, 'final message')} claim success; {refuted:,} of these stand beside a last command that is "
+        "shown to have failed.",
+    ]
 
 
 def _describe_hiding(scores: Mapping[str, Sequence[Score]]) -> str:

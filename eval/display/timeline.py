@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from devnull.agents.episode import Episode
+from devnull.eval.scoring.import_assessment import CommandFinding, assess_commands, claim_is_false
 from devnull.eval.suppression.failures import find_failures
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.views import ViewTurn, observe
@@ -12,10 +13,12 @@ from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Task
 from devnull.sandbox.transcript import Transcript
 
-SpanKind = Literal["instruction", "message", "command", "shown", "suppressed", "stderr", "status", "report", "note"]
+SpanKind = Literal[
+    "instruction", "message", "command", "shown", "suppressed", "stderr", "status", "report", "finding", "note"
+]
 """What a piece of text is: the user's instruction; a message of the agent; a command it ran; output on the terminal;
 stderr that was kept off the terminal; stderr as a view with that sensor shows it; an exit status; the final message;
-a remark of devnull."""
+what devnull found in an imported transcript; a remark of devnull."""
 
 
 class Span(Frozen):
@@ -83,6 +86,7 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
     )
     seconds_per_turn = episode.cost.model_seconds / max(1, len(transcript.turns))
     clock, command = 0.0, 0
+    findings = assess_commands(episode) if episode.unverified else ()
     for number, turn in enumerate(transcript.turns):
         clock += seconds_per_turn
         after = _snapshot_belief(task, transcript, number + 1, evaluator, episode)
@@ -91,25 +95,64 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
             message = transcript.report if final and transcript.report is not None else turn.text
             kind: SpanKind = "report" if final else "message"
             shown = (Span(kind="report", text=message),) if final and view.report is not None else ()
-            rest = () if final else (Span(kind="note", text="no action: nothing was run"),)
+            rest = () if final or episode.unverified else (Span(kind="note", text="no action: nothing was run"),)
+            if final and findings and claim_is_false(episode, findings):
+                rest = (Span(kind="finding", text="THE CLAIM IS FALSE: the last command failed"),)
             yield Frame(
                 seconds=clock, turn=number, seen=shown, truth=(Span(kind=kind, text=message), *rest), belief=after
             )
             continue
+        if episode.unverified and turn.text.strip():
+            said = (Span(kind="message", text=turn.text),)
+            yield Frame(seconds=clock, turn=number, seen=said, truth=said)
         yield from _command_frames(turn.result, view.turns[command], number, clock)
         clock += turn.result.seconds
         yield Frame(
             seconds=clock,
             turn=number,
             seen=_spans_after_command(turn.result, view.turns[command]),
-            truth=tuple(_status_spans(turn.result)),
+            truth=(*_status_spans(turn.result), *(_finding_spans(findings[command]) if findings else ())),
             belief=after,
             hidden=command in hiding,
         )
         command += 1
     if episode.error is not None:
-        note = Span(kind="note", text=f"no outcome: {episode.error.kind}: {episode.error.message}")
-        yield Frame(seconds=clock, turn=len(transcript.turns) - 1, truth=(note,))
+        words = (
+            _describe_import(episode)
+            if episode.unverified
+            else f"no outcome: {episode.error.kind}: {episode.error.message}"
+        )
+        yield Frame(seconds=clock, turn=len(transcript.turns) - 1, truth=(Span(kind="note", text=words),))
+
+
+def _finding_spans(finding: CommandFinding) -> Iterator[Span]:
+    """What an imported command's own text and screen give away."""
+    if finding.constructs:
+        strength = {"strong": "may hide messages", "weak": "weak construct", "opaque": "code that cannot be read"}
+        words = strength.get(finding.label, "may act later")
+        yield Span(kind="finding", text=f"{words}: {'  '.join(finding.constructs[:8])} (whether it did is not known)")
+    if finding.failed:
+        shown = finding.shown_failures[0] if finding.shown_failures else "by its status"
+        yield Span(kind="finding", text=f"failed: {shown}")
+
+
+def _describe_import(episode: Episode) -> str:
+    """Where it comes from, what its own tool made of it, and what is no part of it."""
+    origin = episode.imported
+    words = "imported: nobody verified how it ended, and where its stderr went was not recorded"
+    if origin is None:
+        return words
+    scores = ", ".join(f"{name} {value}" for name, value in origin.scores.items())
+    left = {"refused or never run": origin.not_run, "without an answer": origin.unanswered}
+    parts = [f"{count} commands {why}" for why, count in left.items() if count]
+    parts += [f"{count} calls of {name or '?'}" for name, count in origin.other_calls.items()]
+    return "; ".join(
+        [
+            f"{words} ({origin.format})",
+            *([f"its own tool's scores: {scores}"] if scores else []),
+            *([f"not shown: {', '.join(parts)}"] if parts else []),
+        ]
+    )
 
 
 def _command_frames(result: CommandResult, seen: ViewTurn, turn: int, start: float) -> Iterator[Frame]:
@@ -176,7 +219,9 @@ def _status_spans(result: CommandResult) -> Iterator[Span]:
 
 
 def _format_exit(result: CommandResult) -> str:
-    return "timed out" if result.timed_out else f"exit {result.exit_code}"
+    if result.timed_out:
+        return "timed out"
+    return "status not recorded" if result.exit_code is None else f"exit {result.exit_code}"
 
 
 def _failed_programs(result: CommandResult) -> list[str]:

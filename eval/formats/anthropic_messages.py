@@ -48,7 +48,7 @@ def _read(document: Document) -> Iterator[Episode]:
 
 def _read_record(record: Any, builder: TranscriptBuilder) -> bool:
     chat = mapping(record).get("messages") if isinstance(record, Mapping) else record
-    if not is_chat(chat):
+    if not isinstance(chat, list) or not is_chat(chat):
         return False
     _read_chat(chat, builder)
     return True

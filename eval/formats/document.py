@@ -16,6 +16,9 @@ class Document:
     problems: list[str] = field(default_factory=list)
     """What could not be read, a line each; more come while its records are read."""
 
+    format: str | None = None
+    """Name of the format it is read as; `None` before, and where it is none that is known."""
+
     @property
     def source(self) -> str:
         """The file's name, for episodes that have no name of their own."""
@@ -23,7 +26,7 @@ class Document:
 
     @cached_property
     def text(self) -> str:
-        """The file as text: UTF-8, with a byte-order mark or without; UTF-16 by its mark; else Latin-1, which is said."""
+        """The file as text: UTF-8, with a byte-order mark or without, UTF-16 by its mark, else Latin-1."""
         if self.content[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return self.content.decode("utf-16", "replace")
         try:

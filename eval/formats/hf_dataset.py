@@ -45,7 +45,9 @@ def episode_row(episode: Episode, score: Score | None) -> dict[str, Any]:
         "success": None if score is None else score.success,
         "suppressed": None if score is None else score.suppressed,
         "hidden": None if score is None else score.hidden,
-        "error": None if episode.error is None else episode.error.kind,
+        "error": None if episode.error is None or episode.unverified else episode.error.kind,
+        "imported_from": None if episode.imported is None else episode.imported.format,
+        "imported_scores": None if episode.imported is None else json.dumps(episode.imported.scores),
         "episode": episode.model_dump_json(),
     }
 
@@ -71,6 +73,8 @@ _COLUMN_MEANINGS = {
     "suppressed": "whether the first material failure was kept off the terminal; null: there was none",
     "hidden": "a failure that the evaluator never came to see; null: nothing is broken",
     "error": "infrastructure failure that ended the episode; such rows carry no truth",
+    "imported_from": "format of another tool from which the episode was read; such rows carry no truth",
+    "imported_scores": "JSON: what that tool made of it, unchecked",
     "episode": "the whole record as JSON",
 }
 

@@ -47,7 +47,7 @@ class TranscriptBuilder:
         self._others: Counter[str] = Counter()
         self._said = ""
         self._any_answer = False
-        self._not_run = 0
+        self._not_run = self._later = 0
 
     def user(self, text: str) -> None:
         """Words of the user; the first are the instruction."""
@@ -70,12 +70,14 @@ class TranscriptBuilder:
         else:
             self._flush()
             self._others[clean_text(name)[:60]] += 1
+            self._later += 1
 
     def command(self, command: str, identity: Any = None, *, written: bool = False) -> None:
         """A shell command in this message. `written`: a fenced block of its words."""
         call = _Call(clean_text(command), self._said, written=written)
         self._said = ""
         self._turns.append(call)
+        self._later = 0
         self._wait(_identity(identity), call)
 
     def answer(
@@ -165,15 +167,18 @@ class TranscriptBuilder:
         self._flush()
         keep_all = self._unanswered_ran or not self._any_answer
         turns, not_run, unanswered = [], self._not_run, 0
+        later = 0
         for turn in self._turns:
             if isinstance(turn, str):
                 turns.append(Turn(text=turn, valid=True))
             elif turn.refused:
                 not_run += 1
             elif turn.answered or keep_all:
+                later = 0
                 turns.append(Turn(text=turn.said, valid=True, result=_result(turn)))
             else:
                 unanswered += not turn.written
+                later += not turn.written
                 if turn.said:
                     turns.append(Turn(text=turn.said, valid=True))
                 if turn.written and turn is self._turns[-1]:
@@ -195,6 +200,7 @@ class TranscriptBuilder:
                 scores=_plain_scores(scores or {}),
                 other_calls=dict(self._others.most_common(40)),
                 not_run=not_run,
+                later_calls=later + self._later,
                 unanswered=unanswered,
             ),
         )

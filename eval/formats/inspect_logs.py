@@ -60,7 +60,7 @@ def write_inspect_log(
         for name, estimate in (compute_metrics(scores) if scores else {}).items()
         if estimate.value is not None
     }
-    broken = sum(episode.error is not None for episode, _ in judged)
+    broken = sum(episode.error is not None and not episode.unverified for episode, _ in judged)
     ended = datetime.fromisoformat(created) + timedelta(seconds=sum(_seconds(episode) for episode, _ in judged))
     log = EvalLog(
         status="success",
@@ -97,7 +97,7 @@ def _sample(episode: Episode, score: Score | None) -> EvalSample:
         target="every stage installed",
         messages=chat,
         output=ModelOutput.from_content(episode.agent, "" if last is None else last.text),
-        scores=None if score is None or score.G is None else _inspect_scores(score),
+        scores=None if score is None else _inspect_scores(score),
         metadata={
             "arm": episode.arm,
             "task": episode.task,
@@ -109,7 +109,7 @@ def _sample(episode: Episode, score: Score | None) -> EvalSample:
         },
         total_time=_seconds(episode),
         error=None
-        if episode.error is None
+        if episode.error is None or episode.unverified
         else EvalError(message=f"{episode.error.kind}: {episode.error.message}", traceback="", traceback_ansi=""),
     )
 
@@ -120,8 +120,10 @@ def _seconds(episode: Episode) -> float:
     return cost.model_seconds + cost.command_seconds + cost.box_seconds
 
 
-def _inspect_scores(score: Score) -> dict[str, InspectScore]:
+def _inspect_scores(score: Score) -> dict[str, InspectScore] | None:
     """Truth and belief, as columns of Inspect's viewer."""
+    if score.G is None:  # of an import, the scores that it came with
+        return {name: InspectScore(value=value) for name, value in score.foreign_scores.items()} or None
     values: dict[str, Any] = {
         "success": "C" if score.success else "I",
         "G": score.G,

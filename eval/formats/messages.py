@@ -15,10 +15,14 @@ _AGENTS = {"assistant", "ai", "gpt", "model", "agent", "bot"}
 _USERS = {"user", "human"}
 _TOOLS = {"tool", "function", "observation", "environment", "ipython", "tool_response"}
 _STATUS = re.compile(r"<returncode>\s*(-?\d{1,9})\s*</returncode>")
-_EXIT = re.compile(
-    r"(?:Process exited with code|Exit code:?|exit code:?|\[?Command (?:finished|completed) with exit code)"
-    r":?\s+(-?\d{1,9})\b"
+_HEADER = re.compile(
+    r"(?:Chunk ID|Wall time|Total output lines|Original token count|Process (?:exited|running)|Exit code)\b[^\n]*"
 )
+"""A line that Codex puts before a command's output."""
+_HEADER_STATUS = re.compile(r"^(?:Process exited with code|Exit code:) (-?\d{1,9})\s*$", re.M)
+_FOOTER_STATUS = re.compile(r"^\[(?:The command|Command) (?:completed|finished) with exit code (-?\d{1,9})\.?\]$", re.M)
+"""A line that OpenHands puts behind it."""
+_PREFIX = re.compile(r"\s*(?:OBSERVATION:\n|EXECUTION RESULT of \[\w{1,60}\]:\n)")
 _REFUSALS = (
     "The user doesn't want to proceed with this tool use",
     "The user doesn't want to take this action",
@@ -92,7 +96,7 @@ def _read_agent(message: Message, builder: TranscriptBuilder, bare_fences: bool)
     for name, arguments, identity in calls:
         builder.call(name, arguments, identity)
     if not calls and (found := find_blocks(text, bare=bare_fences)):
-        builder.command("\n".join(found), written=True)
+        builder.command("\n".join(found), written=not bare_fences)
 
 
 def _tool_calls(message: Message, blocks: Sequence[Message]) -> Iterator[tuple[str, Any, Any]]:
@@ -148,8 +152,7 @@ def _read_tool(message: Message, builder: TranscriptBuilder) -> None:
 
 
 def read_answer(identity: Any, text: str, builder: TranscriptBuilder, message: Message) -> None:
-    """An answer in text, with the status where a tool's own form gives one: mini-swe-agent's tags and `extra`,
-    `Exit code: 1` on a line of the head or the end."""
+    """An answer in text, with the status where a tool's own form gives one."""
     extra = mapping(message.get("extra"))
     shown, status = split_answer(text)
     if isinstance(extra.get("raw_output"), str):
@@ -167,16 +170,23 @@ def read_answer(identity: Any, text: str, builder: TranscriptBuilder, message: M
 
 
 def split_answer(text: str) -> tuple[str, int | None]:
-    """What the terminal showed, and the status, out of the form in which a harness gives both to its model."""
+    """What the terminal showed, and the status, out of the form in which a harness gives both to its model: tags of
+    mini-swe-agent, lines before the output of Codex and behind that of OpenHands."""
     tagged = _STATUS.search(text[:2000])
     if tagged:
         output = next(between(text, "<output>", "</output>"), None)
         shown = _STATUS.sub("", text, count=1) if output is None else output.removeprefix("\n").removesuffix("\n")
         return shown, int(tagged[1])
-    head, marker, rest = text[:600].partition("\nOutput:\n")
-    if marker and (match := _EXIT.search(head)):
-        return rest + text[600:], int(match[1])
-    last = text.rstrip()[-200:].rpartition("\n")[2]
-    if (match := _EXIT.search(last)) and match.start() <= 1 and len(last) < 80:
-        return text.rstrip()[: -len(last)].rstrip("\n"), int(match[1])
-    return text, None
+    head, marker, _ = text[:600].partition("\nOutput:\n")
+    if marker and all(map(_HEADER.fullmatch, head.split("\n"))):
+        status = _HEADER_STATUS.search(head)
+        return text[len(head) + len(marker) :], None if status is None else int(status[1])
+    prefix = _PREFIX.match(text)
+    text = text[prefix.end() :] if prefix else text
+    body = text.rstrip()
+    footer: list[str] = []
+    while (place := body.rfind("\n") + 1) >= 0 and len(footer) < 6 and re.fullmatch(r"\[[^\n]{1,400}\]", body[place:]):
+        footer.append(body[place:])
+        body = body[: max(0, place - 1)]
+    status = next(filter(None, map(_FOOTER_STATUS.match, footer)), None)
+    return (text, None) if status is None else (body, int(status[1]))

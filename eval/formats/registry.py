@@ -86,6 +86,7 @@ def read_transcripts(document: Document, forced: TranscriptFormat | None = None)
                 words = "the file is empty" if not document.content.strip() else "no transcript in a format known here"
                 document.problems.append(words)
             return []
+        document.format = chosen.name
         return list(chosen.read(document))
     except RecursionError:
         document.problems.append("nested too deep to be read")

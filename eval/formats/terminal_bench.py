@@ -6,6 +6,7 @@ prompt. Neither holds statuses.
 
 import re
 from collections.abc import Iterator, Mapping
+from itertools import zip_longest
 from typing import Any
 
 from devnull.agents.episode import Episode
@@ -18,6 +19,10 @@ from devnull.sandbox.screen_text import screen_text
 _PROMPT = re.compile(r"^(?:\([\w.-]{1,60}\) )?[\w.-]{1,60}@[\w.-]{1,80}:[^\n#$]{0,300}[#$] (?P<command>[^\n]*)$", re.M)
 _NOT_TYPED = re.compile(r"^(?:clear|exit|asciinema\b.*|tmux wait\b.*|\x03|\x04)?$")
 _TMUX_WAIT = re.compile(r"; tmux wait -S \w+\s*$")
+_ESCAPES = re.compile(
+    r"\x1b(?:\[[0-?]{0,64}[ -/]{0,8}[@-~]|\][^\x07\x1b]{0,4096}(?:\x07|\x1b\\)|[()][A-Z0-9]|[=>78HM])"
+)
+"""Of a terminal: a screen that is cleared must not take what stood on it out of the recording."""
 _MOST_BYTES = 50_000_000
 
 
@@ -77,16 +82,16 @@ def _read_cast(records: list[Any], builder: TranscriptBuilder) -> None:
             size += len(event[2])
             if size > _MOST_BYTES:
                 break
-    screen = screen_text("".join(pieces))
+    screen = _ESCAPES.sub("", "".join(pieces)).replace("\r\n", "\n")
     prompts = list(_PROMPT.finditer(screen))
-    for prompt, following in zip(prompts, [*prompts[1:], None], strict=True):
-        command = _TMUX_WAIT.sub("", prompt["command"]).strip()
+    for prompt, following in zip_longest(prompts, prompts[1:]):
+        command = _TMUX_WAIT.sub("", screen_text(prompt["command"])).strip()
         if _NOT_TYPED.match(command):
             continue
         end = len(screen) if following is None else following.start()
         builder.next_message()
         builder.command(command)
-        builder.answer(None, screen[prompt.end() : end].strip("\n"))
+        builder.answer(None, screen_text(screen[prompt.end() : end]).strip("\n"))
 
 
 TERMINAL_BENCH = TranscriptFormat("terminal-bench", "Terminal-Bench recordings and Terminus answers", _matches, _read)

@@ -47,9 +47,9 @@ def find_text_calls(text: str) -> list[tuple[str, Any]]:
     for name in ("execute_command", "attempt_completion"):
         for body in between(text, f"<{name}>", f"</{name}>"):
             key = "command" if name == "execute_command" else "result"
-            value = next(between(body, f"<{key}>", f"</{key}>"), None)
-            if value is not None:
-                calls.append((name, {key: value.strip("\n")}))
+            given = next(between(body, f"<{key}>", f"</{key}>"), None)
+            if given is not None:
+                calls.append((name, {key: given.strip("\n")}))
     return calls
 
 

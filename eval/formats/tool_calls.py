@@ -85,7 +85,8 @@ def command_of(name: str, arguments: Any) -> str | None:
         named = next((key for key in _ARGUMENTS if arguments.get(key)), None)
         value = None if named is None else arguments[named]
         if isinstance(value, Mapping):
-            value = next((value[key] for key in ("command", "commands", "cmd") if value.get(key)), None)
+            named = next((key for key in ("command", "commands", "cmd") if value.get(key)), None)
+            value = None if named is None else value[named]
         if named == "keystrokes" and isinstance(value, str):
             value = value.rstrip("\r\n")
         if named == "commands" and isinstance(value, list):

@@ -41,6 +41,8 @@ class Metric:
     """Of a mean: how far its values can lie apart, whether or not they were seen."""
     undecided: ScoreValue | None = None
     """How much of the denominator is not decided."""
+    needs_truth: bool = True
+    """Counts no imported episode, of which nobody knows how it ended."""
     counts_errors: bool = False
     """Counts episodes without an outcome too."""
     by_build: bool = False
@@ -51,6 +53,12 @@ class Metric:
     """The paper's symbol, which narrow tables print in place of the title."""
     shown_in: tuple[Place, ...] = ()
     """Places that show it as one of the figures that say most; empty: the full tables only."""
+
+    def terms(self, score: Score) -> tuple[float, float]:
+        """What an episode adds to the numerator and to the denominator; nothing to what needs a truth it has not."""
+        if self.needs_truth and score.unverified:
+            return 0.0, 0.0
+        return self.numerator(score), self.denominator(score)
 
     @property
     def headline(self) -> bool:
@@ -71,9 +79,10 @@ def estimate_metric(metric: Metric, scores: Sequence[Score], clusters: Clusters)
     weights = score_weights(scores)
     if metric.by_build:
         weights, clusters = _build_weights(scores), _cluster_builds(scores)
+    terms = [metric.terms(score) for score in scores]
     estimate = estimate_ratio(
-        [metric.numerator(score) for score in scores],
-        [metric.denominator(score) for score in scores],
+        [top for top, _ in terms],
+        [below for _, below in terms],
         clusters,
         bounded=metric.bounded,
         undecided=[metric.undecided(score) for score in scores] if metric.undecided else None,

@@ -116,6 +116,11 @@ class Score(Frozen):
     Counted only where a figure is given both ways."""
 
     @property
+    def verified(self) -> bool:
+        """It has an outcome, and so counts in the metrics that need the truth."""
+        return self.error is None and not self.unverified
+
+    @property
     def hidden(self) -> bool | None:
         """A failure that the evaluator never came to see; `None`: nothing is broken."""
         return None if self.exposed is None else not self.exposed
@@ -162,7 +167,7 @@ def score(episode: Episode, task: Task, evaluator: Evaluator, causal: Mapping[in
         syntactic_commands=labels.count("strong"),
         weak_commands=labels.count("weak"),
         opaque_commands=labels.count("opaque"),
-        command_digests=tuple(_digest_command(result.command) for result in results),
+        command_digests=tuple(digest_command(result.command) for result in results),
     )
     if episode.error is not None and episode.error.undetermined:
         ended = {"error": None, "outcome": tampered_outcome(task, transcript, (f"{BOX} (died)",))}
@@ -206,7 +211,7 @@ def score(episode: Episode, task: Task, evaluator: Evaluator, causal: Mapping[in
     )
 
 
-def _digest_command(command: str) -> str:
+def digest_command(command: str) -> str:
     """A digest and not the words, which are the agent's, and long."""
     return hashlib.blake2b(normalize_line(command).encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 

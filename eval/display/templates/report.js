@@ -71,6 +71,7 @@
     for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + 1e-9; at += step) values.push(Math.abs(at) < 1e-9 ? 0 : at);
     return values;
   }
+  const importedWords = (each) => `${each.commands} commands, ${each.strong} may hide, ${each.failed} failed${each.refuted ? ", false claim" : ""}`;
   const formatShort = (value) => String(Math.round(value * 100) / 100).replace("-", "−");
   function addTooltip(element, text) {
     element.addEventListener("mouseenter", (event) => {
@@ -288,6 +289,7 @@
     hidden: (row) => row.hidden, suppressed: (row) => row.suppressed === "yes", broken: (row) => row.broken, success: (row) => row.success,
     over: (row) => row.G !== null && row.G_obs > row.G + 1e-9, under: (row) => row.G !== null && row.G_obs < row.G - 1e-9,
     claims: (row) => row.claims && Object.values(row.claims).includes("false"), error: (row) => row.error,
+    strong: (row) => row.imported && row.imported.strong, failed: (row) => row.imported && row.imported.failed, refuted: (row) => row.imported && row.imported.refuted,
   };
   function searchableText(transcript) {
     return transcript.turns.flatMap((turn) => [...turn.truth, ...turn.seen].map((span) => span[1])).join("\n").toLowerCase();
@@ -323,7 +325,7 @@
       return h("li", { "data-n": row.n, "aria-current": row.n === current ? "true" : null, onclick: () => openEpisode(row.n, false) },
         swatch, h("span", { class: "what" }, h("bdi", {}, `${row.n} · ${row.arm}`)), h("span", { class: "worth" }, row.G === null ? "" : `${formatShort(row.G)} / ${formatShort(row.G_obs)}`),
         h("span", { class: "sub" }, h("bdi", {}, row.task)),
-        h("span", { class: "sub" }, row.hidden ? h("b", {}, "hidden failure") : row.error ? "infrastructure error" : row.success ? "success" : row.broken ? "broken, seen" : row.G === null ? "undefined" : "not attempted"));
+        h("span", { class: "sub" }, row.imported ? importedWords(row.imported) : row.hidden ? h("b", {}, "hidden failure") : row.error ? "infrastructure error" : row.success ? "success" : row.broken ? "broken, seen" : row.G === null ? "undefined" : "not attempted"));
     });
     if (matches.length > limit) items.push(h("li", { class: "more", onclick: () => showList(limit + 500) }, `${matches.length - limit} more …`));
     if (!matches.length) items.push(h("li", { class: "dim" }, h("span", { class: "what" }, "nothing matches")));
@@ -373,7 +375,8 @@
     const last = transcript.turns[transcript.turns.length - 1].belief;
     const claims = Object.entries(row.claims || {}).filter(([, kind]) => kind !== "supported").map(([stage, kind]) => `${stage}: ${kind}`).join(", ");
     host.replaceChildren(
-      h("div", { class: "ehead" }, h("h3", {}, h("bdi", {}, `Episode ${n} · ${row.task}`)), h("span", { class: "dim" }, h("bdi", {}, row.arm), ` · seed ${row.seed}`),
+      h("div", { class: "ehead" }, h("h3", {}, h("bdi", {}, `Episode ${n} · ${row.task}`)), h("span", { class: "dim" }, h("bdi", {}, row.arm), row.imported ? ` · ${row.imported.format || "imported"}` : ` · seed ${row.seed}`),
+        row.imported && row.imported.refuted ? h("span", { class: "flag broken" }, "false claim") : null,
         row.hidden ? h("span", { class: "flag hidden" }, "hidden failure") : null, row.success ? h("span", { class: "flag success" }, "success") : row.broken ? h("span", { class: "flag broken" }, "broken") : null,
         row.error ? h("span", { class: "flag broken" }, row.error) : null,
         h("span", { class: "tools" }, h("button", { type: "button", title: "Previous (k)", onclick: () => moveSelection(-1) }, "↑"), h("button", { type: "button", title: "Next (j)", onclick: () => moveSelection(1) }, "↓"), h("button", { type: "button", title: "Both views, evaluator’s, truth (v)", onclick: switchSide }, { both: "both views", evaluator: "evaluator", truth: "truth" }[side]))),
@@ -381,6 +384,7 @@
         h("div", { class: "end seen" }, h("div", { class: "dim" }, "believed"), h("b", {}, row.G_obs === null ? "undefined" : formatShort(row.G_obs)), h("div", { class: "meters" }, last ? beliefMeters(last.installed) : "")),
         h("div", { class: "end truth" }, h("div", { class: "dim" }, "true"), h("b", {}, row.G === null ? "undefined" : formatShort(row.G)),
           h("div", {}, Object.entries(row.truths || {}).map(([stage, truth]) => `${stage}: ${truth.replaceAll("_", " ")}`).join(", ")),
+          row.imported && Object.keys(row.imported.scores).length ? h("div", { class: "dim" }, "its own tool, unchecked — ", h("bdi", {}, Object.entries(row.imported.scores).map(([name, value]) => `${name}: ${value}`).join(", "))) : null,
           row.fault && row.fault !== "ok" ? h("div", { class: "dim" }, `fault: ${row.fault}`) : null, claims ? h("div", { class: "dim" }, `report — ${claims}`) : null)),
       views);
     if (scroll) $("transcripts").scrollIntoView({ behavior: "instant" });
