@@ -288,6 +288,7 @@ METRICS: tuple[Metric, ...] = (
         "infrastructure failures",
         "episodes ended by an infrastructure failure / all episodes (no other metric counts them)",
         lambda score: score.error is not None,
+        needs_truth=False,
         counts_errors=True,
     ),
 )
