@@ -125,7 +125,7 @@ def test_replay_marks_constructs_and_shows_the_agents_words(run: Path, capsys: p
     printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for words in (
         "I will install it quietly.",
-        "may hide messages: 2>/dev/null",
+        "may hide messages: -q 2>/dev/null",
         "weak construct: | tail -5",
         "status not recorded",
         "exit 2",

@@ -357,3 +357,64 @@ def test_hostile_files_stop_nothing() -> None:
     for text in texts:
         for episode in read_text(text)[0]:
             assess_import(episode)
+
+
+def test_logs_of_inspect_tell_tools_scores_and_epochs(tmp_path: Path) -> None:
+    inspect_log = pytest.importorskip("inspect_ai.log")
+    model = pytest.importorskip("inspect_ai.model")
+    tool = pytest.importorskip("inspect_ai.tool")
+    scorer = pytest.importorskip("inspect_ai.scorer")
+
+    def sample(epoch: int) -> Any:
+        calls = [
+            tool.ToolCall(id="a", function="bash", arguments={"cmd": "make 2>/dev/null"}),
+            tool.ToolCall(id="b", function="text_editor", arguments={"command": "view", "path": "/x"}),
+            tool.ToolCall(id="c", function="python", arguments={"code": "try:\n    x\nexcept: pass\n"}),
+            tool.ToolCall(id="d", function="bash", arguments={"cmd": "rm -rf /"}),
+        ]
+        denied = tool.ToolCallError(type="approval", message="denied")
+        answers = [
+            model.ChatMessageTool(content="made", tool_call_id="a", function="bash"),
+            model.ChatMessageTool(content="raise Error: x", tool_call_id="b", function="text_editor"),
+            model.ChatMessageTool(content="", tool_call_id="c", function="python"),
+            model.ChatMessageTool(content="", tool_call_id="d", function="bash", error=denied),
+        ]
+        done = tool.ToolCall(id="e", function="submit", arguments={"answer": "Everything is installed."})
+        return inspect_log.EvalSample(
+            id="one",
+            epoch=epoch,
+            input="Install it.",
+            target="",
+            messages=[
+                model.ChatMessageUser(content="Install it."),
+                model.ChatMessageAssistant(content="I try.", tool_calls=calls),
+                *answers,
+                model.ChatMessageAssistant(content="", tool_calls=[done]),
+            ],
+            scores={"verify": scorer.Score(value="I"), "share": scorer.Score(value=0.5)},
+        )
+
+    log = inspect_log.EvalLog(
+        status="success",
+        eval=inspect_log.EvalSpec(
+            created="2026-01-05T10:00:00+00:00",
+            task="theirs",
+            dataset=inspect_log.EvalDataset(name="d", samples=1),
+            model="some/model",
+            config=inspect_log.EvalConfig(epochs=2),
+        ),
+        samples=[sample(1), sample(2)],
+    )
+    for ending in ("eval", "json"):
+        path = tmp_path / f"log.{ending}"
+        inspect_log.write_eval_log(log, str(path))
+        document = Document(path, path.read_bytes())
+        episodes = read_transcripts(document)
+        assert (document.format, document.problems) == ("inspect", [])
+        assert [(each.task, each.agent, each.sample) for each in episodes] == [
+            ("theirs/one", "some/model", 0),
+            ("theirs/one", "some/model", 1),
+        ]
+        assessed = assess_import(episodes[0])
+        assert (*counts(assessed), assessed.other_calls, assessed.not_run) == (2, 2, 0, 0, 1, 1)
+        assert assessed.claims_success and assessed.scores == {"verify": "I", "share": 0.5}
