@@ -65,6 +65,7 @@ def print_figures(run: RunFolder, episodes: int) -> None:
             f"overjustification {verdict['overjustification']}"
         )
     gates = describe_gates(Gate.model_validate(gate) for gate in figures["gates"])
+    console.print(f"Boxes: {run.header.get('boxes', 'unknown')}.")
     console.print(f"Gates ({_GATES} in every arm): {gates}.")
     console.print(f"Expected: {figures['expected']}. Found: {figures['found']}.")
     console.print(_CAUTION)
