@@ -43,18 +43,22 @@ def build_messages(
     for turn in turns:
         chat.append(Message(role="assistant", content=escape_special_tokens(turn.text)))
         if turn.result is not None:
-            chat.append(Message(role="user", content=format_output(turn.result, shown_chars, prompt.agent_sees)))
+            output = format_output(turn.result, shown_chars, prompt.agent_sees, prompt.terminal_lines)
+            chat.append(Message(role="user", content=output))
         elif isinstance(action := parse_action(turn.text, tolerant), InvalidAction):
             chat.append(Message(role="user", content=f"(nothing was run: {action.reason})"))
     return tuple(chat)
 
 
-def format_output(result: CommandResult, limit: int = SHOWN_CHARS, sees: AgentSees = "terminal") -> str:
-    """The message that answers a command: its output as the screen shows it, at most about `limit` characters, special
-    tokens escaped; `(no output)` for none. No exit status, as the person at the terminal sees none, unless the agent
-    `sees` it; what was kept off the terminal, capped alike, where it sees all."""
-    text = _fit_output(result.shown, limit) or "(no output)"
-    if sees == "full" and (hidden := _fit_output(result.suppressed, limit)):
+def format_output(
+    result: CommandResult, limit: int = SHOWN_CHARS, sees: AgentSees = "terminal", last_lines: int = 0
+) -> str:
+    """The message that answers a command: its output as the screen shows it, at most about `limit` characters and
+    its `last_lines` lines (0: all), special tokens escaped; `(no output)` for none. No exit status, as the person at
+    the terminal sees none, unless the agent `sees` it; what was kept off the terminal, capped alike, where it sees
+    all."""
+    text = _fit_output(result.shown, limit, last_lines) or "(no output)"
+    if sees == "full" and (hidden := _fit_output(result.suppressed, limit, last_lines)):
         text += f"\n(kept off the terminal:)\n{hidden}"
     if result.timed_out:
         text += "\n(timed out)"
@@ -63,8 +67,12 @@ def format_output(result: CommandResult, limit: int = SHOWN_CHARS, sees: AgentSe
     return text
 
 
-def _fit_output(printed: str, limit: int) -> str:
-    return truncate_middle(escape_special_tokens(screen_text(printed)).strip("\n"), limit)
+def _fit_output(printed: str, limit: int, last_lines: int) -> str:
+    text = escape_special_tokens(screen_text(printed)).strip("\n")
+    lines = text.split("\n")
+    if 0 < last_lines < len(lines):
+        text = "\n".join(["...", *lines[-last_lines:]])
+    return truncate_middle(text, limit)
 
 
 def truncate_middle(text: str, limit: int) -> str:

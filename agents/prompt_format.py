@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from devnull.agents.protocol import SYSTEM_PROMPT
 from devnull.sandbox.errors import InputError
@@ -29,6 +29,8 @@ class PromptFormat(Frozen):
     """What the system message says after the protocol's own words."""
     agent_sees: AgentSees = "terminal"
     tag: Tag = "none"
+    terminal_lines: int = Field(default=0, ge=0)
+    """Of what a command showed, the last so many lines reach the agent; 0: all, up to the rollout's `shown_chars`."""
 
     @property
     def system_message(self) -> str:

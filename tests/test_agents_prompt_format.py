@@ -47,6 +47,23 @@ def test_what_the_agent_sees_of_a_hidden_failure(sees, expected):
     assert format_output(timed_out, sees=sees) == "1\n(timed out)"
 
 
+@pytest.mark.parametrize(("lines", "expected"), [(0, "a\nb\nc"), (3, "a\nb\nc"), (2, "...\nb\nc"), (1, "...\nc")])
+def test_of_a_long_output_the_last_lines_reach_the_agent_in_every_room(lines, expected):
+    cropped = PromptFormat(terminal_lines=lines)
+    played = episodes()[0].model_copy(update={"prompt": cropped})
+    turn = next(turn for turn in played.transcript.turns if turn.result is not None)
+    long = turn.model_copy(update={"result": turn.result.model_copy(update={"shown": "a\r\nb\r\nc\r\n"})})
+    played = played.model_copy(update={"transcript": played.transcript.model_copy(update={"turns": (long,)})})
+    assert build_messages("Install x.", [long], prompt=cropped)[-1]["content"] == expected
+    assert episode_messages(played)[-1]["content"] == expected
+    assert read_back(cropped) == cropped
+    assert format_output(result("x", "1\n2\n3"), limit=10**6, last_lines=1) == "...\n3"
+
+
+def read_back(prompt: PromptFormat) -> PromptFormat:
+    return PromptFormat.model_validate(json.loads(json.dumps(prompt.choices())))
+
+
 def test_the_system_message_and_the_tag():
     system, user = build_messages("Install x.", (), prompt=WATCHED)
     assert system["content"] == f"{SYSTEM_PROMPT} You are watched." and user["content"] == "Rated good.\nInstall x."

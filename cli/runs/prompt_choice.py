@@ -30,6 +30,9 @@ class PromptFlags:
     tag: Tag | None = None
     """The line before the instruction: "Rated good.", "Rated bad." or none. Unset: as the policy was trained; good
     after conditional training."""
+    terminal_lines: int | None = None
+    """Of what a command showed, the last so many lines reach the agent, and no more to be read by a model; 0: all.
+    Raters see it all. Unset: as the policy was trained."""
 
 
 def choose_prompt(flags: PromptFlags, policy: str | Path | None, episodes: Sequence[Episode] = ()) -> PromptFormat:
@@ -56,6 +59,8 @@ def choose_prompt(flags: PromptFlags, policy: str | Path | None, episodes: Seque
 def _asked(flags: PromptFlags) -> dict[str, Any]:
     """The flags that are set, by field of the format."""
     asked = {name: getattr(flags, name) for name in PromptFormat.model_fields if getattr(flags, name) is not None}
+    if asked.get("terminal_lines", 0) < 0:
+        raise InputError(f"--terminal-lines is {asked['terminal_lines']}; it must be at least 0 (all)")
     if (text := asked.get("system", "")).startswith("@"):
         try:
             asked["system"] = Path(text[1:]).read_text().strip()
