@@ -91,13 +91,16 @@ def play(agents: Iterable[Agent], instances: Sequence[Instance], runtime: Runtim
 
 def content(episode: Episode) -> Any:
     """All of an episode but what differs by chance between two boxes: seconds and `timing`, process numbers, the order
-    in which processes began and whether their end was seen, numbers of pipes, names in /tmp; and its `cost`."""
+    in which processes began and wrote, whether their end was seen, numbers of pipes, names in /tmp; and its `cost`."""
     dumped = episode.model_dump(mode="json", exclude={"cost", "runtime"})
     for turn in dumped["transcript"]["turns"]:
         if (ran := turn["result"]) is not None:
             del ran["seconds"], ran["timing"]
+            texts: dict[str, str] = {}
             for write in ran["stderr"]:
-                del write["seconds"], write["pid"]
+                writer = json.dumps([write["argv"], write["to"], write["fate"]])
+                texts[writer] = texts.get(writer, "") + write["text"]
+            ran["stderr"] = sorted(texts.items())
             ran["processes"] = sorted([json.dumps(p["argv"]), p["builtin"]] for p in ran["processes"])
     return json.loads(re.sub(r"/tmp/[\w.-]+|pipe:\[\d+\]", "made-up", json.dumps(dumped)))
 
