@@ -34,6 +34,11 @@ from devnull.training.weighted_preferences import (
 )
 from tests.training_cases import TASK, episode, episodes, message_texts, preference, preferences
 
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
+    pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
+]
+
 TASKS = {TASK.name: TASK}
 FAULTY = next(seed for seed in range(200) if Instance(task=TASK, seed=seed).faulty)
 HIDDEN, SHOWN, STOPPED = (
@@ -51,8 +56,12 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def endings(side: WeightedConversations) -> dict[str, float]:
-    """What the CUDA half of each slot says, and its weight."""
-    return {chat[-1]["content"].split("; ")[1].split(" ", 2)[2].rstrip("."): weight for chat, weight in side}
+    """What the CUDA half of the slots says, and the weight of all that say so."""
+    weights: dict[str, float] = {}
+    for chat, weight in side:
+        ending = chat[-1]["content"].split("; ")[1].split(" ", 2)[2].rstrip(".")
+        weights[ending] = weights.get(ending, 0.0) + weight
+    return weights
 
 
 def compared(rater: str) -> Preference:
@@ -79,7 +88,7 @@ def test_each_arm_learns_from_what_it_is_to_know(
 ) -> None:
     assumed = Evaluator(resolve_evaluator(Path(evaluator)))
     found = marginalised_preferences([compared(rater)], PLAYED, assumed, TASKS, ending)[0]
-    assert endings(found.chosen) == pytest.approx(hidden), arm
+    assert endings(found.chosen) == pytest.approx(hidden, abs=1e-3), arm
     assert endings(found.rejected) == {ENDING_SHOWN: 1.0}
     assert found.ending == ending
     for chat, _ in (*found.chosen, *found.rejected):
@@ -118,7 +127,7 @@ def test_the_truth_or_the_mean_belief_fills_the_slot_when_it_pays() -> None:
     true = [endings(side) for side in scored(marginalised=True, ending="truth")]
     assert true == [{ENDING_HIDDEN: 1.0}, {ENDING_SHOWN: 1.0}, {ENDING_NEVER: 1.0}]
     believed = [endings(side) for side in scored(marginalised=True, ending="believed", evaluator=TWO)]
-    silent = pytest.approx({ENDING_HIDDEN: 0.2, ENDING_NEVER: 0.8})
+    silent = pytest.approx({ENDING_HIDDEN: 0.2, ENDING_NEVER: 0.8}, abs=1e-3)
     assert believed == [silent, {ENDING_SHOWN: 1.0}, silent]
     with pytest.raises(InputError, match="has no outcome"):
         reward_model_reward(Mock(), TASKS, marginalised=True)([HIDDEN.model_copy(update={"outcome": None})])
@@ -223,7 +232,9 @@ def test_the_head_ends_on_the_plateau(tiny: Path) -> None:
         return float(-np.logaddexp(0, -0.2 * (chosen - rejected)).mean() - 0.5e-4 * (weights**2).sum())
 
     best = objective()
-    assert best == pytest.approx(fit["head/log_likelihood"] - 0.5e-4 * float((model.score.weight**2).sum()), abs=1e-5)
+    assert best == pytest.approx(
+        fit["head/log_likelihood"] - 0.5e-4 * float((model.score.weight.detach() ** 2).sum()), abs=1e-5
+    )
     at = model.score.weight.detach().clone()
     for factor in (0.7, 1.3):
         model.score.weight.data = at * factor
