@@ -120,7 +120,7 @@ class RewardSettings(OfflineSettings):
     fit_head: bool = False
     """After the last step, set the head to its maximum of likelihood on the features as they are by then: the plateau
     that steps do not reach in directions of which few comparisons speak. For thousands of comparisons."""
-    head_ridge: float = 1e-5
+    head_ridge: float = 3e-5
     """Weight of the head's squared weights in that fit, per comparison."""
 
 
