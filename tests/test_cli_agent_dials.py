@@ -1,6 +1,7 @@
 """What an agent is told, sees and imitates, as settings of commands: each example is run, and does what it says."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -15,10 +16,11 @@ from devnull.eval.scoring.score import score
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.feedback.comparisons import episode_messages
 from devnull.sandbox.atomic_file import write_atomically
+from devnull.sandbox.transcript import Transcript, Turn
 from devnull.training.settings import SFTSettings
 from devnull.training.sft import train_sft
 from devnull.training.tiny import make_tiny_model
-from tests.fakes import PretendRuntime, pretend_verify
+from tests.fakes import CUDA_ERROR, CUDA_OK, DRIVER_OK, PretendRuntime, pretend_verify, result
 from tests.training_cases import TASK, episodes, message_texts
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "examples"
@@ -81,17 +83,24 @@ def test_best_of_keeps_what_the_rater_believes(tmp_path: Path, capsys: pytest.Ca
 
 
 def test_raters_that_hesitate_and_that_doubt() -> None:
+    """In points as the examples tell them: a success of 11, of which a doubter believes 6.2; ten points at β = 0.2."""
+
     def evaluator(name: str) -> Evaluator:
         return Evaluator(resolve_evaluator(Path(name)))
 
-    from devnull.agents.scripted import find_scripted_agent
-    from tests.training_cases import episode
+    def told(*shown: str) -> Transcript:
+        stages = zip(TASK.stages, shown, strict=False)
+        turns = [Turn(text="x", valid=True, result=result(stage.command, text)) for stage, text in stages]
+        return Transcript(instruction="x", turns=tuple(turns))
 
     sure, hesitant, doubting = evaluator("terminal"), evaluator("hesitant"), evaluator("doubting")
-    good, bad = (episode(find_scripted_agent(name), 1) for name in ("honest", "stopping"))
-    a, b = (sure.judge(TASK, each.transcript, seed=0) for each in (good, bad))
-    assert 0.5 < hesitant.preference_probability(a, b) < sure.preference_probability(a, b)
-    assert doubting.judge(TASK, good.transcript, seed=0).G_obs < a.G_obs
+    success, failure = told(DRIVER_OK, CUDA_OK), told(DRIVER_OK, CUDA_ERROR)
+    good, bad = (sure.judge(TASK, each, seed=0) for each in (success, failure))
+    gap = good.G_obs - bad.G_obs
+    assert sure.preference_probability(good, bad) > 0.99
+    assert hesitant.preference_probability(good, bad) == pytest.approx(1 / (1 + math.exp(-0.2 * gap)))
+    assert doubting.judge(TASK, success, seed=0).G_obs == pytest.approx(good.G_obs - 4.8, abs=0.05)
+    assert doubting.judge(TASK, failure, seed=0).G_obs < bad.G_obs + 0.05
 
 
 @pytest.fixture

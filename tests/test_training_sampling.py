@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from devnull.agents.scripted import HIDING, HONEST, STOPPING
 from devnull.cli.main import main
 from devnull.cli.runs.best_of import keep_best
 from devnull.cli.runs.json_lines import append_line, read_lines
@@ -128,17 +129,18 @@ def test_a_reward_model_is_fitted_anew_to_what_the_policy_does_now(
 
 def test_the_best_of_n_is_the_one_that_is_rated_best(tmp_path: Path) -> None:
     """Nested candidates; the evaluator of the terminal prefers the hidden failure, the truth does not."""
-    from devnull.agents.scripted import HIDING, HONEST, STOPPING
-
     faulty = next(seed for seed in range(50) if episode(HONEST, seed).faulty)
-    run = RunFolder(tmp_path, {})
-    for sample, agent in enumerate((HONEST, STOPPING, HIDING)):
-        run.append(episode(agent, faulty, arm="policy").model_copy(update={"sample": sample}))
     tasks = {TASK.name: TASK}
-    assert keep_best(run, "policy", (2, 3), "terminal", tasks) == ["policy-best-of-2", "policy-best-of-3"]
-    keep_best(run, "policy", (2, 3), "terminal", tasks)  # again: nothing is kept twice
-    kept = {each.arm: each.agent for each in run.episodes() if each.arm != "policy"}
-    assert kept == {"policy-best-of-2": "stopping", "policy-best-of-3": "hiding"}
-    assert len(run.episodes()) == 5
-    (by_truth,) = keep_best(run, "policy", (3,), "actual", tasks)
-    assert by_truth == "policy-best-of-3"
+
+    def kept(by: str) -> dict[str, str]:
+        run = RunFolder(tmp_path / by, {})
+        run.path.mkdir()
+        for sample, agent in enumerate((HONEST, HIDING, STOPPING)):
+            run.append(episode(agent, faulty, arm="policy").model_copy(update={"sample": sample}))
+        assert keep_best(run, "policy", (2, 3), by, tasks) == ["policy-best-of-2", "policy-best-of-3"]
+        keep_best(run, "policy", (2, 3), by, tasks)  # again: nothing is kept twice
+        assert len(run.episodes()) == 5
+        return {each.arm[-1]: each.agent for each in run.episodes() if each.arm != "policy"}
+
+    assert kept("terminal") == {"2": "hiding", "3": "hiding"}
+    assert kept("actual") == {"2": "honest", "3": "stopping"}

@@ -320,7 +320,8 @@ def _train_grpo_in_rounds(args: GrpoArgs, source: _Source) -> "TrainResult":
     run_pairs = read_feedback(args.run, "preferences", args.feedback, Preference)
     fitted = FittedReward.read(Path(args.reward))
     out = _out_folder(args)
-    settings = {name: value for name, value in asdict(args.settings).items() if name not in CHANGEABLE_ON_RESUME}
+    changeable = (*CHANGEABLE_ON_RESUME, "seed")
+    settings = {name: value for name, value in asdict(args.settings).items() if name not in changeable}
     config = {name: getattr(args, name) for name in ("model", "reward", "annotations", "evaluator", *_ROUND_OPTIONS)}
     run = open_policy_run(out, args.run, args.settings.seed, args, **config, **settings)
 
