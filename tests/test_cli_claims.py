@@ -401,7 +401,12 @@ def test_a_run_that_is_stopped_leaves_no_process_and_goes_on(place: Path, rootle
     words = ["claims", "run", str(place / "S1.toml"), "--rung", str(place / "none.toml"), "--runtime", "rootless"]
     words += ["--out", str(place / "out"), "--ledger", str(place / "claims" / "ledger.jsonl")]
     command = [sys.executable, "-m", "devnull", *words]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a job in the background has it ignored
+    )
     wait_until(lambda: any(file.stat().st_size for file in place.glob("out/jobs/*/run/episodes.jsonl")))
     children = [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
     process.send_signal(how)
