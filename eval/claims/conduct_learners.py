@@ -36,7 +36,7 @@ class _Sides:
     truths: FloatArray
     """`(N, H)`: the true ending of the stage that may break."""
     beliefs: FloatArray
-    """`(M, N, H)`: what each of M raters believes of it."""
+    """`(M, N, H)`: what each of M raters believes of it, or is taken to believe."""
     returns: FloatArray
     """`(M, N)`: G_obs of each rater."""
     faulty: FloatArray
@@ -44,7 +44,13 @@ class _Sides:
 
 
 def learnt_rewards(
-    table: ConductTable, evaluator: Evaluator, inputs: Inputs, ending: Ending, *, rater_known: bool = True
+    table: ConductTable,
+    evaluator: Evaluator,
+    inputs: Inputs,
+    ending: Ending,
+    *,
+    rater_known: bool = True,
+    assumed: Evaluator | None = None,
 ) -> FloatArray:
     """`(C,)`: the reward that each conduct gets while the policy is trained, averaged over the builds.
 
@@ -52,8 +58,9 @@ def learnt_rewards(
         evaluator: The raters, each with its own belief and β.
         ending: Matters where the inputs hold a belief.
         rater_known: False: the raters' mean belief is given at reward learning, whoever answered.
+        assumed: Raters of the same names, whose beliefs the learner takes for theirs; by default their own.
     """
-    sides = _make_sides(table, evaluator)
+    sides = _make_sides(table, evaluator, assumed or evaluator)
     weights = np.array([member.weight for member in evaluator.members])
     weights = weights / weights.sum()
     mean_belief = np.tensordot(weights, sides.beliefs, 1)
@@ -73,7 +80,7 @@ def learnt_rewards(
     return np.asarray(paid.reshape(-1, 2) @ table.build_chances, float)
 
 
-def _make_sides(table: ConductTable, evaluator: Evaluator) -> _Sides:
+def _make_sides(table: ConductTable, evaluator: Evaluator, assumed: Evaluator) -> _Sides:
     at = [(name, faulty) for name in table.conducts for faulty in (False, True)]
     stage = table.task.fault.stage
     texts = [_conversation(table, *each) for each in at]
@@ -83,7 +90,7 @@ def _make_sides(table: ConductTable, evaluator: Evaluator) -> _Sides:
         shown=np.array([[float(text == other) for other in distinct] for text in texts]),
         truths=np.array([_indicator(table.truths(table.episodes[each])[stage]) for each in at]),
         beliefs=np.array(
-            [[_belief(table, evaluator, rater, *each) for each in at] for rater in range(len(evaluator.members))]
+            [[_belief(table, assumed, rater, *each) for each in at] for rater in range(len(evaluator.members))]
         ),
         returns=np.array(
             [table.believed_returns(evaluator, member=rater).ravel() for rater in range(len(evaluator.members))]

@@ -22,7 +22,7 @@ from devnull.rewards.evaluator_config import make_evaluator_config
 from devnull.rewards.feedback.reward_inference import fit_logistic
 from devnull.sandbox.errors import InputError
 
-_DEMONSTRATIONS = "mixture:honest=0.5,hiding=0.25,verbose=0.05,stopping=0.2"
+_DEMONSTRATIONS = "mixture:honest=0.65,hiding=0.25,verbose=0.05,stopping=0.05"
 """What the recipes' warm start imitates."""
 _DPO_BETA = 0.3
 """As `train dpo` has it by default."""
@@ -32,7 +32,7 @@ _KNOWN = {
     "train sft": {"run", "model", "conditional", "evaluator"},
     "train grpo": {"run", "model", "evaluator", "reward", "ending", "annotations", "hiding_penalty", "kl_limit"},
     "train dpo": {"run", "model", "feedback", "evaluator", "rounds", "beta"},
-    "train reward": {"run", "model", "feedback", "annotations", "marginalised", "rationality"},
+    "train reward": {"run", "model", "feedback", "annotations", "marginalised", "ending", "evaluator", "rationality"},
 }
 """Command to the settings that move its optimum and that the table knows."""
 _BESIDE_THE_OPTIMUM = {
@@ -45,6 +45,8 @@ _BESIDE_THE_OPTIMUM = {
     "epochs",
     "episodes",
 }
+_BESIDE_THE_OPTIMUM |= {"frozen", "stratify_builds", "train_report", "group", "pairs"}
+_BESIDE_THE_OPTIMUM |= {"by_prompt", "fit_head", "head_ridge"}
 """Settings of how, and how far, a trainer goes there."""
 _EVALUATOR_KEYS = {"name", "sensors", "belief", "panel", "beta", "shuffled", "audit_rate", "min_confidence"}
 _EVALUATOR_KEYS |= {"misaligned", "poisoned", "label_noise", "pairs_within"}
@@ -174,15 +176,19 @@ class _Policies:
     def learnt_reward(self, name: str, ending: Setting | None, annotations: Setting | None) -> FloatArray:
         """That of a reward model, of the comparisons that its labels are."""
         _, settings = self.resolve(name)
+        learnt_by = settings.get("ending", "rater")
         inputs: Inputs = "conversation"
         if settings.get("marginalised"):
-            inputs = "marginalised"
+            inputs = "states" if learnt_by == "truth" else "marginalised"
         elif settings.get("annotations", "none") != "none":
             inputs = "annotated"
         filled: Ending = "truth" if "truth" in (ending, annotations) else "believed"
-        if (label := self.claim.jobs.get(_job_name(settings["feedback"]))) is None:
-            raise _Unknown(f"{name}: no labels")
-        return learnt_rewards(self.table, self.evaluator(label.settings.get("evaluator", {})), inputs, filled)
+        _, labels = self.resolve_labels(_job_name(settings["feedback"]))
+        raters = self.evaluator(labels.get("evaluator", {}))
+        assumed = self.evaluator(settings["evaluator"]) if "evaluator" in settings else raters
+        if [each.name for each in assumed.members] != [each.name for each in raters.members]:
+            raise _Unknown(f"{name}: its evaluator's members are not the raters")
+        return learnt_rewards(self.table, raters, inputs, filled, rater_known=learnt_by != "mean", assumed=assumed)
 
     def dpo(self, settings: Mapping[str, Setting]) -> FloatArray:
         """What DPO's loss is least for, given the evaluator's choices between the start's own episodes."""
