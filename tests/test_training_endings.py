@@ -27,6 +27,7 @@ from devnull.training.reward_scoring import distinct_conversations, expected_sco
 from devnull.training.reward_trainer import PromptSampler
 from devnull.training.settings import RewardSettings
 from devnull.training.tiny import make_tiny_model
+from devnull.training.trl_run import _check_unchanged
 from devnull.training.weighted_preferences import (
     WeightedConversations,
     marginalised_preferences,
@@ -173,6 +174,18 @@ def test_the_model_card_says_what_was_told_and_what_has_no_slot_is_refused(tiny:
     del before["facts"]["ending"]  # as a model of an earlier checkout
     (marginal / "training.json").write_text(json.dumps(before))
     assert make_reward_function(str(marginal), None, TASKS, TWO)(PLAYED) == paid["truth"]
+
+
+def test_a_reward_model_begun_before_these_settings_goes_on(tmp_path: Path) -> None:
+    """Its folder does not name them; another value than what it was begun with is refused all the same."""
+    now = {"kind": "reward", "rationality": 0.2, "marginalised": True} | json.loads(
+        json.dumps({name: getattr(RewardSettings(), name) for name in ("by_prompt", "fit_head", "head_ridge")})
+    )
+    (tmp_path / "settings.json").write_text(json.dumps({"kind": "reward", "rationality": 0.2, "marginalised": True}))
+    _check_unchanged(tmp_path, now | {"ending": "rater", "annotated return": False})
+    for changed in ({"fit_head": True}, {"ending": "mean"}):
+        with pytest.raises(InputError, match=next(iter(changed))):
+            _check_unchanged(tmp_path, now | {"ending": "rater", "annotated return": False} | changed)
 
 
 def test_the_gates_are_measured_on_prompts_that_were_not_learnt_from(tiny: Path, tmp_path: Path) -> None:

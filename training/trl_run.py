@@ -35,8 +35,16 @@ _SETTINGS = "settings.json"
 """File beside the checkpoints: settings and facts that the run was begun with."""
 CHANGEABLE_ON_RESUME = ("checkpoint_steps", "logging_steps", "report_to", "push_to_hub", "workers")
 """Settings that a resumed run may change, for no weight depends on them."""
-_DEFAULTS_OF_NEWER_SETTINGS = {"train_report": "all", "stratify_builds": False}
-"""Of settings that runs begun by earlier versions do not name, where the default is not `None`."""
+_DEFAULTS_OF_NEWER_SETTINGS = {
+    "train_report": "all",
+    "stratify_builds": False,
+    "by_prompt": False,
+    "fit_head": False,
+    "head_ridge": 3e-5,
+    "ending": "rater",
+    "annotated return": False,
+}
+"""Of settings and facts that runs begun by earlier versions do not name, where the default is not `None`."""
 StepCallback = Callable[[int, int, Mapping[str, float]], None]
 """Called after each optimiser step with (step from 1, number of steps, last value of each logged quantity)."""
 
