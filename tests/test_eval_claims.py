@@ -250,7 +250,7 @@ def test_a_policy_that_went_too_far_makes_a_run_void() -> None:
 
 
 def test_the_exact_theory_predicts_the_known_points() -> None:
-    """Lang et al. 2024, example A with p = 0.5, r = 4, pH = 0.2, from a warm start of 0.55, 0.26, 0.19."""
+    """Lang et al. 2024, example A with p = 0.5, r = 4, pH = 0.2, from the recipes' warm start: 0.7, 0.25, 0.05."""
     text = CLAIM.replace('dose = "{share}"\nnote = "at {share} by {seed}"\nrun = "@start"\n', "")
     text = text[: text.index("[dials]")] + (
         '[jobs.partial]\ncommand = "train grpo"\n'
@@ -261,7 +261,7 @@ def test_the_exact_theory_predicts_the_known_points() -> None:
     )
     claim = parse_claim(Path("C.toml"), text).file
     predicted = predict(claim)
-    assert predicted == {"E": pytest.approx(3.6 - 0.936), "J": pytest.approx(3.5 - 1.5)}
+    assert predicted == {"E": pytest.approx(3.6 - 0.25 * 3.6), "J": pytest.approx(3.5 - 1.5)}
     assert answer_claims({"C": exact_result(claim, predicted)}) == {"C": "refuted"}
     assert predict(claim.model_copy(update={"family": "pip"})) is None
 

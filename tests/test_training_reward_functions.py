@@ -8,7 +8,6 @@ from devnull.agents.scripted import HIDING, HONEST
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.evaluator import Evaluator, Judgement
 from devnull.rewards.evaluator_config import EvaluatorConfig
-from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Instance, Task
 from devnull.sandbox.transcript import Transcript
 from devnull.training.grpo_rollout import RolloutFunction
@@ -55,11 +54,6 @@ def test_a_judge_without_an_answer_leaves_one_episode_without_a_reward(policy: L
     reward = believed_return_reward(Tired(), TASKS)
     rollouts = RolloutFunction(GRPOSettings(), policy, [], reward, PretendRuntime(TASK), None, None)  # type: ignore[arg-type]
     assert rollouts.compute_rewards([first, second]) == [*believed_return_reward(Evaluator(), TASKS)([first]), None]
-
-
-def test_an_evaluator_whose_labels_err_is_no_reward_function() -> None:
-    with pytest.raises(InputError, match=r"label_noise, poisoned changes labels.*devnull label"):
-        believed_return_reward(Evaluator(EvaluatorConfig(label_noise=0.1, poisoned=0.1)), TASKS)
 
 
 def test_invalid_messages_cost_and_a_broken_world_gives_no_reward(policy: LoadedPolicy) -> None:

@@ -14,6 +14,7 @@ from devnull.rewards.feedback.comparisons import Preference, make_preferences
 from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Task
+from devnull.training.endings import LearntEnding
 from devnull.training.settings import RewardSettings
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ class FittedReward:
     settings: RewardSettings
     annotations: AnnotationMode
     marginalised: bool
+    ending: LearntEnding
+    """What filled the slot of a marginalised model while it learnt."""
 
     @classmethod
     def read(cls, folder: Path) -> "FittedReward":
@@ -39,7 +42,8 @@ class FittedReward:
             kept = {name: value for name, value in record["settings"].items() if name in names}
             kept |= {"report_to": (), "push_to_hub": None}
             marginalised = bool(facts.get("marginalised"))
-            return cls(record["base"], RewardSettings(**kept), facts.get("annotations", "none"), marginalised)
+            ending = facts.get("ending", "rater")
+            return cls(record["base"], RewardSettings(**kept), facts.get("annotations", "none"), marginalised, ending)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{folder} does not say how it was fitted ({error!r}); train it with devnull train reward"
@@ -62,7 +66,7 @@ class FittedReward:
         from devnull.training.weighted_preferences import marginalised_preferences, plain_preferences
 
         if self.marginalised:
-            return marginalised_preferences(pairs, episodes, evaluator, tasks)
+            return marginalised_preferences(pairs, episodes, evaluator, tasks, self.ending)
         if self.annotations != "none":
             bare = [pair for pair in pairs if pair.annotations == "none"]
             annotated, _ = annotate_preferences(bare, episodes, evaluator, tasks, self.annotations)
