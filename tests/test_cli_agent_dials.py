@@ -148,7 +148,7 @@ def test_a_conditional_policy_is_sampled_with_each_tag(
     out = tmp_path / "policy"
     sft(run, base, out, "--samples", "1", "--config", str(EXAMPLES / "sft-conditional.toml"))
     said = capsys.readouterr().out
-    assert all(f"1 episodes, tag {tag}:" in said for tag in ("good", "bad", "none"))
+    assert all(f"2 episodes, tag {tag}:" in said for tag in ("good", "bad", "none"))
     found = {each.arm: episode_messages(each)[1]["content"] for each in read_episodes(out / "sampled")}
     assert found["sampled-good"] == "Rated good.\n" + found["sampled-none"]
     assert found["sampled-bad"] == "Rated bad.\n" + found["sampled-none"]

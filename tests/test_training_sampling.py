@@ -63,7 +63,7 @@ def test_sampling_on_the_way_draws_the_frontier_and_changes_nothing(run: Path, w
     assert all({"sampled/J", "sampled/J_obs", "sampled/valid_action_share"} <= row.keys() for row in rows)
     assert abs(rows[0]["sampled/kl"]) < 1e-3 < 1e-2 < abs(rows[2]["sampled/kl"])
     played = list(read_episodes(tmp_path / "seen" / "episodes-sampled"))
-    assert {each.arm for each in played} == {"step-0000", "step-0001", "step-0002"} and len(played) == 3
+    assert {each.arm for each in played} == {"step-0000", "step-0001", "step-0002"} and len(played) == 6
     assert {each.split for each in played} == {"test"}
     trained(run, tmp_path / "unseen", *words, "--samples", "0")
     weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("seen", "unseen")]
