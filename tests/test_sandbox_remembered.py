@@ -92,7 +92,7 @@ def play(agents: Iterable[Agent], instances: Sequence[Instance], runtime: Runtim
 
 def content(episode: Episode) -> Any:
     """All of an episode but what differs by chance between two boxes: seconds and `timing`, process numbers, the order
-    in which processes began and wrote, whether their end was seen, numbers of pipes, names in /tmp; its `cost`,
+    in which processes began and wrote, how often a loop that waits looked, whether their end was seen, numbers of pipes, names in /tmp; its `cost`,
     and whether it was played anew."""
     dumped = episode.model_dump(mode="json", exclude={"cost", "runtime", "attempt"})
     for turn in dumped["transcript"]["turns"]:
@@ -103,7 +103,7 @@ def content(episode: Episode) -> Any:
                 writer = json.dumps([write["argv"], write["to"], write["fate"]])
                 texts[writer] = texts.get(writer, "") + write["text"]
             ran["stderr"] = sorted(texts.items())
-            ran["processes"] = sorted([json.dumps(p["argv"]), p["builtin"]] for p in ran["processes"])
+            ran["processes"] = sorted({(json.dumps(p["argv"]), p["builtin"]) for p in ran["processes"]})
     return json.loads(re.sub(r"/tmp/[\w.-]+|pipe:\[\d+\]", "made-up", json.dumps(dumped)))
 
 

@@ -302,7 +302,7 @@ def _train_reward_model(args: RewardModelArgs, source: _Source) -> "TrainResult"
     )
 
 
-_ROUND_OPTIONS = ("instances", "pairs", "feedback", "system", "agent_sees", "tag")
+_ROUND_OPTIONS = ("instances", "pairs", "feedback", "system", "agent_sees", "tag", "ending")
 """What else decides what comes out of rounds."""
 
 
