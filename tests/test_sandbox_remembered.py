@@ -92,8 +92,8 @@ def play(agents: Iterable[Agent], instances: Sequence[Instance], runtime: Runtim
 
 def content(episode: Episode) -> Any:
     """All of an episode but what differs by chance between two boxes: seconds and `timing`, process numbers, the order
-    in which processes began and wrote, how often a loop that waits looked, whether their end was seen, numbers of pipes, names in /tmp; its `cost`,
-    and whether it was played anew."""
+    in which processes began and wrote, how often a loop that waits looked, whether their end was seen, numbers of
+    pipes, names in /tmp; its `cost`, and whether it was played anew."""
     dumped = episode.model_dump(mode="json", exclude={"cost", "runtime", "attempt"})
     for turn in dumped["transcript"]["turns"]:
         if (ran := turn["result"]) is not None:
