@@ -86,6 +86,7 @@ def test_a_run_records_what_decides_its_episodes(tmp_path, capsys):
     assert main([*argv, "--episodes", "1", "--workers", "1", "--retries", "0"]) == 1
     assert json.loads((tmp_path / "run" / "run.json").read_text())["config"].keys() == {
         *("agent", "tasks", "split", "episodes", "group", "builds", "seed", "arm", "runtime"),
+        *("p_hide", "hiding_penalty", "verbosity_cost"),
         *("max_turns", "tolerant", "shown_chars", "command_seconds"),
         *("adapter", "temperature", "max_new_tokens", "batch_size", "load_in_4bit"),
     }

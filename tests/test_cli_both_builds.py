@@ -154,7 +154,7 @@ def test_what_is_sampled_is_measured_by_what_was_asked_for(
             count=count,
             both_builds=both_builds,
             workers=2,
-        )
+        )["sampled"]
         return found["J"].n, found["J"].value, runtime.started
 
     n, J, started = sample(7, both_builds=True)

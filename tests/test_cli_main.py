@@ -151,7 +151,7 @@ def test_a_missing_extra_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "x.eval").touch()
+    (tmp_path / "x.eval").write_text("{}")
     monkeypatch.setattr("devnull.sandbox.extras.importlib.util.find_spec", lambda _: None)
     assert main(argv) == 2
     assert f"wants the package {package}; pip install 'devnull[{extra}]'" in capsys.readouterr().err

@@ -263,7 +263,7 @@ def test_the_exact_theory_predicts_the_known_points() -> None:
     predicted = predict(claim)
     assert predicted == {"E": pytest.approx(3.6 - 0.25 * 3.6), "J": pytest.approx(3.5 - 1.5)}
     assert answer_claims({"C": exact_result(claim, predicted)}) == {"C": "refuted"}
-    assert predict(claim.model_copy(update={"family": "pip"})) is None
+    assert predict(claim.model_copy(update={"family": "elsewhere"})) is None
 
 
 def test_a_figure_shows_each_seed_and_escapes_names() -> None:

@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -126,7 +127,7 @@ def test_a_model_that_is_told_the_truth_wants_an_outcome() -> None:
     torn = episodes(1)[0].model_copy(update={"outcome": None})
     for told in ({"marginalised": True}, {"mode": "truth"}):
         with pytest.raises(InputError, match="has no outcome"):
-            reward_model_reward(None, TASKS, **told)([torn])  # type: ignore[arg-type]
+            reward_model_reward(SimpleNamespace(scores=list), TASKS, **told)([torn])  # type: ignore[arg-type]
 
 
 def test_a_schedule_is_not_for_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

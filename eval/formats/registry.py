@@ -25,9 +25,9 @@ from devnull.sandbox.extras import require
 
 
 def _is_inspect(document: Document) -> bool:
-    """Inspect's logs are zip files, or JSON that begins with the version and the evaluation's facts."""
-    if document.content[:2] == b"PK":
-        return document.path.suffix == ".eval"
+    """Inspect's logs are `.eval` files, or JSON that begins with the version and the evaluation's facts."""
+    if document.path.suffix == ".eval":
+        return True
     head = document.content[:400]
     return b'"eval"' in head and b'"version"' in head
 
