@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devnull.eval.claims.claim_file import Contrast, Gates, parse_claim
+from devnull.eval.claims.claim_file import Contrast, Gates, JobGate, parse_claim
 from devnull.eval.claims.contrast import ContrastEstimate, estimate_contrast
 from devnull.eval.claims.figure import contrast_figure
 from devnull.eval.claims.gates import check_gates
@@ -211,7 +211,7 @@ def test_a_claim_is_as_strong_as_its_weakest_contrast() -> None:
         return [[_noisy(f"t{t}", J, gap, rng) for t in range(12)] for _ in range(2)]
 
     arms = {"start": side(0, 1), "trained-0.1": side(0, 1), "trained-0.5": side(1.0, 3)}
-    found = judge_claim(claim, arms, {})
+    found = judge_claim(claim, arms, {}, {})
     rises, too = found.contrasts
     assert rises.p_for < 0.001 and too.p_for > 0.2
     assert found.p_for == too.p_for and found.p_against == pytest.approx(min(1, 2 * too.p_against))
@@ -239,14 +239,25 @@ def broken(count: int, **more: object) -> list[Score]:
 )
 def test_a_gate_makes_a_run_void(side: list[Score], words: str | None) -> None:
     gates = Gates(failures=30, attempts={"a": 0.5})
-    found = check_gates(gates, {"a": [side, side], "b": [broken(30)] * 2}, {})
+    found = check_gates(gates, {"a": [side, side], "b": [broken(30)] * 2}, {}, {})
     assert (found == []) if words is None else (len(found) == 1 and words in found[0])
-    assert check_gates(gates.model_copy(update={"except_arms": ("a",)}), {"a": [side, side]}, {}) == []
+    assert check_gates(gates.model_copy(update={"except_arms": ("a",)}), {"a": [side, side]}, {}, {}) == []
 
 
 def test_a_policy_that_went_too_far_makes_a_run_void() -> None:
-    found = check_gates(Gates(kl=5.0), {"a": [broken(30)] * 2}, {"a": (1.0, 7.5)})
+    found = check_gates(Gates(kl=5.0), {"a": [broken(30)] * 2}, {"a": (1.0, 7.5)}, {})
     assert found == ["a: 7.5 nats from its warm start, 5 are the most"]
+
+
+@pytest.mark.parametrize(
+    ("values", "passes"),
+    [((-1.2, -3.0, -1.0, -2.0, 0.4), True), ((-1.2, -3.0, -1.0, 0.1, 0.4), False), ((-2.0, None), False), ((), False)],
+)
+def test_a_jobs_own_metric_may_be_a_gate(values: tuple[float | None, ...], passes: bool) -> None:
+    gate = JobGate(jobs=("model",), metric="hidden_gap/truth", most=-1, of_seeds=0.8)
+    found = check_gates(Gates(jobs=(gate,)), {}, {}, {"model": {"hidden_gap/truth": values}})
+    assert passes is not bool(found)
+    assert all(each.startswith("model: hidden_gap/truth is ") and "≤ -1 on 80% of the seeds" in each for each in found)
 
 
 def test_the_exact_theory_predicts_the_known_points() -> None:

@@ -42,6 +42,7 @@ def judge_run(plan: Plan, root: Path, ledger: Path) -> LedgerLine:
         seeds=plan.seeds,
         archives=archives,
         divergences=divergences,
+        measured=_measure_jobs(plan, root),
         seconds=round(sum(job_seconds(job, root) for job in plan.jobs.values()), 1),
     )
     return line.model_copy(update={"result": derive_result(plan.claim.file, line, ScoredArchives(ledger))})
@@ -58,11 +59,27 @@ def all_done(plan: Plan, root: Path) -> bool:
     return all(is_done(job, root) for job in plan.jobs.values())
 
 
+def _measure_jobs(plan: Plan, root: Path) -> dict[str, dict[str, tuple[float | None, ...]]]:
+    """The metrics that gates ask of jobs."""
+    found: dict[str, dict[str, tuple[float | None, ...]]] = {}
+    for gate in plan.claim.file.gates.jobs:
+        for job in gate.jobs:
+            digests = [plan.names[f"seed-{seed}/{job}"] for seed in plan.seeds]
+            models = [Path(plan.jobs[digest].product(root)) for digest in digests]
+            found.setdefault(job, {})[gate.metric] = tuple(_metric(model, gate.metric) for model in models)
+    return found
+
+
 def _divergence(model: Path) -> float | None:
     """Of its commands, where the words of its reports are told apart from them."""
-    metrics = json.loads((model / "training.json").read_text()).get("metrics", {})
-    logged = metrics.get("kl_commands", metrics.get("kl_episode"))
-    return float(logged) if isinstance(logged, int | float) else None
+    commands = _metric(model, "kl_commands")
+    return _metric(model, "kl_episode") if commands is None else commands
+
+
+def _metric(model: Path, name: str) -> float | None:
+    """Of what a training job logged last."""
+    value = json.loads((model / "training.json").read_text()).get("metrics", {}).get(name)
+    return float(value) if isinstance(value, int | float) else None
 
 
 def derive_result(claim: ClaimFile, line: LedgerLine, archives: "ScoredArchives") -> ClaimResult:
@@ -71,7 +88,7 @@ def derive_result(claim: ClaimFile, line: LedgerLine, archives: "ScoredArchives"
     for arm in claim.arms:
         seeds = (line.archives[f"seed-{seed}/{arm}"] for seed in line.seeds)
         scores[arm] = [list(archives.scores(name, claim)) for name in seeds]
-    return judge_claim(claim, scores, line.divergences)
+    return judge_claim(claim, scores, line.divergences, line.measured)
 
 
 def _judgement(claim: ClaimFile) -> tuple[str, float, float | None]:

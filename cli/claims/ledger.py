@@ -56,6 +56,8 @@ class LedgerLine(Frozen):
     """Result: `seed-0/partial` to the archive of its episodes, whose name is the digest of what it holds."""
     divergences: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     """Result: arm to its policy's divergence from the warm start seed by seed, in nats an episode."""
+    measured: dict[str, dict[str, tuple[float | None, ...]]] = Field(default_factory=dict)
+    """Result: job to metric to its value seed by seed, of those that a gate asks for."""
     previous: str = ""
     """Digest of the line before."""
 

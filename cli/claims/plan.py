@@ -143,6 +143,9 @@ class _SeedPlan:
                 self.plan.policies.setdefault(arm, []).append(self.job(each.policy or arm, ("arms", arm)))
             digest = self.add(f"{arm}.evaluation", "rollout", settings | each.settings, ("arms", arm))
             self.plan.evaluations.setdefault(arm, []).append(digest)
+        for gate in self.claim.gates.jobs:
+            for name in gate.jobs:
+                self.job(name, ("gates", "jobs"))
 
     def job(self, name: str, wanted_by: tuple[str, ...]) -> str:
         """The digest of the job of that name, which is planned if it was not."""

@@ -152,6 +152,7 @@ def _describe_gates(plan: Plan) -> str:
     ]
     parts += [] if gates.kl is None else [f"divergence ≤ {gates.kl:g} nats"]
     parts += [f"attempts of {arm} ≥ {least:g}" for arm, least in gates.attempts.items()]
+    parts += [f"{gate.metric} of {', '.join(gate.jobs)} {gate.wanted}" for gate in gates.jobs]
     parts += [] if not gates.except_arms else [f"let through: {', '.join(gates.except_arms)}"]
     return "; ".join(parts)
 

@@ -5,6 +5,7 @@ stands for each value of that dial.
 """
 
 import hashlib
+import math
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,6 +113,38 @@ class Contrast(Frozen, allow_inf_nan=False):
         return "≠ 0" if self.above is None else f"> {self.above:g}"
 
 
+class JobGate(Frozen, allow_inf_nan=False):
+    """What a job's own metrics must say before what builds on it means anything."""
+
+    jobs: tuple[str, ...] = Field(min_length=1)
+    """Those that are measured, each by itself."""
+    metric: str
+    """Of the job's `training.json`."""
+    most: float | None = None
+    """The greatest value that passes."""
+    least: float | None = None
+    """The smallest."""
+    of_seeds: float = Field(default=1.0, gt=0, le=1)
+    """Least share of the training seeds that must pass."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.most is None and self.least is None:
+            raise ValueError("`most` or `least` is wanted")
+        return self
+
+    def passes(self, value: float | None) -> bool:
+        """Whether one seed's value does; one that was not measured does not."""
+        low, high = (-math.inf if self.least is None else self.least), (math.inf if self.most is None else self.most)
+        return value is not None and low <= value <= high
+
+    @property
+    def wanted(self) -> str:
+        """`≤ 0.03`, with the share of seeds where it is not all."""
+        bounds = [f"{sign} {x:g}" for sign, x in (("≥", self.least), ("≤", self.most)) if x is not None]
+        return " and ".join(bounds) + (f" on {self.of_seeds:.0%} of the seeds" if self.of_seeds < 1 else "")
+
+
 class Gates(Frozen):
     """What every arm must pass, over all its seeds; a run that does not is void, whatever its contrasts."""
 
@@ -127,6 +160,8 @@ class Gates(Frozen):
     """Greatest divergence of a trained policy from its warm start, in nats an episode."""
     except_arms: tuple[str, ...] = ()
     """Arms that are let through: what they do is not what the claim is about."""
+    jobs: tuple[JobGate, ...] = ()
+    """What jobs must pass, such as reward models before a policy is trained on them."""
 
 
 class ClaimFile(Frozen, allow_inf_nan=False):

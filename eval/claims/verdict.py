@@ -13,7 +13,7 @@ from pydantic import Field
 
 from devnull.eval.claims.claim_file import ClaimFile, Contrast
 from devnull.eval.claims.contrast import ArmScores, ContrastEstimate, estimate_contrast
-from devnull.eval.claims.gates import check_gates
+from devnull.eval.claims.gates import JobMetrics, check_gates
 from devnull.eval.comparing.comparison import SIGNIFICANT, adjust_holm
 from devnull.eval.intervals import ONE_SIDED, t_quantile
 from devnull.eval.scoring.metrics import METRICS
@@ -49,11 +49,13 @@ class ClaimResult(Frozen):
     would be sensible, or it cannot be told."""
 
 
-def judge_claim(claim: ClaimFile, scores: ArmScores, kl: Mapping[str, Sequence[float]]) -> ClaimResult:
+def judge_claim(
+    claim: ClaimFile, scores: ArmScores, kl: Mapping[str, Sequence[float]], measured: JobMetrics
+) -> ClaimResult:
     """Gates and contrasts of a run.
 
     Args:
-        kl: As for `check_gates`.
+        kl: As for `check_gates`, `measured` likewise.
     """
     found = {contrast.name: estimate_contrast(contrast, scores) for contrast in claim.contrasts}
     estimates = tuple(estimate for estimate in found.values() if estimate is not None)
@@ -61,7 +63,7 @@ def judge_claim(claim: ClaimFile, scores: ArmScores, kl: Mapping[str, Sequence[f
     return ClaimResult(
         contrasts=estimates,
         undefined=undefined,
-        gates=tuple(check_gates(claim.gates, scores, kl)),
+        gates=tuple(check_gates(claim.gates, scores, kl, measured)),
         arms={arm: {name: _by_seed(name, seeds) for name in SHOWN_METRICS} for arm, seeds in scores.items()},
         p_for=1.0 if undefined else max(each.p_for for each in estimates),
         p_against=min((1.0, *(len(claim.contrasts) * each.p_against for each in estimates))),
