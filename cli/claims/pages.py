@@ -106,9 +106,10 @@ which is no test: its figure is the prediction.
 In the figures dots are training seeds, the bar is the 95 % interval, the shaded side is what was predicted.
 
 A claim of your own is a file as `examples/claims/K1.toml`: `[jobs.NAME]` are `devnull` commands with their settings,
-`[arms.NAME]` the policies that are evaluated, `[[contrasts]]` what decides, `[gates]` what makes a run void (`[[gates.jobs]]`: a metric of a reward model, say). In a
-setting `@NAME` is what the job of that name made and `{seed}` the training seed; a `{dial}` in a name stands for each
-value of that dial. What all claims share, `demonstrations` and `sft` among it, is in `examples/claims/recipes/`. Jobs
+`[arms.NAME]` the policies that are evaluated, `[[contrasts]]` what decides, `[gates]` what makes a run void
+(`[[gates.jobs]]`: a metric of a reward model, say). In a setting `@NAME` is what the job of that name made and `{seed}`
+the training seed; a `{dial}` in a name stands for each value of that dial. What all claims share, `demonstrations` and
+`sft` among it, is in `examples/claims/recipes/`. Jobs
 lie in `runs/claims/jobs/` by the digest of what they run and build on: two claims that want the same one share it, and
 an interrupted run goes on. Episodes are kept beside the ledger, 384 of them in about 30 kB.
 """
