@@ -3,7 +3,7 @@ cold (nothing known), half known (seen once, so told to nobody yet) and warm; an
 
 Seconds are those of the wall and of this process's CPU with its boxes': on a busy machine only the latter compare.
 
-usage: devnull bench claims [-- --batches 4 --seed 100 --runtime rootless --model FOLDER]
+usage: devnull bench claims [-- --batches 4 --seed 100 --runtime rootless --model FOLDER --terminal-lines 2]
 """
 
 import argparse
@@ -23,14 +23,15 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
 from devnull.agents.local import LocalModel
+from devnull.agents.prompt_format import PromptFormat
 from devnull.agents.rollout import rollout
 from devnull.agents.scripted import make_mixture
 from devnull.cli.demo.stages import GRPO_SETTINGS
 from devnull.cli.runs.rollouts import draw_instances
 from devnull.rewards.evaluator import Evaluator
+from devnull.rewards.feedback.comparisons import episode_messages
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.sandbox.tasks import load_tasks
@@ -103,7 +104,7 @@ class Counted:
 
 
 def play_arm(
-    model: Path, boxes: Runtime, settings: GRPOSettings, instances: Any, tasks: Any, out: Path
+    model: Path, boxes: Runtime, settings: GRPOSettings, instances: Any, tasks: Any, prompt: PromptFormat, out: Path
 ) -> dict[str, Any]:
     """Trains one arm; its seconds by part, its tokens an episode, and a digest of all that its agent said and saw and
     of the weights it ended with."""
@@ -119,7 +120,7 @@ def play_arm(
         timers.enter_context(timed(RolloutFunction, "__call__", spent, "rollout"))
         timers.enter_context(kept_histories(histories))
         reward = believed_return_reward(Evaluator(), tasks)
-        result = train_grpo(settings, instances, reward, boxes, model, out, on_episode=played.append)
+        result = train_grpo(settings, instances, reward, boxes, model, out, prompt=prompt, on_episode=played.append)
     wall, cpu = (now - then for now, then in zip(clocks(), begun, strict=True))
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     in_boxes = after.ru_utime + after.ru_stime - children.ru_utime - children.ru_stime
@@ -149,12 +150,12 @@ def play_arm(
     }
 
 
-def warm_start(folder: Path, tasks: Mapping[str, Any], boxes: Runtime, seed: int) -> Path:
+def warm_start(folder: Path, tasks: Mapping[str, Any], boxes: Runtime, seed: int, prompt: PromptFormat) -> Path:
     """The tiny model, taught by scripted agents on training tasks."""
     instances = draw_instances(tasks.values(), 128, seed * 1000)
     played: Sequence[Episode] = [*rollout(make_mixture(MIXTURE), instances, boxes, arm="script")]
-    played = sorted(played, key=lambda episode: episode.key)
-    chats = [build_messages(e.transcript.instruction, e.transcript.turns) for e in played]
+    played = [each.model_copy(update={"prompt": prompt}) for each in sorted(played, key=lambda each: each.key)]
+    chats = [episode_messages(e) for e in played]
     base = make_tiny_model(folder / "base", [m["content"] for chat in chats for m in chat], seed)
     return train_sft(SFTSettings(seed=seed), played, base, folder / "sft").path
 
@@ -165,6 +166,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=100, help="of the arm; claims are judged on 0 to 4, so stay above")
     parser.add_argument("--runtime", default="rootless")
     parser.add_argument("--model", type=Path, help="a warm-started policy; by default tiny, warm-started here")
+    parser.add_argument("--terminal-lines", type=int, default=0, help="of each output, so many reach the agent; 0: all")
     args = parser.parse_args()
     torch.set_num_threads(1)
     boxes = Counted(open_runtime(args.runtime))
@@ -172,18 +174,22 @@ def main() -> None:
     size = GRPO_SETTINGS["tiny"]
     settings = GRPOSettings(**size | {"seed": args.seed, "max_steps": args.batches * size.get("iterations", 1)})
     instances = draw_instances(tasks.values(), 32 * args.batches, args.seed * 100_000)
-    arms: dict[str, dict[str, Any]] = {}
+    prompt = PromptFormat(terminal_lines=args.terminal_lines)
+    first: dict[str, Any] = {}
+    print(_row("", ["boxes made", *_PARTS, "all"]), flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        model = args.model or warm_start(folder, tasks, boxes, args.seed)
+        model = args.model or warm_start(folder, tasks, boxes, args.seed, prompt)
         for name in ("boxes", "cold", "half known", "warm"):
             made, runtime = boxes.made, boxes
             if name != "boxes":
                 runtime = _remembered(boxes, folder / "world.jsonl")
-            arms[name] = play_arm(model, runtime, settings, instances, tasks, folder / name.replace(" ", "-"))
-            arms[name]["made"] = boxes.made - made
-        size_of_memory = (folder / "world.jsonl").stat().st_size
-    _print_arms(arms, size_of_memory)
+            arm = play_arm(model, runtime, settings, instances, tasks, prompt, folder / name.replace(" ", "-"))
+            first = first or arm
+            _print_arm(name, arm, boxes.made - made, first)
+        print(f"memory: {(folder / 'world.jsonl').stat().st_size / 1e6:.2f} MB")
+    tokens = ", ".join(f"{first[who]:.0f} the {who}" for who in ("prompt's", "agent's", "terminal's"))
+    print(f"seconds of the wall, in brackets of the CPU of this process and its boxes; tokens an episode: {tokens}")
 
 
 def _remembered(boxes: Counted, file: Path) -> Any:
@@ -193,27 +199,20 @@ def _remembered(boxes: Counted, file: Path) -> Any:
     return RememberedRuntime(boxes, WorldMemory(file), boxes.manifest)
 
 
-def _print_arms(arms: Mapping[str, Mapping[str, Any]], size_of_memory: int) -> None:
-    print(f"{'':<12}" + "".join(f"{name:>22}" for name in arms))
-    print(f"{'boxes made':<12}" + "".join(f"{arm['made']:>22}" for arm in arms.values()))
-    for part in ("boxes", "generation", "tokenising", "rewards", "gradient"):
-        cells = []
-        for arm in arms.values():
-            (wall, cpu), (whole, _) = arm["parts"][part], arm["whole"]
-            cells.append(f"{f'{wall:.1f} s ({cpu:.1f}) {100 * wall / whole:3.0f} %':>22}")
-        print(f"{part:<12}" + "".join(cells))
-    print(f"{'all':<12}" + "".join(f"{'{:.1f} s ({:.1f})'.format(*arm['whole']):>22}" for arm in arms.values()))
-    first = arms["boxes"]
-    print("in brackets: CPU seconds of this process and its boxes")
-    print(
-        "tokens an episode: "
-        + ", ".join(f"{first[who]:.0f} the {who}" for who in ("prompt's", "agent's", "terminal's"))
-    )
-    print(f"memory: {size_of_memory / 1e6:.2f} MB")
-    for name, arm in arms.items():
-        same = arm["said"] == first["said"]
-        apart = max(float((arm["weights"][k] - first["weights"][k]).abs().max()) for k in first["weights"])
-        print(f"{name}: {'the same episodes' if same else 'OTHER EPISODES'}, weights at most {apart:.1g} apart")
+_PARTS = ("boxes", "generation", "tokenising", "rewards", "gradient")
+
+
+def _row(name: str, cells: Sequence[str]) -> str:
+    return f"{name:<12}" + "".join(f"{cell:>21}" for cell in cells)
+
+
+def _print_arm(name: str, arm: Mapping[str, Any], made: int, first: Mapping[str, Any]) -> None:
+    whole = arm["whole"][0]
+    cells = [f"{wall:.1f} ({cpu:.1f}) {100 * wall / whole:3.0f} %" for wall, cpu in (arm["parts"][p] for p in _PARTS)]
+    print(_row(name, [str(made), *cells, f"{whole:.1f} ({arm['whole'][1]:.1f})"]))
+    apart = max(float((arm["weights"][key] - first["weights"][key]).abs().max()) for key in first["weights"])
+    same = "the same episodes" if arm["said"] == first["said"] else "OTHER EPISODES"
+    print(f"{'':<12}{same} as in boxes, weights at most {apart:.1g} apart", flush=True)
 
 
 if __name__ == "__main__":
