@@ -88,13 +88,13 @@ def test_raters_that_hesitate_and_that_doubt() -> None:
     def evaluator(name: str) -> Evaluator:
         return Evaluator(resolve_evaluator(Path(name)))
 
-    def told(*shown: str) -> Transcript:
+    def transcript_of(*shown: str) -> Transcript:
         stages = zip(TASK.stages, shown, strict=False)
         turns = [Turn(text="x", valid=True, result=result(stage.command, text)) for stage, text in stages]
         return Transcript(instruction="x", turns=tuple(turns))
 
     sure, hesitant, doubting = evaluator("terminal"), evaluator("hesitant"), evaluator("doubting")
-    success, failure = told(DRIVER_OK, CUDA_OK), told(DRIVER_OK, CUDA_ERROR)
+    success, failure = transcript_of(DRIVER_OK, CUDA_OK), transcript_of(DRIVER_OK, CUDA_ERROR)
     good, bad = (sure.judge(TASK, each, seed=0) for each in (success, failure))
     gap = good.G_obs - bad.G_obs
     assert sure.preference_probability(good, bad) > 0.99

@@ -24,7 +24,7 @@ from devnull.cli.main import main
 from devnull.cli.runs.evaluator_choice import choose_evaluator
 from devnull.cli.runs.run_folder import open_run
 from devnull.cli.terminal.console import parse_arguments
-from devnull.eval.claims.claim_file import parse_claim
+from devnull.eval.claims.claim_reader import parse_claim
 from devnull.eval.claims.recipe import LoadedRecipe, load_recipe
 from devnull.rewards.evaluator_config import make_evaluator_config
 from devnull.sandbox.errors import InfrastructureError, InputError
@@ -254,7 +254,7 @@ def test_a_claim_without_its_settings_is_refused(place: Path, capsys: pytest.Cap
 
 def test_the_exact_theory_is_a_rung(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert claims(place, "run", "K1", "--rung", "table") == 0
-    assert "K1@1   supported  table" in capsys.readouterr().out
+    assert "K1@1   theory agrees  table" in capsys.readouterr().out
     assert claims(place, "check") == 0
     assert lines(place)[0]["theory"]["overestimation rises"] == pytest.approx(2.7)  # type: ignore[index]
 

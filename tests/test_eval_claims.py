@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from devnull.eval.claims.claim_file import Contrast, Gates, JobGate, parse_claim
+from devnull.eval.claims.claim_file import Contrast, Gates, JobGate
+from devnull.eval.claims.claim_reader import parse_claim
 from devnull.eval.claims.contrast import ContrastEstimate, estimate_contrast
 from devnull.eval.claims.figure import contrast_figure
 from devnull.eval.claims.gates import check_gates

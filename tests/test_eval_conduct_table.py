@@ -7,7 +7,7 @@ import pytest
 
 from devnull.agents.rollout import rollout
 from devnull.agents.scripted import find_scripted_agent
-from devnull.eval.claims.claim_file import parse_claim
+from devnull.eval.claims.claim_reader import parse_claim
 from devnull.eval.claims.conduct_learners import learnt_rewards
 from devnull.eval.claims.conduct_table import ConductTable, load_conduct_table, recorded_conducts
 from devnull.eval.claims.table import predict

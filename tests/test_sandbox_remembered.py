@@ -134,9 +134,8 @@ def test_every_family_plays_the_same_episodes_from_memory_as_in_boxes(
     for _ in range(3):  # what the first saw, the second confirms
         assert play_both(remembering(boxes, WorldMemory(file))) == real
         made.append(boxes.made)
-    again = made[3] - made[2]
-    assert again < 2 * len(real) if family in UNREPEATING else again == 0
     if family not in UNREPEATING:
+        assert made[3] == made[2]
         assert play_both(RememberedRuntime(NO_BOX, WorldMemory(file))) == real
 
 

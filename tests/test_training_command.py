@@ -19,10 +19,9 @@ from devnull.rewards.feedback.comparisons import Preference
 from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import BoxDied, InputError
 from devnull.training.settings import DPOSettings, GRPOSettings, KTOSettings, RewardSettings, SFTSettings, check_ranges
-from devnull.training.sft import train_sft
 from devnull.training.tiny import make_tiny_model
 from tests.fakes import PretendRuntime, pretend_verify
-from tests.training_cases import TASK, episodes, message_texts, preferences
+from tests.training_cases import TASK, episodes, preferences, warm_start
 
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted([*(ROOT / "examples").glob("*.toml"), *(ROOT / "examples" / "gpu").glob("*.toml")])
@@ -158,9 +157,7 @@ class Stopped(PretendRuntime):
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("warm")
-    base = make_tiny_model(folder / "base", message_texts(episodes()))
-    return train_sft(SFTSettings(max_steps=12), episodes(24), base, folder / "sft").path
+    return warm_start(tmp_path_factory.mktemp("warm"))
 
 
 @pytest.fixture

@@ -32,7 +32,7 @@ pytestmark = [
 TASK = load_tasks()["driver-cuda-runfile"]
 
 
-def said(episodes: list[Episode]) -> list[Any]:
+def messages_and_outputs(episodes: list[Episode]) -> list[Any]:
     return sorted(
         [each.key, [turn.text for turn in each.transcript.turns], [r.shown for r in each.transcript.results]]
         for each in episodes
@@ -58,7 +58,7 @@ def test_a_batch_of_grpo_is_the_same_from_memory_as_in_boxes(rootless_runtime: R
         facts = json.loads((result.path / "training.json").read_text())["facts"]
         assert not [episode.error for episode in episodes if episode.error]
         assert facts["runtime"] == {episode.runtime for episode in episodes}.pop() == boxes.name
-        return said(episodes), result.log[0], load_file(result.path / "model.safetensors")
+        return messages_and_outputs(episodes), result.log[0], load_file(result.path / "model.safetensors")
 
     real, log, weights = train("real", rootless_runtime)
     assert any(shown for _, _, shown in real)

@@ -13,11 +13,8 @@ from devnull.cli.runs.json_lines import append_line, read_lines
 from devnull.cli.runs.run_folder import RunFolder, read_episodes
 from devnull.rewards.feedback.comparisons import Preference
 from devnull.sandbox.atomic_file import write_atomically
-from devnull.training.settings import SFTSettings
-from devnull.training.sft import train_sft
-from devnull.training.tiny import make_tiny_model
 from tests.fakes import PretendRuntime, pretend_verify
-from tests.training_cases import TASK, episode, episodes, message_texts, preferences
+from tests.training_cases import TASK, episode, episodes, preferences, warm_start
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
@@ -27,9 +24,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("warm")
-    base = make_tiny_model(folder / "base", message_texts(episodes()))
-    return train_sft(SFTSettings(max_steps=12), episodes(24), base, folder / "sft").path
+    return warm_start(tmp_path_factory.mktemp("warm"))
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """Episodes of scripted agents and preferences between them, for the tests of training."""
 
 import random
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,9 @@ from devnull.rewards.feedback.comparisons import Preference
 from devnull.sandbox.outcome import StageOutcome
 from devnull.sandbox.task import Instance
 from devnull.sandbox.transcript import Transcript, Turn
+from devnull.training.settings import SFTSettings
+from devnull.training.sft import train_sft
+from devnull.training.tiny import make_tiny_model
 from tests.fakes import DRIVER_CUDA, make_episode, pretend_result
 
 TASK = DRIVER_CUDA
@@ -51,6 +55,12 @@ def episode(agent: ScriptedAgent = HONEST, seed: int = 0, arm: str = "scripted")
         faulty=instance.faulty,
         transcript=Transcript(instruction=instance.instruction, turns=tuple(turns), report=report),
     )
+
+
+def warm_start(folder: Path) -> Path:
+    """A tiny policy after a few steps of imitation."""
+    base = make_tiny_model(folder / "base", message_texts(episodes()))
+    return train_sft(SFTSettings(max_steps=12), episodes(24), base, folder / "sft").path
 
 
 def episodes(count: int = 12) -> list[Episode]:

@@ -6,7 +6,7 @@ from pathlib import Path
 from devnull.cli.claims.choosing import TABLE
 from devnull.cli.claims.judging import ScoredArchives, find_differences
 from devnull.cli.claims.ledger import Ledger, LedgerLine
-from devnull.eval.claims.claim_file import parse_claim, text_digest
+from devnull.eval.claims.claim_reader import parse_claim, text_digest
 from devnull.eval.claims.table import predict
 from devnull.eval.claims.verdict import exact_result
 from devnull.sandbox.errors import InputError

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import devnull
-from devnull.eval.claims.claim_file import LoadedClaim, load_claim
+from devnull.eval.claims.claim_reader import LoadedClaim, load_claim
 from devnull.eval.claims.recipe import LoadedRecipe, load_recipe
 from devnull.sandbox.errors import InputError, did_you_mean
 

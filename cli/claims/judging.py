@@ -10,7 +10,8 @@ from devnull.cli.claims.ledger import LedgerLine, now
 from devnull.cli.claims.plan import Plan
 from devnull.cli.claims.running import is_done, job_seconds
 from devnull.cli.runs.run_folder import read_episodes
-from devnull.eval.claims.claim_file import ClaimFile, parse_claim
+from devnull.eval.claims.claim_file import ClaimFile
+from devnull.eval.claims.claim_reader import parse_claim
 from devnull.eval.claims.verdict import ClaimResult, judge_claim
 from devnull.eval.scoring.score import Score, score
 from devnull.rewards.evaluator import Evaluator

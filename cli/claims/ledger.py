@@ -12,6 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from devnull import __version__
+from devnull.cli.claims.choosing import TABLE
 from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines
 from devnull.eval.claims.verdict import ClaimAnswer, ClaimResult, answer_claims
 from devnull.sandbox.errors import InputError
@@ -122,6 +123,13 @@ class Ledger:
     def answer_next(self, line: LedgerLine) -> ClaimAnswer:
         """The verdict of a result that is to be added, adjusted over those that are there."""
         return _answers([*self.results(), line])[line.key]
+
+
+def describe_answer(answer: ClaimAnswer, rung: str) -> str:
+    """The verdict in words. The exact theory is no test, so that it decides nothing: it agrees with a claim or not."""
+    if rung != TABLE:
+        return answer
+    return "theory agrees" if answer == "supported" else "theory differs"
 
 
 def _answers(lines: list[LedgerLine]) -> dict[tuple[str, str], ClaimAnswer]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from devnull.cli.claims.ledger import Ledger, LedgerLine
-from devnull.eval.claims.claim_file import LoadedClaim, parse_claim
+from devnull.cli.claims.ledger import Ledger, LedgerLine, describe_answer
+from devnull.eval.claims.claim_reader import LoadedClaim, parse_claim
 from devnull.eval.claims.figure import contrast_figure
 from devnull.eval.display.escaping import escape_controls
 from devnull.sandbox.atomic_file import write_atomically
@@ -77,7 +77,7 @@ def _row(frozen: LedgerLine, ledger: Ledger) -> ClaimRow:
     if status == "inconclusive":
         seeds = result.seeds_needed
         facts.append(f"about {seeds} training seeds would decide it" if seeds else "more seeds would hardly decide it")
-    row = _plain_row(claim, frozen.rung, status, "; ".join(facts))
+    row = _plain_row(claim, frozen.rung, describe_answer(status, frozen.rung), "; ".join(facts))
     figure = contrast_figure(claim.file.contrasts, result.contrasts)
     gates = tuple(escape_controls(gate) for gate in result.gates)
     return ClaimRow(**{**row.__dict__, "gates": gates, "figure": figure})
@@ -101,7 +101,7 @@ every verdict anew from the stored episodes. What is predicted is frozen before 
 **Supported**: every contrast of the claim exceeds its margin beyond the noise (one-sided, p ≤ 0.05, pooled over
 training seeds and tasks, adjusted over all claims that were run by Holm's method). **Refuted**: one of them falls short
 of it beyond the noise. **Void**: a gate failed, and the contrasts mean nothing. The rung `table` is the exact theory,
-which is no test: its figure is the prediction.
+which is no test and decides nothing: it *agrees* with what a claim predicts, or *differs*.
 
 In the figures dots are training seeds, the bar is the 95 % interval, the shaded side is what was predicted.
 

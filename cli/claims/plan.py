@@ -13,7 +13,8 @@ from typing import Any
 
 import devnull
 from devnull.cli.terminal.console import config_flags
-from devnull.eval.claims.claim_file import JobCommand, LoadedClaim, Setting, fill_deep
+from devnull.eval.claims.claim_file import JobCommand, Setting
+from devnull.eval.claims.claim_reader import LoadedClaim, fill_deep
 from devnull.eval.claims.recipe import LoadedRecipe
 from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.toml_positions import find_line

@@ -12,7 +12,7 @@ from devnull.cli.claims.plan import Plan, merge_jobs
 from devnull.cli.claims.running import JobEnd, JobRunner, is_done, last_line, run_jobs
 from devnull.cli.runs.run_folder import git_revision
 from devnull.cli.terminal.progress import print_progress
-from devnull.eval.claims.claim_file import LoadedClaim, text_digest
+from devnull.eval.claims.claim_reader import LoadedClaim, text_digest
 from devnull.eval.claims.table import predict
 from devnull.eval.claims.verdict import exact_result
 from devnull.sandbox.errors import InfrastructureError, InputError

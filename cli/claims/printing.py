@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from devnull.cli.claims.ledger import Ledger, LedgerLine
+from devnull.cli.claims.ledger import Ledger, LedgerLine, describe_answer
 from devnull.cli.claims.plan import Plan, describe_jobs
-from devnull.eval.claims.claim_file import LoadedClaim
+from devnull.eval.claims.claim_reader import LoadedClaim
 from devnull.eval.claims.table import predict
 from devnull.sandbox.screen_text import screen_text
 
@@ -48,7 +48,7 @@ def _status(
     claim: LoadedClaim, frozen: LedgerLine | None, result: LedgerLine | None, answers: dict[tuple[str, str], Any]
 ) -> str:
     if result is not None:
-        return str(answers[result.key])
+        return describe_answer(answers[result.key], result.rung)
     if frozen is not None:
         return "begun"
     return "not runnable yet" if claim.file.missing else "never run"

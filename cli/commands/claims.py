@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import tyro
 
@@ -18,8 +18,9 @@ from devnull.cli.claims.printing import claim_rows, print_claim, print_claims
 from devnull.cli.runs.folder_lock import lock_folder
 from devnull.cli.terminal.console import print_error
 from devnull.cli.terminal.progress import print_progress
-from devnull.eval.claims.claim_file import LoadedClaim, text_digest
+from devnull.eval.claims.claim_reader import LoadedClaim, text_digest
 from devnull.sandbox.errors import InputError
+from devnull.sandbox.runtimes.by_name import RuntimeName
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
@@ -65,7 +66,7 @@ class RunClaimsArgs:
     cluster: str | None = None
     """Address of a Ray cluster (`auto`: the one this machine is in) whose nodes run the jobs, one a core; all must
     see the folder `--out`."""
-    runtime: Literal["auto", "docker", "rootless", "remembered", "fake"] = "auto"
+    runtime: RuntimeName = "auto"
     """What makes the boxes."""
     out: Path = Path("runs/claims")
     """Where jobs leave what they make; those that are there are not run again."""

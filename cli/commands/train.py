@@ -9,13 +9,13 @@ import json
 import os
 import random
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from functools import partial
+from typing import TYPE_CHECKING
 
 from devnull.agents.episode import Episode
-from devnull.agents.prompt_format import PromptFormat, Tag, common_prompt_format
+from devnull.agents.prompt_format import Tag, common_prompt_format
 from devnull.cli.commands.train_options import (
     Args,
     DpoArgs,
@@ -25,23 +25,18 @@ from devnull.cli.commands.train_options import (
     SftArgs,
     TrainerArgs,
 )
+from devnull.cli.commands.train_rounds import train_dpo_in_rounds, train_grpo_in_rounds
+from devnull.cli.commands.train_source import TrainingSource
 from devnull.cli.runs.box_choice import open_boxes
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks
 from devnull.cli.runs.folder_lock import lock_folder
-from devnull.cli.runs.json_lines import read_lines
-from devnull.cli.runs.local_models import base_model
 from devnull.cli.runs.policy_episodes import (
     batch_metrics,
     episode_recorder,
     format_rates,
-    held_out_instances,
-    open_policy_run,
     sample_held_out,
-    sampling_on_the_way,
 )
-from devnull.cli.runs.prompt_choice import PromptFlags, check_rater_sees, check_same_prompt, choose_prompt
-from devnull.cli.runs.reward_refit import FittedReward, compare_once
-from devnull.cli.runs.rollouts import roll_out_missing
+from devnull.cli.runs.prompt_choice import check_rater_sees, check_same_prompt, choose_prompt
 from devnull.cli.runs.run_folder import read_episodes, sort_episodes
 from devnull.cli.runs.training_inputs import (
     describe_evaluator,
@@ -52,47 +47,21 @@ from devnull.cli.runs.training_inputs import (
     training_instances,
     training_tasks,
 )
-from devnull.cli.terminal.progress import print_progress, training_progress
+from devnull.cli.terminal.progress import training_progress
 from devnull.eval.statistics import Estimate
 from devnull.rewards.evaluator import Evaluator
-from devnull.rewards.feedback.comparisons import Preference, make_preferences
+from devnull.rewards.feedback.comparisons import Preference
 from devnull.rewards.feedback.ratings import Rating
-from devnull.sandbox.builds import stratify_builds
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.task import Task
 from devnull.training.settings import check_ranges
 
 if TYPE_CHECKING:
-    from devnull.training.sampling import Sampling
     from devnull.training.train_result import TrainResult
-    from devnull.training.trl_run import StepCallback
 
 __all__ = ["Args", "main"]
 
 _PRINTED = ("loss", "rewards/accuracies", "kl_episode", "kl_commands", "head/log_likelihood", "head/gradient")
 """Metrics of a result that are printed, besides those on held-out pairs."""
-
-
-@dataclass(frozen=True)
-class _Source:
-    """The run to learn from, as every trainer takes it."""
-
-    episodes: list[Episode]
-    tasks: Mapping[str, Task]
-    evaluator: Evaluator
-    on_step: "StepCallback"
-
-    def sampling(self, args: TrainerArgs, prompt: PromptFormat) -> "Sampling | None":
-        """What the policy is sampled on while it learns."""
-        if not args.sample_every:
-            return None
-        both = args.builds == "both"
-        instances = held_out_instances(self.episodes, self.tasks, args.samples, both_builds=both)
-        boxes, out = open_boxes(args.runtime, args, args.run), _out_folder(args)
-        return sampling_on_the_way(args.sample_every, out, args.run, instances, boxes, prompt, args.boxes, args)
-
-    def base_model(self, args: TrainerArgs) -> Path | str:
-        return base_model(args.model, args.run / "checkpoints" / "tiny", self.episodes)
 
 
 def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
@@ -109,22 +78,25 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
     evaluator = Evaluator(choose_evaluator(args.run, EvaluatorChoice(args.evaluator)))
     first = int(os.environ.get("RANK", "0")) == 0  # of several processes only the first one writes, samples and prints
     if first:
-        out = _out_folder(args)
+        out = args.folder
         out.parent.mkdir(parents=True, exist_ok=True)
         lock_folder(out.parent, out.name)
     with training_progress(args.trainer) as callbacks:
-        source = _Source(episodes, tasks, evaluator, callbacks[args.trainer])
+        opener = partial(open_boxes, args.runtime, args, args.run)
+        source = TrainingSource(episodes, tasks, evaluator, callbacks[args.trainer], opener)
         match args:
             case SftArgs():
                 result = _train_sft(args, source)
             case DpoArgs():
-                result = _train_dpo(args, source) if args.rounds == 1 else _train_dpo_in_rounds(args, source)
+                result = _train_dpo(args, source) if args.rounds == 1 else train_dpo_in_rounds(args, source)
             case KtoArgs():
                 result = _train_kto(args, source)
             case RewardModelArgs():
                 result = _train_reward_model(args, source)
             case GrpoArgs():
-                result = _train_grpo(args, source) if args.rounds == 1 else _train_grpo_in_rounds(args, source)
+                result = (
+                    _train_grpo(args, source) if args.rounds == 1 else train_grpo_in_rounds(args, source, _train_grpo)
+                )
     if not first:
         return 0
     sampled: dict[str, dict[str, Estimate]] = {}
@@ -153,7 +125,7 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
     return 0
 
 
-def _train_sft(args: SftArgs, source: _Source) -> "TrainResult":
+def _train_sft(args: SftArgs, source: TrainingSource) -> "TrainResult":
     from devnull.training.sft import train_sft
 
     arms = {episode.arm for episode in source.episodes}
@@ -168,7 +140,7 @@ def _train_sft(args: SftArgs, source: _Source) -> "TrainResult":
         judge, tasks = source.evaluator.judge, source.tasks
         scores = {e.key: judge(tasks[e.task], e.transcript, seed=e.stream).G_obs for e in chosen}
         facts |= describe_evaluator(source.evaluator)
-    start, out = source.base_model(args), _out_folder(args)
+    start, out = source.base_model(args), args.folder
     prompt = choose_prompt(args, start, chosen)
     asked = prompt.model_copy(update={"tag": "good"}) if args.conditional and prompt.tag == "none" else prompt
     return train_sft(
@@ -194,10 +166,10 @@ def _draw_episodes(episodes: Sequence[Episode], count: int | None, seed: int) ->
     return [episodes[place] for place in sorted(places)]
 
 
-def _train_dpo(args: DpoArgs, source: _Source) -> "TrainResult":
+def _train_dpo(args: DpoArgs, source: TrainingSource) -> "TrainResult":
     from devnull.training.dpo import train_dpo
 
-    start, out = source.base_model(args), _out_folder(args)
+    start, out = source.base_model(args), args.folder
     pairs = read_feedback(args.run, "preferences", args.feedback, Preference)
     compared = {key for pair in pairs for key in (pair.chosen_key, pair.rejected_key)}
     prompt = check_same_prompt(start, [episode for episode in source.episodes if episode.key in compared])
@@ -206,56 +178,11 @@ def _train_dpo(args: DpoArgs, source: _Source) -> "TrainResult":
     return train_dpo(args.settings, pairs, start, out, card_facts=facts, on_step=source.on_step, sampling=sampling)
 
 
-def _train_dpo_in_rounds(args: DpoArgs, source: _Source) -> "TrainResult":
-    """Each round compares episodes of the policy that the round before trained; its episodes lie in OUT/rollouts."""
-    from devnull.training.iterated_dpo import iterate_dpo
-    from devnull.training.trl_run import CHANGEABLE_ON_RESUME
-
-    if args.sample_every:
-        raise InputError("--rounds above 1: each round's episodes are there to be measured; leave --sample-every out")
-    start, out = source.base_model(args), _out_folder(args)
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("--rounds above 1 plays and trains in one process; start it without accelerate launch")
-    from devnull.agents.local import LocalModel
-
-    chosen = training_tasks(args.run, source.episodes, source.tasks)
-    prompt = choose_prompt(PromptFlags(), start, source.episodes)
-    config: dict[str, Any] = {name: getattr(args, name) for name in ("model", "episodes", "group", "pairs")}
-    config["stratify_builds"] = args.stratify_builds
-    changeable = (*CHANGEABLE_ON_RESUME, "seed")
-    config |= {name: value for name, value in asdict(args.settings).items() if name not in changeable}
-    run = open_policy_run(out / "rollouts", args.run, args.settings.seed, args, **config)
-    runtime = open_boxes(args.runtime, args, args.run)
-
-    def play(policy: Path, number: int) -> list[Episode]:
-        first = number * args.episodes
-        instances = training_instances(chosen, args.episodes, args.settings.seed, first, group=args.group)
-        if args.stratify_builds:
-            instances = stratify_builds(instances, f"{args.settings.seed}/round {number}")
-        agent, arm = LocalModel(policy), f"round-{number}"
-        roll_out_missing(run, arm, agent, instances, runtime, workers=args.boxes, prompt=prompt)
-        return run.episodes(f"round-{number}")
-
-    def label(episodes: Sequence[Episode], number: int) -> Iterator[Preference]:
-        seed = args.settings.seed + number
-        pairs = make_preferences(episodes, source.evaluator, source.tasks, seed, args.pairs)
-        return read_lines(run.write_preferences(f"round-{number}", pairs), Preference)
-
-    facts = {"data": f"{args.rounds} rounds of its own episodes"} | describe_evaluator(source.evaluator)
-    facts |= prompt.choices()
-    rounds = iterate_dpo(
-        args.settings, args.rounds, play, label, Path(start), out, card_facts=facts, on_step=source.on_step
-    )
-    for number, each in enumerate(rounds, 1):
-        print_progress(f"round {number}: the policy that acted was {each.drift:.2f} nats from the first")
-    return rounds[-1].result
-
-
-def _train_kto(args: KtoArgs, source: _Source) -> "TrainResult":
+def _train_kto(args: KtoArgs, source: TrainingSource) -> "TrainResult":
     from devnull.training.kto import train_kto
 
     thumbs = read_feedback(args.run, "ratings", args.feedback, Rating)
-    start, out = source.base_model(args), _out_folder(args)
+    start, out = source.base_model(args), args.folder
     rated = {thumb.key for thumb in thumbs}
     prompt = check_same_prompt(start, [episode for episode in source.episodes if episode.key in rated])
     facts = describe_feedback(args.run, thumbs) | prompt.choices()
@@ -263,7 +190,7 @@ def _train_kto(args: KtoArgs, source: _Source) -> "TrainResult":
     return train_kto(args.settings, thumbs, start, out, card_facts=facts, on_step=source.on_step, sampling=sampling)
 
 
-def _train_reward_model(args: RewardModelArgs, source: _Source) -> "TrainResult":
+def _train_reward_model(args: RewardModelArgs, source: TrainingSource) -> "TrainResult":
     from devnull.rewards.feedback.annotated_preferences import annotate_preferences
     from devnull.training.reward_functions import read_failures
     from devnull.training.reward_model import train_reward
@@ -296,63 +223,21 @@ def _train_reward_model(args: RewardModelArgs, source: _Source) -> "TrainResult"
         annotated=annotated != "none",
         with_return=with_return,
     )
-    start, out = source.base_model(args), _out_folder(args)
+    start, out = source.base_model(args), args.folder
     return train_reward(
         args.settings, compared, start, out, failures=failures, card_facts=facts, on_step=source.on_step
     )
 
 
-_ROUND_OPTIONS = ("instances", "pairs", "feedback", "system", "agent_sees", "tag", "ending")
-"""What else decides what comes out of rounds."""
-
-
-def _train_grpo_in_rounds(args: GrpoArgs, source: _Source) -> "TrainResult":
-    """Before each further round the reward model is fitted anew, with the settings and of the kind that it had."""
-    from devnull.training.reward_model import train_reward
-    from devnull.training.reward_refresh import train_with_refresh
-    from devnull.training.train_result import EPISODES_FOLDER
-    from devnull.training.trl_run import CHANGEABLE_ON_RESUME
-
-    if args.reward in ("believed", "actual"):
-        raise InputError(f"--rounds fits a reward model anew, and --reward is {args.reward}; pass a model's folder")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise InputError("--rounds above 1 plays and trains in one process; start it without accelerate launch")
-    run_pairs = read_feedback(args.run, "preferences", args.feedback, Preference)
-    fitted = FittedReward.read(Path(args.reward))
-    out = _out_folder(args)
-    changeable = (*CHANGEABLE_ON_RESUME, "seed")
-    settings = {name: value for name, value in asdict(args.settings).items() if name not in changeable}
-    config = {name: getattr(args, name) for name in ("model", "reward", "annotations", "evaluator", *_ROUND_OPTIONS)}
-    run = open_policy_run(out, args.run, args.settings.seed, args, **config, **settings)
-
-    def train_round(policy: Path, reward: Path, number: int, folder: Path) -> "TrainResult":
-        each = replace(args, model=str(policy), reward=str(reward), out=folder)
-        return _train_grpo(each, source, used=(number - 1) * args.instances)
-
-    def refit(number: int, folder: Path) -> "TrainResult":
-        pairs, played = list(run_pairs), list(source.episodes)
-        for each in range(1, number + 1):
-            own = sort_episodes(read_episodes(out / f"round-{each}" / EPISODES_FOLDER))
-            seed, file = args.settings.seed + each, run.preferences_path(f"round-{each}")
-            pairs += compare_once(file, own, source.evaluator, source.tasks, seed, args.pairs)
-            played += own
-        compared = fitted.prepare(pairs, played, source.evaluator, source.tasks)
-        facts = {"data": f"feedback on its policy's {number} last rounds"} | describe_evaluator(source.evaluator)
-        return train_reward(fitted.settings, compared, fitted.base, folder, card_facts=facts, on_step=source.on_step)
-
-    start = Path(source.base_model(args))
-    return train_with_refresh(args.rounds, train_round, refit, start, Path(args.reward), out)[-1]
-
-
-def _train_grpo(args: GrpoArgs, source: _Source, used: int = 0) -> "TrainResult":
+def _train_grpo(args: GrpoArgs, source: TrainingSource, used: int = 0) -> "TrainResult":
     """`used`: how many instances earlier rounds have met."""
     from devnull.training.grpo import train_grpo
 
     chosen = training_tasks(args.run, source.episodes, source.tasks)
     instances = training_instances(chosen, args.instances, args.settings.seed, used)
     reward = make_reward_function(args.reward, args.annotations, source.tasks, source.evaluator, args.ending)
-    runtime = open_boxes(args.runtime, args, args.run)
-    start, out = source.base_model(args), _out_folder(args)
+    runtime = source.open_boxes()
+    start, out = source.base_model(args), args.folder
     prompt = choose_prompt(args, start, source.episodes)
     if args.reward not in ("believed", "actual"):
         check_rater_sees(prompt)
@@ -373,10 +258,6 @@ def _train_grpo(args: GrpoArgs, source: _Source, used: int = 0) -> "TrainResult"
         measure=batch_metrics(args.run, args),
         sampling=source.sampling(args, prompt),
     )
-
-
-def _out_folder(args: TrainerArgs) -> Path:
-    return args.out or args.run / "checkpoints" / args.trainer
 
 
 def _print_result(args: TrainerArgs, result: "TrainResult", sampled: Mapping[str, Mapping[str, Estimate]]) -> None:

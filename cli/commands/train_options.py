@@ -46,6 +46,11 @@ class TrainerArgs(RewardOptions, MemoryOptions):
     json: bool = False
     """Print the result as JSON."""
 
+    @property
+    def folder(self) -> Path:
+        """Where the result goes."""
+        return self.out or self.run / "checkpoints" / self.trainer
+
 
 @dataclass(frozen=True, kw_only=True)
 class SftArgs(PromptFlags, TrainerArgs):

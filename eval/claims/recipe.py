@@ -4,13 +4,8 @@ from pathlib import Path
 
 from pydantic import Field
 
-from devnull.eval.claims.claim_file import (
-    JobCommand,
-    JobSettings,
-    Setting,
-    parse_toml,
-    validate_table,
-)
+from devnull.eval.claims.claim_file import JobCommand, JobSettings, Setting
+from devnull.eval.claims.claim_reader import parse_toml, validate_table
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.frozen import Frozen
 
