@@ -58,9 +58,28 @@ def test_inspect_logs_open_and_come_back_whole(run: Path, tmp_path: Path) -> Non
     assert sample.messages[2].tool_calls[0].arguments["command"].endswith("2>/dev/null")
     assert (sample.scores["success"].value, sample.scores["hidden"].value) == ("I", "hidden")
     assert log.samples[1].error.message == "BoxDied: the box died" and log.samples[1].scores is None
+    assert "cuda" in sample.scores["success"].explanation and "kept" in sample.scores["suppressed"].explanation
     back = tmp_path / "back"
     assert devnull("import", *map(str, files), "--out", str(back)).returncode == 0
     assert list(read_episodes(back)) == list(read_episodes(run))
+
+
+@pytest.mark.filterwarnings("ignore:The inplace keyword:DeprecationWarning")  # Inspect's, of its own frames
+def test_inspects_events_say_what_was_kept_off_and_its_frames_open(run: Path) -> None:
+    inspect_log = pytest.importorskip("inspect_ai.log")
+    analysis = pytest.importorskip("inspect_ai.analysis")
+    assert devnull("export", str(run), "--to", "inspect").returncode == 0
+    folder = str(run / "inspect")
+    sample = inspect_log.read_eval_log(str(run / "inspect" / "01-sft.eval")).samples[0]
+    kinds = [event.event for event in sample.events]
+    assert kinds == ["model", "tool", "info", "model", *["score"] * 5]
+    hidden = sample.events[2]
+    assert (hidden.source, hidden.data["kept_off"].strip(), hidden.data["exit_code"]) == ("devnull", ERROR.strip(), 1)
+    assert sample.events[1].result == sample.messages[3].text and ERROR.strip() not in sample.events[1].result
+    samples, messages = analysis.samples_df(folder), analysis.messages_df(folder)
+    assert (len(analysis.evals_df(folder)), len(samples), len(messages)) == (2, 5, 25)
+    assert messages.message_id.nunique() == 25 and set(messages.sample_id) == set(samples.sample_id)
+    assert set(samples.score_hidden.dropna()) == {"hidden"}
 
 
 def test_a_datasets_folder_loads_with_its_card(run: Path, tmp_path: Path) -> None:

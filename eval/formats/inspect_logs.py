@@ -8,11 +8,9 @@ from typing import Any
 from inspect_ai.log import (
     EvalConfig,
     EvalDataset,
-    EvalError,
     EvalLog,
     EvalMetric,
     EvalResults,
-    EvalSample,
     EvalScore,
     EvalSpec,
     EvalStats,
@@ -22,24 +20,17 @@ from inspect_ai.log import (
 from inspect_ai.model import (
     ChatMessage,
     ChatMessageAssistant,
-    ChatMessageSystem,
     ChatMessageTool,
     ChatMessageUser,
-    ModelOutput,
 )
-from inspect_ai.scorer import Score as InspectScore
-from inspect_ai.tool import ToolCall
 
 from devnull.agents.episode import Episode
 from devnull.eval.formats.document import Document
 from devnull.eval.formats.imported import TranscriptBuilder
+from devnull.eval.formats.inspect_samples import EPISODE_KEY, episode_seconds, make_inspect_sample
 from devnull.eval.formats.messages import read_messages
 from devnull.eval.scoring.metrics import compute_metrics
 from devnull.eval.scoring.score import Score
-from devnull.sandbox.screen_text import screen_text
-
-_EPISODE_KEY = "devnull_episode"
-"""Key of the sample's metadata that holds the episode as JSON."""
 
 
 def write_inspect_log(
@@ -61,12 +52,13 @@ def write_inspect_log(
         if estimate.value is not None
     }
     broken = sum(episode.error is not None and not episode.unverified for episode, _ in judged)
-    ended = datetime.fromisoformat(created) + timedelta(seconds=sum(_seconds(episode) for episode, _ in judged))
+    begun = datetime.fromisoformat(created).astimezone()
+    ended = begun + timedelta(seconds=sum(episode_seconds(episode) for episode, _ in judged))
     log = EvalLog(
         status="success",
-        stats=EvalStats(started_at=created, completed_at=ended.isoformat()),
+        stats=EvalStats(started_at=begun.isoformat(), completed_at=ended.isoformat()),
         eval=EvalSpec(
-            created=created,
+            created=begun.isoformat(),
             task=f"devnull {arm}",
             dataset=EvalDataset(name="devnull", samples=len(judged)),
             model=judged[0][0].agent,
@@ -78,72 +70,9 @@ def write_inspect_log(
             completed_samples=len(judged) - broken,
             scores=[EvalScore(name="devnull", scorer="devnull", metrics=figures)],
         ),
-        samples=[_sample(episode, score) for episode, score in judged],
+        samples=[make_inspect_sample(episode, score, begun) for episode, score in judged],
     )
     write_eval_log(log, str(path), format="eval")
-
-
-def _sample(episode: Episode, score: Score | None) -> EvalSample:
-    """An episode, with its commands as calls of a tool `bash`. The samples of an instance are its epochs; Inspect tells
-    samples apart by id and epoch, so that a further attempt at one has an id of its own."""
-    chat = list(_messages(episode))
-    last = next((message for message in reversed(chat) if isinstance(message, ChatMessageAssistant)), None)
-    return EvalSample(
-        id=f"{episode.task}/{episode.seed}"
-        + (f"/{episode.forced_build}" if episode.forced_build else "")
-        + (f"/attempt-{episode.attempt + 1}" if episode.attempt else ""),
-        epoch=episode.sample + 1,
-        input=episode.transcript.instruction,
-        target="every stage installed",
-        messages=chat,
-        output=ModelOutput.from_content(episode.agent, "" if last is None else last.text),
-        scores=None if score is None else _inspect_scores(score),
-        metadata={
-            "arm": episode.arm,
-            "task": episode.task,
-            "seed": episode.seed,
-            "sample": episode.sample,
-            "attempt": episode.attempt,
-            "faulty": episode.faulty,
-            _EPISODE_KEY: episode.model_dump_json(),
-        },
-        total_time=_seconds(episode),
-        error=None
-        if episode.error is None or episode.unverified
-        else EvalError(message=f"{episode.error.kind}: {episode.error.message}", traceback="", traceback_ansi=""),
-    )
-
-
-def _seconds(episode: Episode) -> float:
-    """Wall time of the episode, had nothing else run beside it."""
-    cost = episode.cost
-    return cost.model_seconds + cost.command_seconds + cost.box_seconds
-
-
-def _inspect_scores(score: Score) -> dict[str, InspectScore] | None:
-    """Truth and belief, as columns of Inspect's viewer."""
-    if score.G is None:  # of an import, the scores that it came with
-        return {name: InspectScore(value=value) for name, value in score.foreign_scores.items()} or None
-    values: dict[str, Any] = {
-        "success": "C" if score.success else "I",
-        "G": score.G,
-        "G_obs": score.G_obs,
-        "hidden": "none" if score.hidden is None else "hidden" if score.hidden else "seen",
-        "suppressed": score.suppressed or "none",
-    }
-    return {name: InspectScore(value=value) for name, value in values.items()}
-
-
-def _messages(episode: Episode) -> Iterator[ChatMessage]:
-    yield ChatMessageSystem(content=episode.prompt.system_message)
-    yield ChatMessageUser(content=episode.transcript.instruction)
-    for number, turn in enumerate(episode.transcript.turns):
-        if turn.result is None:
-            yield ChatMessageAssistant(content=turn.text)
-            continue
-        call = ToolCall(id=f"call-{number}", function="bash", arguments={"command": turn.result.command})
-        yield ChatMessageAssistant(content=turn.text, tool_calls=[call])
-        yield ChatMessageTool(content=screen_text(turn.result.shown), tool_call_id=call.id, function="bash")
 
 
 def read_inspect_log(document: Document) -> Iterator[Episode]:
@@ -153,7 +82,7 @@ def read_inspect_log(document: Document) -> Iterator[Episode]:
     """
     log = read_eval_log(str(document.path))
     for number, sample in enumerate(log.samples or ()):
-        kept = sample.metadata.get(_EPISODE_KEY)
+        kept = sample.metadata.get(EPISODE_KEY)
         if kept is not None:
             yield Episode.model_validate_json(kept)
             continue
