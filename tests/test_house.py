@@ -8,7 +8,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-ROOMS = ("sandbox", "agents", "theory", "rewards", "training", "eval", "cli")
+ROOMS = ("sandbox", "agents", "theory", "rewards", "training", "eval", "cli", "integrations")
 LARGEST_SHARE = 0.03
 """Of public names that may be defined in more than one module."""
 DEFINED_BY_EVERY_COMMAND = {"Args", "main"}

@@ -44,7 +44,7 @@ def make_inspect_sample(episode: Episode, score: Score | None, begun: datetime) 
         begun: When it began, with a time zone.
     """
     chat = list(_messages(episode))
-    scores = None if score is None else _inspect_scores(score)
+    scores = None if score is None else inspect_scores(score)
     last = next((message for message in reversed(chat) if isinstance(message, ChatMessageAssistant)), None)
     return EvalSample(
         id=f"{episode.task}/{episode.seed}"
@@ -157,7 +157,7 @@ def kept_off(result: CommandResult) -> dict[str, Any] | None:
     }
 
 
-def _inspect_scores(score: Score) -> dict[str, InspectScore] | None:
+def inspect_scores(score: Score) -> dict[str, InspectScore] | None:
     """Truth and belief, as columns of Inspect's viewer, each with its reason."""
     if score.G is None:  # of an import, the scores that it came with
         return {name: InspectScore(value=value) for name, value in score.foreign_scores.items()} or None

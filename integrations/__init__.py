@@ -1,0 +1,1 @@
+"""devnull inside other people's tools, a file a tool: the outermost room."""
