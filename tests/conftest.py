@@ -80,7 +80,8 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that nothing is left behind in the checkout and nothing left there gets in."""
     source, out = tmp_path_factory.mktemp("source") / "devnull", tmp_path_factory.mktemp("wheel")
     source.mkdir()
-    for room in ("sandbox", "agents", "theory", "rewards", "training", "eval", "cli", "integrations", "src", "examples", "benchmarks"):
+    rooms = ("sandbox", "agents", "theory", "rewards", "training", "eval", "cli", "integrations")
+    for room in (*rooms, "src", "examples", "benchmarks"):
         shutil.copytree(ROOT / room, source / room, symlinks=True, ignore=shutil.ignore_patterns("*.egg-info"))
     (source / "scripts").mkdir()
     shutil.copy(ROOT / "scripts" / "devnull", source / "scripts")
