@@ -10,6 +10,7 @@ COMMANDS = {
     "image": "build, inspect, export or prune the task image",
     "tasks": "list the installation tasks, or show one",
     "exec": "run commands in one box and show all that is known of them",
+    "watch": "run a program of yours in a box and show what was kept off its terminal",
     "rollout": "let an agent work through tasks",
     "label": "let an evaluator judge a run",
     "train": "fine-tune a policy or a reward model on a run",

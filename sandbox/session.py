@@ -61,6 +61,8 @@ class BoxSession:
         _check_seconds(limits.seconds)
         self._make, self._limits, self.manifest = make, limits, manifest
         self._closed = False
+        self.on_output: Callable[[bytes], None] = lambda data: None
+        """Gets what the terminal shows of a command while it runs, raw: escape it before printing it."""
         self._begin()
 
     def _begin(self) -> None:
@@ -159,6 +161,13 @@ class BoxSession:
             if got == b"!":
                 raise self._died(f"the supervisor gave up: {_error_text(payload)}")
             self._recorder.add(got, payload)
+            if got == b"O":
+                self.on_output(payload[8:])
+
+    def abandon(self, command: str, seconds: float) -> CommandResult:
+        """Ends the box in the middle of `command`, after `seconds` of it; returns what is known of the command."""
+        self.close()
+        return self._recorder.unfinished(command, seconds)
 
     def read_file(self, path: str, limit: int = 1 << 20) -> bytes | None:
         """At most `limit` bytes of a regular file, as PID 1 reads it; `None` if there is none.

@@ -56,7 +56,9 @@ def _build_rootfs(log: Callable[[str], None]) -> Path:
     root.chmod(0o755)
     try:
         if _docker_answers():
-            _export_image(ensure_image(log), root, log)
+            image = ensure_image(log)
+            log(f"unpacking the task image into {folder.parent}")
+            export_image(image, root)
         else:
             _make_rootfs(root, log)
         _finish(root)
@@ -101,9 +103,8 @@ def _docker_answers() -> bool:
     return True
 
 
-def _export_image(image: str, root: Path, log: Callable[[str], None]) -> None:
-    """Unpacks the image's file system."""
-    log(f"unpacking the task image into {rootfs_folder().parent}")
+def export_image(image: str, root: Path) -> None:
+    """Unpacks the file system of a Docker image, which the daemon has, into the folder `root`."""
     client = connect_docker(DOCKER_SECONDS)
     container = client.containers.create(image, labels={IMAGE_LABEL: "export"}, network_mode="none")
     try:
