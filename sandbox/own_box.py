@@ -91,7 +91,7 @@ def _prepare(session: BoxSession, setup: str, folder: Path | None) -> None:
         setup += f"cd {FOLDER_IN_BOX}"
     result = session.run(setup, timeout=HARNESS_SECONDS)
     if result.exit_code != 0:
-        raise InputError(f"the box cannot be set up: {ascii(result.shown.strip()[-300:])}; is --disk large enough?")
+        raise InputError(f"the box cannot be set up: {result.shown.strip()[-300:]!a}; is --disk large enough?")
 
 
 def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

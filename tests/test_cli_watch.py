@@ -1,6 +1,5 @@
 """`devnull watch`: a program of the user's in a box, and what was kept off its terminal."""
 
-import os
 import signal
 from pathlib import Path
 
@@ -78,4 +77,4 @@ def test_what_cannot_be_watched(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert main(["watch"]) == 2
     assert main(["watch", "--folder", str(tmp_path / "none"), "--", "true"]) == 2
     assert "no such folder" in capsys.readouterr().err
-    assert os.listdir(tmp_path) == []
+    assert not list(tmp_path.iterdir())

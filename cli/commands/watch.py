@@ -78,7 +78,7 @@ def main(args: Args) -> int:
 
 
 def _watch(session: BoxSession, command: str) -> tuple[CommandResult, int]:
-    """Runs the program, its terminal printed as it comes: what is known of it, if it was stopped too, and the status."""
+    """Runs the program and prints its terminal as it comes; what is known of it, and the exit status."""
     session.on_output = print_live(sys.stdout.write)
     begun = time.monotonic()
     try:
