@@ -106,7 +106,8 @@ def _docker_answers() -> bool:
 def export_image(image: str, root: Path) -> None:
     """Unpacks the file system of a Docker image, which the daemon has, into the folder `root`."""
     client = connect_docker(DOCKER_SECONDS)
-    container = client.containers.create(image, labels={IMAGE_LABEL: "export"}, network_mode="none")
+    # never started; but without any command an image that has none makes no container
+    container = client.containers.create(image, "true", labels={IMAGE_LABEL: "export"}, network_mode="none")
     try:
         unpack = subprocess.Popen(unpack_command(root), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         assert unpack.stdin is not None
