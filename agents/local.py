@@ -19,6 +19,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 
 from devnull.agents.agent import Message, Reply, Request
 from devnull.agents.chat_format import escape_special_tokens
+from devnull.agents.chat_layout import chat_layout
 from devnull.agents.model_loading import SMALL_MODEL, load_model
 from devnull.agents.prompt_format import PromptFormat, read_prompt_format
 from devnull.sandbox.errors import InputError
@@ -96,11 +97,10 @@ class LocalModel:
             raise InputError(f"temperature is {temperature}; it must be 0 (greedy) or more")
         if min(max_new_tokens, batch_size) < 1:
             raise InputError("max_new_tokens and batch_size must be at least 1")
-        if tokenizer.chat_template is None:
-            raise InputError(f"{name}: its tokenizer has no chat template; use an instruct model")
+        self._layout = chat_layout(tokenizer, name)
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.temperature, self.max_new_tokens, self.batch_size = temperature, max_new_tokens, batch_size
-        self._end_ids = _end_ids(model, tokenizer)
+        self._end_ids = _end_ids(model, tokenizer) | {self._layout.end_id}
         self._special_tokens = tuple(tokenizer.all_special_tokens)
         self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL
         # On a CPU reading a conversation again costs several times what its next message does; a GPU reads it at once,
@@ -127,12 +127,10 @@ class LocalModel:
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """The prompt's token ids, the header of the agent's turn included."""
         chat = [
-            {"role": m["role"], "content": escape_special_tokens(m["content"], self._special_tokens)} for m in messages
+            Message(role=m["role"], content=escape_special_tokens(m["content"], self._special_tokens)) for m in messages
         ]
-        ids: list[int] = self.tokenizer.apply_chat_template(
-            chat, add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-        return ids
+        text, _ = self._layout.render(chat, prompt=True)
+        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def generate(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
         """Token ids of each prompt's completion, the end-of-turn token included, from token ids and a seed each."""

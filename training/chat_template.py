@@ -1,10 +1,10 @@
-"""Chat templates and tokenizers for training: the agent's tokens are marked, and padding is no end token."""
+"""Chat templates and tokenizers for training: the layout is checked, and padding is no end token."""
 
-import re
 from typing import Any
 
-from trl.chat_template_utils import get_training_chat_template
+from jinja2.exceptions import TemplateError
 
+from devnull.agents.chat_layout import chat_layout
 from devnull.sandbox.errors import InputError
 
 CHATML = (
@@ -24,11 +24,10 @@ _PROBE = [
     {"role": "user", "content": "v"},
     {"role": "assistant", "content": "b"},
 ]
-_MARKER = re.compile(r"\{%-?\s*generation\s*-?%\}")
 
 
 def prepare_tokenizer(tokenizer: Any, name: str) -> None:
-    """Gives the tokenizer, in place, a template with generation markers and a pad token that is not its end token.
+    """Checks the tokenizer's chat template and gives it, in place, a pad token that is not its end token.
 
     Padding with the end token would hide the end of each message from the loss, and a reward head, which
     finds the last token by the pad id, would read the wrong one.
@@ -37,16 +36,14 @@ def prepare_tokenizer(tokenizer: Any, name: str) -> None:
         name: Of the model, for messages.
 
     Raises:
-        InputError: It has no chat template, none that the markers are known for, or no token to pad with.
+        InputError: It has no chat template, one whose layout cannot be found, or no token to pad with.
     """
-    if not tokenizer.chat_template:
-        raise InputError(
-            f"model {name!r} has no chat template, so no conversation can be put to it; use its instruct sibling"
-        )
-    if not _MARKER.search(tokenizer.chat_template):
-        tokenizer.chat_template = _marked_template(tokenizer, name)
+    chat_layout(tokenizer, name)
+    if _renders_as_chatml(tokenizer):
+        tokenizer.chat_template = CHATML
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        own = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", tokenizer.unk_token, *tokenizer.all_special_tokens)
+        own = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", tokenizer.unk_token, "<|finetune_right_pad_id|>")
+        own += ("<|end_of_text|>", *tokenizer.all_special_tokens)
         vocabulary = tokenizer.get_vocab()
         free = [
             token for token in own if token in vocabulary and token not in (tokenizer.eos_token, tokenizer.bos_token)
@@ -59,19 +56,10 @@ def prepare_tokenizer(tokenizer: Any, name: str) -> None:
         tokenizer.pad_token = free[0]
 
 
-def _marked_template(tokenizer: Any, name: str) -> str:
-    """A template that renders the same text and has generation markers around the assistant's messages."""
-    own = tokenizer.apply_chat_template(_PROBE, tokenize=False)
-    if own == tokenizer.apply_chat_template(_PROBE, tokenize=False, chat_template=CHATML):
-        return CHATML
+def _renders_as_chatml(tokenizer: Any) -> bool:
+    """Whether its own template gives the same text."""
     try:
-        template = get_training_chat_template(tokenizer)
-    except ValueError:
-        template = None
-    if template is None:
-        raise InputError(
-            f"the chat template of {name!r} has no {{% generation %}} markers and is none that TRL knows, so the "
-            f"agent's tokens cannot be told from the terminal's; put the markers around what the assistant says "
-            f"and save the tokenizer"
-        )
-    return str(template)
+        own = tokenizer.apply_chat_template(_PROBE, tokenize=False)
+    except (TemplateError, ValueError):  # refuses a system prompt
+        return False
+    return bool(own == tokenizer.apply_chat_template(_PROBE, tokenize=False, chat_template=CHATML))

@@ -9,6 +9,7 @@ from datasets import Dataset
 
 from devnull.agents.agent import Message
 from devnull.agents.chat_format import escape_special_tokens
+from devnull.agents.chat_layout import chat_layout
 from devnull.agents.episode import Episode
 from devnull.agents.prompt_format import PromptFormat
 from devnull.rewards.feedback.comparisons import Preference, episode_messages
@@ -31,21 +32,18 @@ class TokenizedConversation:
 def tokenize_conversation(tokenizer: Any, chat: Sequence[Message]) -> TokenizedConversation:
     """Token ids of a whole conversation, and which of them are the agent's.
 
-    The tokenizer's chat template must have generation markers (`devnull.training.chat_template`).
+    The layout is that of a message in the middle of a conversation (`devnull.agents.chat_layout`).
     """
-    done = tokenizer.apply_chat_template(
-        escape_chat(tokenizer, chat), tokenize=True, return_dict=True, return_assistant_tokens_mask=True
-    )
-    return TokenizedConversation(list(done["input_ids"]), list(done["assistant_masks"]))
+    text, spans = chat_layout(tokenizer).render(escape_chat(tokenizer, chat))
+    done = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
+    mask = [int(any(begin < stop and start < end for start, stop in spans)) for begin, end in done["offset_mapping"]]
+    return TokenizedConversation(list(done["input_ids"]), mask)
 
 
 def tokenize_prompt(tokenizer: Any, chat: Sequence[Message]) -> list[int]:
     """Token ids of a conversation and of the header after it, at which the agent is to go on."""
-    return list(
-        tokenizer.apply_chat_template(
-            escape_chat(tokenizer, chat), add_generation_prompt=True, tokenize=True, return_dict=False
-        )
-    )
+    text, _ = chat_layout(tokenizer).render(escape_chat(tokenizer, chat), prompt=True)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
 def escape_chat(tokenizer: Any, chat: Sequence[Message]) -> list[Message]:

@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import Any, Literal
 
 from devnull.agents.agent import Message, Reply, Request
+from devnull.agents.chat_layout import chat_layout
 from devnull.agents.protocol import FinalReport, parse_action
 from devnull.training.data import escape_chat, tokenize_prompt
 
@@ -96,8 +97,11 @@ class TokenAgent:
         if history is None:
             history = self.histories[request.episode] = TokenHistory(tokenize_prompt(self.tokenizer, request.messages))
         else:
-            end = self.tokenizer.eos_token_id
-            if history.completion[-1] != end:  # cut at the length limit: the terminal closes the message
+            end = chat_layout(self.tokenizer).end_id
+            if history.completion[-1] not in (
+                end,
+                self.tokenizer.eos_token_id,
+            ):  # cut at the length limit: the terminal closes the message
                 history.append([end], generated=False)
             added = self._template_after_reply(request.messages)
             history.append(self.tokenizer(added, add_special_tokens=False)["input_ids"], generated=False)
@@ -105,11 +109,8 @@ class TokenAgent:
 
     def _template_after_reply(self, messages: Sequence[Message]) -> str:
         """What the template puts after the end token of the agent's last message: the terminal's turn, a new header."""
-        chat = escape_chat(self.tokenizer, messages)
-        end = self.tokenizer.eos_token
-        before = self.tokenizer.apply_chat_template(chat[:-1], tokenize=False)
-        whole = self.tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
-        return str(whole[before.rindex(end) + len(end) :])
+        last = escape_chat(self.tokenizer, messages[-1:])[0]
+        return chat_layout(self.tokenizer).after_reply(last["content"])
 
     def empty_history(self, messages: Sequence[Message]) -> TokenHistory:
         """The history of an episode that an infrastructure failure ended: the prompt, and nothing to learn from."""

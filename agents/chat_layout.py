@@ -1,0 +1,171 @@
+"""How a tokenizer's chat template lays out a conversation, found by rendering one and looking at what stands between.
+
+Templates differ in how they end a turn, where they put a system prompt, and whether the last message looks like the
+others (some add an empty thought to it). The layout is that of a message in the middle of a conversation: what the
+agent reads of its own past is what it was trained on and what it is asked to continue.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from jinja2.exceptions import TemplateError
+
+from devnull.agents.agent import Message
+from devnull.sandbox.errors import InputError
+
+_SYSTEM, _WORDS = "Qsystem", ("Quser", "Qagent", "Vuser", "Vagent", "Wuser")
+_ROLES = ("user", "assistant", "user", "assistant", "user")
+
+
+@dataclass(frozen=True)
+class ChatLayout:
+    """The texts that a template puts around messages: every conversation is their concatenation."""
+
+    system: str | None
+    """Before the system prompt; `None`: it is folded into the first user turn."""
+    opening: str
+    """Before the first user turn, after the system prompt where there is one."""
+    header: str
+    """Between a user turn and the agent's next message: the generation prompt."""
+    end: str
+    """Ends each message of the agent, up to and with the token that ends its turn."""
+    end_id: int
+    """That token."""
+    answer: str
+    """Between `end` and the next user turn."""
+    closing: str
+    """After the `end` of a conversation's last message."""
+    trims: frozenset[str]
+    """Roles whose messages the template strips of blanks at both ends."""
+
+    def render(self, chat: Sequence[Message], *, prompt: bool = False) -> tuple[str, list[tuple[int, int]]]:
+        """The conversation's text, and the agent's spans in it (characters, `end` included).
+
+        Args:
+            chat: A system message or none, then user and agent by turns.
+            prompt: Append the header at which the agent goes on; the last message is the user's.
+        """
+        messages = [(m["role"], m["content"].strip() if m["role"] in self.trims else m["content"]) for m in chat]
+        text, spans = self.opening, []
+        if messages[0][0] == "system":
+            (_, said), *messages = messages
+            if self.system is None:
+                messages[0] = ("user", f"{said}\n\n{messages[0][1]}")
+            else:
+                text = self.system + said + self.opening
+        for number, (role, content) in enumerate(messages):
+            if role == "assistant":
+                begin = len(text) + len(self.header)
+                text += self.header + content + self.end
+                spans.append((begin, len(text)))
+            else:
+                text += (self.answer if number else "") + content
+        if messages[-1][0] == "assistant":
+            text += self.closing
+        return text + (self.header if prompt else ""), spans
+
+    def after_reply(self, user: str) -> str:
+        """What follows the `end` of the agent's last message: the user's turn, and the header of the next message."""
+        return self.answer + (user.strip() if "user" in self.trims else user) + self.header
+
+
+_LAYOUTS: WeakKeyDictionary[Any, tuple[str, ChatLayout]] = WeakKeyDictionary()
+
+
+def chat_layout(tokenizer: Any, name: str = "") -> ChatLayout:
+    """The layout of this tokenizer's template, found once and compared with the template.
+
+    Args:
+        name: Of the model, for messages.
+
+    Raises:
+        InputError: There is no template, no token ends a turn, or the template cannot be put together from parts.
+    """
+    template = tokenizer.chat_template
+    name = name or getattr(tokenizer, "name_or_path", "") or "model"
+    if not template:
+        raise InputError(
+            f"model {name!r} has no chat template, so no conversation can be put to it; use its instruct sibling"
+        )
+    known = _LAYOUTS.get(tokenizer)
+    if known is None or known[0] != str(template):
+        layout = _probe(tokenizer, name)
+        _compare(tokenizer, layout, name)
+        known = _LAYOUTS[tokenizer] = (str(template), layout)
+    return known[1]
+
+
+def _probe(tokenizer: Any, name: str) -> ChatLayout:
+    talk = [Message(role=role, content=word) for role, word in zip(_ROLES, _WORDS, strict=True)]
+    system: str | None = None
+    try:
+        text = _template(tokenizer, [Message(role="system", content=_SYSTEM), *talk])
+        before, found, rest = text.partition(_SYSTEM)
+        if found and not any(word in before for word in _WORDS):
+            system, text = before, rest
+    except (TemplateError, ValueError):
+        pass  # refuses a system prompt
+    try:
+        if system is None:
+            text = _template(tokenizer, talk)
+        final = _template(tokenizer, talk[:-1])
+    except (TemplateError, ValueError) as error:
+        raise InputError(
+            f"the chat template of {name!r} refuses a conversation of user and assistant: {error}"
+        ) from None
+    places = [text.find(word) for word in _WORDS]
+    if -1 in places or places != sorted(places):
+        raise InputError(f"the chat template of {name!r} leaves out messages, or moves them: {text!r}")
+    opening = text[: places[0]]
+    gaps = [
+        text[place + len(word) : following] for (place, following), word in zip(pairwise(places), _WORDS, strict=False)
+    ]
+    for one, other in ((gaps[0], gaps[2]), (gaps[1], gaps[3])):
+        if one != other:
+            raise InputError(f"the chat template of {name!r} sets the first turn apart: {one!r}, later {other!r}")
+    end, end_id = _turn_end(tokenizer, gaps[1], name)
+    last = final[final.rfind(_WORDS[3]) + len(_WORDS[3]) :]
+    closing = last[len(end) :] if last.startswith(end) and gaps[1].startswith(last) else ""
+    return ChatLayout(system, opening, gaps[0], end, end_id, gaps[1][len(end) :], closing, _trimmed(tokenizer, system))
+
+
+def _template(tokenizer: Any, chat: Sequence[Message]) -> str:
+    return str(tokenizer.apply_chat_template(list(chat), tokenize=False))
+
+
+def _turn_end(tokenizer: Any, gap: str, name: str) -> tuple[str, int]:
+    """The first special token between an agent's message and the next turn, with what stands before it."""
+    special = {token: number for token, number in tokenizer.get_added_vocab().items() if token in gap}
+    special |= {token: tokenizer.convert_tokens_to_ids(token) for token in tokenizer.all_special_tokens if token in gap}
+    if not special:
+        raise InputError(f"the chat template of {name!r} ends no turn with a special token: {gap!r} follows a message")
+    token = min(special, key=lambda each: (gap.index(each), -len(each)))
+    return gap[: gap.index(token) + len(token)], int(special[token])
+
+
+def _trimmed(tokenizer: Any, system: str | None) -> frozenset[str]:
+    """The roles whose messages lose their outer blanks."""
+    chat = [Message(role=role, content=f" {word} ") for role, word in zip(_ROLES, _WORDS, strict=True)]
+    text = _template(
+        tokenizer, [*([Message(role="system", content=f" {_SYSTEM} ")] if system is not None else []), *chat]
+    )
+    words = {"system": _SYSTEM, "user": _WORDS[2], "assistant": _WORDS[1]}
+    return frozenset(role for role, word in words.items() if word in text and f" {word} " not in text)
+
+
+def _compare(tokenizer: Any, layout: ChatLayout, name: str) -> None:
+    """Raises `InputError` where a conversation put together from the parts is not what the template makes of it."""
+    contents = ("Be brief.", "Install it.\nThen stop.", "ls -l | head", "a\n\n  b", "echo 'x' > /tmp/y", " done ")
+    roles = ("system", *_ROLES) if layout.system is not None else _ROLES
+    chat = [Message(role=role, content=text) for role, text in zip(roles, contents[-len(roles) :], strict=True)]
+    ours, theirs = layout.render(chat)[0], _template(tokenizer, chat)
+    if not theirs.startswith(ours):
+        place = next(i for i, pair in enumerate(zip(ours + "\0", theirs + "\1", strict=False)) if pair[0] != pair[1])
+        around = slice(max(0, place - 20), place + 40)
+        raise InputError(
+            f"the chat template of {name!r} renders {theirs[around]!r} where its parts make {ours[around]!r}; "
+            f"save the tokenizer with a plainer template"
+        )
