@@ -85,7 +85,7 @@ def test_a_template_without_markers_is_swapped_for_one_that_renders_the_same(tin
 
 
 @pytest.mark.parametrize(
-    ("template", "message"), [("{{ messages[0]['content'] }}", "generation"), (None, "has no chat template")]
+    ("template", "message"), [("{{ messages[0]['content'] }}", "leaves out messages"), (None, "has no chat template")]
 )
 def test_a_template_that_cannot_mark_the_agent_is_refused(tiny: Path, template: str | None, message: str) -> None:
     tokenizer = load_policy(tiny).tokenizer
