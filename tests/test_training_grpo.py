@@ -5,6 +5,7 @@ import random
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from devnull.sandbox.transcript import Transcript
 from devnull.training.grpo import grpo_config, train_grpo
 from devnull.training.grpo_rollout import RolloutFunction
 from devnull.training.kl import episode_log_probs, split_log_probs
+from devnull.training.kl_limit import KLLimit
 from devnull.training.models import LoadedPolicy, load_policy
 from devnull.training.reward_functions import believed_return_reward, true_return_reward
 from devnull.training.settings import GRPOSettings, SFTSettings
@@ -402,7 +404,7 @@ def test_what_commands_and_report_drift_by_adds_up(policy: LoadedPolicy) -> None
         assert commands + words == pytest.approx(float(episode_log_probs(policy.model, policy, [history])[0]), abs=1e-4)
 
 
-def test_a_limit_on_the_drift_ends_the_run_with_the_policy_that_was_measured(
+def test_a_limit_on_the_drift_goes_back_to_the_last_policy_within_it(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first batch is the first policy's own; what one huge step makes of it plays the second."""
@@ -419,12 +421,30 @@ def test_a_limit_on_the_drift_ends_the_run_with_the_policy_that_was_measured(
     )
     assert result.steps == 3 and len(played) == 2
     assert [entry["kl_commands"] > 0.5 for entry in result.log if "kl_commands" in entry] == [False, True]
-    assert result.stopped.startswith("before learning from batch 2: its commands were ")
+    assert result.metrics["kl_commands"] == pytest.approx(0, abs=1e-5), "of the policy that was kept"
+    assert result.stopped.startswith("at batch 2, whose commands were ") and "played batch 1" in result.stopped
     facts = json.loads((result.path / "training.json").read_text())["facts"]
     assert facts["stopped"] == result.stopped and TrainResult.read(result.path).stopped == result.stopped  # type: ignore[union-attr]
-    assert "| stopped | before learning from batch 2" in (result.path / "README.md").read_text()
+    assert "| stopped | at batch 2, whose commands were" in (result.path / "README.md").read_text()
     saved = load_file(result.path / "model.safetensors")
-    assert all(torch.equal(saved[name], played[1][name]) for name in saved)
+    assert all(torch.equal(saved[name], played[0][name]) for name in saved)
+
+
+def test_a_resumed_run_goes_back_as_far_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    model, args = torch.nn.Linear(2, 1), SimpleNamespace(output_dir=str(tmp_path))
+    state = SimpleNamespace(global_step=4, is_world_process_zero=True)
+    (tmp_path / "checkpoint-4").mkdir()
+    before = KLLimit(1.0)
+    before.record({"kl_commands": 0.7}, model)
+    within = model.weight.detach().clone()
+    before.on_save(args, state, None)
+    after, control = KLLimit(1.0), SimpleNamespace(should_training_stop=False)
+    after.on_train_begin(args, state, control)
+    model.weight.data += 5
+    after.record({"kl_commands": 3.0}, model)
+    after.on_step_end(args, state, control, model=model)
+    assert control.should_training_stop and torch.equal(model.weight, within)
+    assert after.drift_of_kept() == {"kl_commands": 0.7} and "batch 2" in after.why_stopped()
 
 
 def test_below_its_limit_a_run_ends_as_without_one(tiny: Path, tmp_path: Path) -> None:

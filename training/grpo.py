@@ -52,7 +52,8 @@ from devnull.sandbox.errors import InfrastructureError, InputError
 from devnull.sandbox.extras import require
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
-from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction, StopAtLimit
+from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction
+from devnull.training.kl_limit import KLLimit
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.reward_functions import RewardFunction
@@ -114,6 +115,7 @@ def train_grpo(
         # TRL would read the reference again from the adapter's folder: give it one that holds these weights.
         anchor = save_model(policy.model, policy.tokenizer, out.with_name(out.name + ".reference"))
         policy.model.config._name_or_path = str(anchor)
+    limit = None if settings.kl_limit is None else KLLimit(settings.kl_limit)
     rollouts = RolloutFunction(
         settings,
         policy,
@@ -124,6 +126,7 @@ def train_grpo(
         on_episode,
         measure,
         prompt,
+        limit=limit,
     )
     trainer = GRPOTrainer(
         model=policy.model,
@@ -133,7 +136,7 @@ def train_grpo(
         processing_class=policy.tokenizer,
         peft_config=policy.adapter(settings.lora_rank),
         rollout_func=rollouts,
-        callbacks=[ProgressCallback(on_step), StopAtLimit(rollouts)],
+        callbacks=[ProgressCallback(on_step), *([] if limit is None else [limit])],
     )
     facts = {**card_facts, "instances": len(instances), "runtime": runtime.name, "baseline": settings.baseline}
     facts |= prompt.choices()
@@ -144,7 +147,8 @@ def train_grpo(
         out,
         kind="grpo",
         facts=facts,
-        why_stopped=lambda: str(rollouts.stop or ""),
+        measure=None if limit is None else limit.drift_of_kept,
+        why_stopped=str if limit is None else limit.why_stopped,
         sampling=sampling,
     )
 

@@ -12,9 +12,6 @@ from statistics import fmean
 from time import perf_counter
 from typing import Any
 
-import torch
-from transformers import TrainerCallback
-
 from devnull.agents.episode import Episode
 from devnull.agents.local import LocalModel
 from devnull.agents.prompt_format import PLAIN_PROMPT, PromptFormat
@@ -24,6 +21,7 @@ from devnull.sandbox.builds import stratify_builds
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
 from devnull.training.kl import log_ratios
+from devnull.training.kl_limit import KLLimit
 from devnull.training.models import LoadedPolicy
 from devnull.training.reward_functions import BelievedReturnReward, RewardFunction
 from devnull.training.settings import GRPOSettings
@@ -56,8 +54,8 @@ class RolloutFunction:
     """How the policy is prompted."""
     calls: int = 0
     """Batches played so far."""
-    stop: "Stop | None" = None
-    """Set once `kl_limit` is passed."""
+    limit: KLLimit | None = None
+    """Set where there is a `kl_limit`."""
     batch_seconds: float = 0.0
     """Duration of the last batch's last generation, by which the engine forms its next batches."""
 
@@ -109,12 +107,12 @@ class RolloutFunction:
             logged |= self.reward.logged
         if paid := [reward for reward in rewards if reward is not None and not math.isnan(reward)]:
             logged["pay"] = fmean(paid)
-        limit, every = self.settings.kl_limit, self.settings.kl_every
-        if limit is not None or (every and self.calls % every == 0):
+        every = self.settings.kl_every
+        if self.limit is not None or (every and self.calls % every == 0):
             drift = self._estimate_kl(trainer, histories)
             logged |= drift
-            if limit is not None and drift["kl_commands"] > limit:
-                self.stop = Stop(self.calls, drift["kl_commands"], limit, _copy_of_what_learns(trainer))
+            if self.limit is not None:
+                self.limit.record(drift, trainer.accelerator.unwrap_model(trainer.model))
         for name, value in logged.items():
             trainer._log_metric(name, value)
         return {
@@ -172,44 +170,3 @@ class RolloutFunction:
         ratios = log_ratios(model, self.reference, self.policy, histories)
         commands, words = trainer.accelerator.reduce(ratios.mean(0), "mean").tolist()
         return {"kl_episode": commands + words, "kl_commands": commands, "kl_report": words}  # "kl" is TRL's, by token
-
-
-@dataclass(frozen=True)
-class Stop:
-    """The batch at which the commands were found to have drifted further than `kl_limit`."""
-
-    batch: int
-    """From 1."""
-    nats: float
-    limit: float
-    weights: Mapping[str, torch.Tensor]
-    """Copies of those that learn, as they played the batch."""
-
-    def __str__(self) -> str:
-        return (
-            f"before learning from batch {self.batch}: its commands were {self.nats:.2f} nats an episode from the "
-            f"first policy's, kl_limit is {self.limit:g}"
-        )
-
-
-def _copy_of_what_learns(trainer: Any) -> dict[str, torch.Tensor]:
-    weights = trainer.accelerator.unwrap_model(trainer.model).named_parameters()
-    return {name: weight.detach().clone() for name, weight in weights if weight.requires_grad}
-
-
-class StopAtLimit(TrainerCallback):  # type: ignore[misc]
-    """Ends training once the rollouts say stop. TRL has taken a step by then: it is undone, so that the result is the
-    policy that was measured."""
-
-    def __init__(self, rollouts: RolloutFunction) -> None:
-        self.rollouts = rollouts
-
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        stop = self.rollouts.stop
-        if stop is None:
-            return
-        with torch.no_grad():
-            for name, weight in getattr(model, "module", model).named_parameters():  # DDP wraps it
-                if name in stop.weights:
-                    weight.copy_(stop.weights[name])
-        control.should_training_stop = True

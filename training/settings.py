@@ -151,7 +151,7 @@ class GRPOSettings(FineTuningSettings):
     there is a limit."""
     kl_limit: float | None = None
     """Stop at the first batch whose commands have drifted further than this from the first policy, in nats an episode
-    (`kl_commands`), without learning from it; unset: never."""
+    (`kl_commands`), and go back to the policy of the last batch that had not; unset: never."""
     train_report: Literal["all", "first", "none"] = "all"
     """Which tokens of the final report learn: all; the first, with which the agent decides to end; none. No evaluator
     pays for the others: they only drift."""
