@@ -7,7 +7,7 @@
 # project; `root.tar.xz`, the boxes' root file system for the tasks of FAMILIES; and `run.sh`. With `--model smollm2`
 # the model's wheel lies in two parts beside it, DIR-1 and DIR-2: the first of `--first` MiB, so that DIR and DIR-1
 # travel together and DIR-2 after them, each under 64 MiB. There: `sh DIR/run.sh devnull rollout …`
-# Heeded: PYTHON, FAMILIES (default: driver-cuda-runfile*), PACKAGES (of Debian, that those families need besides).
+# Heeded: PYTHON, LEVEL (of xz, 6), FAMILIES (default: driver-cuda-runfile*), PACKAGES (of Debian, that those families need besides).
 set -eu
 target=3.12 model='' first=33 out=''
 while [ $# -gt 0 ]; do
@@ -27,7 +27,7 @@ rm -rf "$out" "$out-1" "$out-2"
 mkdir -p "$out"
 work=$(mktemp -d "${TMPDIR:-/tmp}/devnull-bundle-XXXXXX")
 trap 'rm -rf "$work"' EXIT
-pack() { tar --numeric-owner --sort=name -C "$1" -c . | xz -6 -T0 >"$2"; }
+pack() { tar --numeric-owner --sort=name -C "$1" -c . | xz "-${LEVEL:-6}" -T0 >"$2"; }
 
 echo "packages for Python $target" >&2
 "$python" "$root/scripts/wheel_list.py" --lacking >"$work/wheels.txt"

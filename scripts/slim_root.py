@@ -121,7 +121,10 @@ def _end(root: Path, link: Path) -> Path:
 
 def _copy_builds(source: Path, target: Path, tasks: set[str]) -> None:
     """Of the archive of builds those of the tasks, and what its manifest says of them and of folders still there."""
-    with tarfile.open(source) as builds, tarfile.open(target / BUILDS.lstrip("/"), "w", format=tarfile.GNU_FORMAT) as out:
+    with (
+        tarfile.open(source) as builds,
+        tarfile.open(target / BUILDS.lstrip("/"), "w", format=tarfile.GNU_FORMAT) as out,
+    ):
         listing = builds.extractfile("manifest.json")
         assert listing is not None
         table = json.load(listing)
@@ -177,7 +180,9 @@ def main() -> None:
     if wrong:
         sys.exit("the slim root file system is not as the full one:\n" + "\n".join(wrong))
     (args.out / "manifest.json").write_text(manifest.to_json())
-    print(f"{len(tasks)} tasks, {len(manifest.tools)} tools; {len(sample)} tasks played in both, alike", file=sys.stderr)
+    print(
+        f"{len(tasks)} tasks, {len(manifest.tools)} tools; {len(sample)} tasks played in both, alike", file=sys.stderr
+    )
 
 
 if __name__ == "__main__":
