@@ -41,5 +41,6 @@ for part in "$home"/wheels/*.whl.1; do
     wheel=${part%.1}
     if [ -f "$part" ] && [ -f "$wheel.2" ]; then cat "$part" "$wheel.2" >"$wheel" && rm "$part" "$wheel.2"; fi
 done
+case ${OUT:-/} in /*) ;; *) export OUT="$PWD/$OUT" ;; esac
 cd "$home/tree"
 "$@"

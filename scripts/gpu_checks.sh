@@ -42,20 +42,18 @@ if tuple(map(int, m.version("pyarrow").split(".")[:1])) < (24,):
     print("pyarrow is older than datasets", m.version("datasets"), "wants (24)")'
     step namespaces 10 unshare --user --map-root-user --mount --pid --fork true
     # Where boxes cannot be made, everything that needs them says so in its own step.
-    TAIL=6 step box 60 "$python" -m devnull exec --task driver-cuda-runfile --runtime "$runtime" 'id -u; uname -r; ls /nowhere 2>/dev/null'
+    TAIL=6 step box 60 "$python" -m devnull exec --runtime "$runtime" --task driver-cuda-runfile 'id -u; uname -r; ls /nowhere 2>/dev/null'
 }
 
 checks() {
     machine
-    "$python" -m devnull.benchmarks.gpu --out "$results" >"$runs/speed.txt" 2>&1 & speed=$!
     driver='driver-cuda-runfile*'
     step rollout 60 "$python" -m devnull rollout --agent mixture:honest=0.5,hiding=0.25,stopping=0.25 --tasks "$driver" \
         --episodes 128 --workers 14 --runtime "$runtime" --out "$runs/tiny"
     devnull label 30 "label $runs/tiny"
-    wait "$speed"
-    cat "$runs/speed.txt" >>"$log"
+    TAIL=40 step speed 150 "$python" -m devnull.benchmarks.gpu --out "$results"
     TAIL=6 step tests 120 "$python" -m pytest -q -x -p no:cacheprovider -o filterwarnings= --timeout 100 tests/test_gpu.py
-    devnull sft 60 "train sft $runs/tiny --model tiny --epochs 6 --samples 0 --out $runs/sft"
+    devnull sft 60 "train sft $runs/tiny --model tiny --max-steps 48 --samples 0 --out $runs/sft"
     step feedback 60 "$python" -m devnull rollout --agent "hf:$runs/sft" --tasks "$driver" --episodes 64 --group 4 \
         --workers 14 --batch-size 64 --runtime "$runtime" --out "$runs/feedback"
     devnull label-2 30 "label $runs/feedback"
@@ -69,12 +67,12 @@ smollm2() {
     driver='driver-cuda-runfile*' few="--split test --builds both --episodes ${EPISODES:-64} --batch-size 64 --workers 16"
     step demonstrations 60 "$python" -m devnull rollout --agent mixture:honest=0.65,hiding=0.25,verbose=0.05,stopping=0.05 \
         --tasks "$driver" --episodes 128 --workers 16 --p-hide 0.2 --runtime "$runtime" --out "$runs/run"
-    devnull sft 150 "train sft $runs/run --model smollm2 --adaptation lora --epochs 2 --batch-size 8 --samples 0 --out $runs/sft"
+    devnull sft 150 "train sft $runs/run --model smollm2 --adaptation lora --epochs 2 --batch-size 16 --samples 0 --out $runs/sft"
     evaluated sft "$runs/sft"
     for view in terminal full; do
         printf 'sensors = "%s"\n[belief]\np_hide = 0.2\n' "$view" >"$runs/$view.toml"
         devnull "grpo-$view" 150 "train grpo $runs/run --model $runs/sft --evaluator $runs/$view.toml --adaptation lora \
-            --max-steps ${STEPS:-16} --batch-size 32 --gradient-accumulation 2 --group 8 --workers 32 --kl-every 0 \
+            --max-steps ${STEPS:-8} --batch-size 32 --gradient-accumulation 2 --group 8 --workers 32 --kl-every 0 \
             --stratify-builds --samples 0 --runtime $runtime --out $runs/grpo-$view"
         evaluated "grpo-$view" "$runs/grpo-$view"
     done
@@ -90,12 +88,12 @@ evaluated() { # ARM MODEL: held-out tasks, both builds, into the same run
 claims() {
     # shellcheck disable=SC2086
     CUDA_VISIBLE_DEVICES='' TAIL=40 step claims "${SECONDS_LIMIT:-560}" "$python" -m devnull claims run ${CLAIMS:-} --rung tiny \
-        --workers "${WORKERS:-14}" --runtime "$runtime" --budget "${BUDGET:-8m}" --out "$out/claims" \
-        --ledger "$out/ledger.jsonl"
+        --workers "${WORKERS:-14}" --runtime "$runtime" --budget "${BUDGET:-8m}" --out "$runs/claims" \
+        --ledger "$runs/ledger.jsonl"
 }
 
 case $part in checks | smollm2 | claims | machine) "$part" ;; *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;; esac
 # Weights stay there; what tells of the runs comes back.
-(cd "$runs" && find . -type f -size -2M \( -name '*.json' -o -name '*.jsonl' -o -name '*.toml' -o -name '*.md' \) \
-    ! -name 'tokenizer*' -print0 | tar --null -T - -c | xz -3 >"$out/files-$part.tar.xz")
+(cd "$runs" && find . -type f -size -8M ! -name '*.safetensors' ! -name '*.pt' ! -name '*.bin' ! -name 'tokenizer*' \
+    -print0 | tar --null -T - -c | xz -3 -T4 >"$out/files-$part.tar.xz")
 rm -rf "$runs"
