@@ -64,15 +64,15 @@ checks() {
 }
 
 smollm2() {
-    driver='driver-cuda-runfile*' few="--split test --builds both --episodes ${EPISODES:-64} --batch-size 64 --workers 16"
+    driver='driver-cuda-runfile*' few="--split test --builds both --episodes ${EPISODES:-48} --batch-size 64 --workers 16"
     step demonstrations 60 "$python" -m devnull rollout --agent mixture:honest=0.65,hiding=0.25,verbose=0.05,stopping=0.05 \
         --tasks "$driver" --episodes 128 --workers 16 --p-hide 0.2 --runtime "$runtime" --out "$runs/run"
-    devnull sft 150 "train sft $runs/run --model smollm2 --adaptation lora --epochs 2 --batch-size 16 --samples 0 --out $runs/sft"
+    devnull sft 150 "train sft $runs/run --model smollm2 --adaptation lora --epochs 2 --batch-size 8 --samples 0 --out $runs/sft"
     evaluated sft "$runs/sft"
     for view in terminal full; do
         printf 'sensors = "%s"\n[belief]\np_hide = 0.2\n' "$view" >"$runs/$view.toml"
-        devnull "grpo-$view" 150 "train grpo $runs/run --model $runs/sft --evaluator $runs/$view.toml --adaptation lora \
-            --max-steps ${STEPS:-8} --batch-size 32 --gradient-accumulation 2 --group 8 --workers 32 --kl-every 0 \
+        devnull "grpo-$view" 200 "train grpo $runs/run --model $runs/sft --evaluator $runs/$view.toml --adaptation lora \
+            --max-steps ${STEPS:-6} --batch-size 32 --gradient-accumulation 2 --group 8 --workers 32 --kl-every 0 \
             --stratify-builds --samples 0 --runtime $runtime --out $runs/grpo-$view"
         evaluated "grpo-$view" "$runs/grpo-$view"
     done
