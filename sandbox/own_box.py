@@ -1,4 +1,4 @@
-"""A box of the user's own making: a folder copied in, over devnull's root file system or that of a Docker image."""
+"""Boxes of the user's own making: a folder copied in, over devnull's root file system or that of a Docker image."""
 
 import io
 import shlex
@@ -6,14 +6,18 @@ import tarfile
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from docker.errors import APIError, NotFound
 
 from devnull.sandbox.docker_client import connect_docker, short_error
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.image.rootfs import ensure_rootfs, export_image, remove_tree
+from devnull.sandbox.image.rootfs import export_image, remove_tree
 from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtimes.by_name import open_runtime
+from devnull.sandbox.runtimes.docker import DockerRuntime
 from devnull.sandbox.runtimes.rootless import RootlessRuntime
 from devnull.sandbox.session import HARNESS_SECONDS, BoxSession
 from devnull.sandbox.supervisor import find_supervisor
@@ -23,30 +27,60 @@ FOLDER_IN_BOX = "/work"
 _ARCHIVE = "/.devnull-folder.tar"
 
 
+def _quiet(line: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class OwnBoxes:
+    """Where boxes of one image come from, and how each is set up."""
+
+    runtime: DockerRuntime | RootlessRuntime
+    setup: str
+    """Shell lines that give the box's shell the image's environment and working directory."""
+
+    def start(self, limits: Limits, folder: Path | None = None) -> BoxSession:
+        """A fresh box without network; nothing in it reaches the host's files.
+
+        `folder`: copied to `/work`, where the shell then stands; changes to it end with the box.
+
+        Raises `InputError` where there is no such folder or it does not fit, `InfrastructureError` where no box can be
+        had; the message names the fix.
+        """
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"--folder {folder}: no such folder")
+        session = self.runtime.start(limits)
+        try:
+            _prepare(session, self.setup, folder)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+
 @contextmanager
-def open_own_box(
-    folder: Path | None, image: str | None, limits: Limits, log: Callable[[str], None] = lambda line: None
-) -> Iterator[BoxSession]:
-    """A rootless box without network, ended with the block; nothing in it reaches the host's files.
+def open_own_boxes(
+    image: str | None, runtime: Literal["auto", "docker", "rootless"] = "rootless", log: Callable[[str], None] = _quiet
+) -> Iterator[OwnBoxes]:
+    """Boxes of one image, which stay possible until the end of the block.
 
     Args:
-        folder: Copied to `/work`, where the shell then stands; changes to it end with the box.
         image: A Docker image that the daemon has, with bash, its environment and working directory kept; `None`:
-            devnull's own root file system.
+            devnull's own.
+        runtime: What makes the boxes; `auto`: docker where a daemon answers, else rootless.
         log: Gets a line for each step.
 
-    Raises:
-        InputError: No such folder or image, or the folder does not fit in the box.
-        InfrastructureError: No box can be had; the message names the fix.
+    Raises `InputError` for an image that is not there or has no bash, `InfrastructureError` where there are no boxes.
     """
-    if folder is not None and not folder.is_dir():
-        raise InputError(f"--folder {folder}: no such folder")
     if image is None:
-        with RootlessRuntime(ensure_rootfs(log)).start(limits) as session:
-            _prepare(session, "cd /", folder)
-            yield session
+        own = open_runtime(runtime, log)
+        assert isinstance(own, DockerRuntime | RootlessRuntime)
+        yield OwnBoxes(own, "cd /")
         return
     setup = _read_setup(image)
+    if runtime != "rootless":  # the daemon that has the image answers
+        yield OwnBoxes(DockerRuntime(image, find_supervisor()), setup)
+        return
     scratch = Path(tempfile.mkdtemp(prefix="devnull-image-"))
     try:
         root = scratch / "root"
@@ -55,11 +89,20 @@ def open_own_box(
         export_image(image, root)
         if not (root / "bin/bash").exists():
             raise InputError(f"--image {image}: it has no /bin/bash, which a box needs; install bash in it")
-        with RootlessRuntime(root, find_supervisor()).start(limits) as session:
-            _prepare(session, setup, folder)
-            yield session
+        yield OwnBoxes(RootlessRuntime(root, find_supervisor()), setup)
     finally:
         remove_tree(scratch)
+
+
+@contextmanager
+def open_own_box(
+    folder: Path | None, image: str | None, limits: Limits, log: Callable[[str], None] = _quiet
+) -> Iterator[BoxSession]:
+    """One rootless box of `open_own_boxes`, ended with the block; arguments and errors as there and in `start`."""
+    if folder is not None and not folder.is_dir():
+        raise InputError(f"--folder {folder}: no such folder")
+    with open_own_boxes(image, "rootless", log) as boxes, boxes.start(limits, folder) as session:
+        yield session
 
 
 def _read_setup(image: str) -> str:
