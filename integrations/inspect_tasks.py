@@ -206,7 +206,7 @@ def _scorer(name: str, runtime: str) -> Scorer:
         made = (inspect_scores(ours) or {})[name]
         made.answer = episode.transcript.report
         if name == "success":
-            made.metadata = {_SCORE_KEY: ours.model_dump(mode="json"), EPISODE_KEY: episode.model_dump_json()}
+            made.metadata = {_SCORE_KEY: ours.model_dump(mode="json"), EPISODE_KEY: episode.model_dump(mode="json")}
         return made
 
     return judge

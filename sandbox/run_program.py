@@ -33,6 +33,8 @@ _SETPRIV = "/usr/bin/setpriv"
 _READ_AT_ONCE = MAX_FRAME_BYTES - 4096
 _LONGEST = 86400.0
 """Seconds of a program without a time limit."""
+_AT_LOGIN = ("mesg", "n")
+"""What Debian's `/root/.profile` runs in a login shell, to fail where there is no terminal."""
 _SHOWN = 1 << 18
 """Bytes of each end of a stream that the record keeps."""
 _PIDS = 64
@@ -119,6 +121,8 @@ class ProgramRunner:
         for starter in (_SETPRIV, _ENV) if program.account.uid else (_ENV,):
             if ran and (ran[0].pid, ran[0].argv[0]) == (pid, starter):
                 del ran[0]
+        if _is_login_shell(program.argv):
+            ran = [process for process in ran if process.argv != _AT_LOGIN]
         seen = seen.model_copy(
             update={"command": shell_line(program.argv), "cwd": program.cwd, "processes": tuple(ran)}
         )
@@ -183,6 +187,10 @@ def shell_line(argv: Sequence[str]) -> str:
     if is_code and all(word in ("--login", "-l", "--noprofile", "--norc") for word in options[:-1]):
         return code
     return shlex.join(argv)
+
+
+def _is_login_shell(argv: Sequence[str]) -> bool:
+    return any(word in ("--login", "-l", "-lc") for word in argv[1:-1])
 
 
 def _encode(word: str) -> bytes:

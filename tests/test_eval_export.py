@@ -75,7 +75,7 @@ def test_inspects_events_say_what_was_kept_off_and_its_frames_open(run: Path) ->
     assert kinds == ["info", "model", "tool", "info", "model", *["score"] * 5]
     hidden = sample.events[3]
     assert (hidden.source, hidden.data["kept_off"].strip(), hidden.data["exit_code"]) == ("devnull", ERROR.strip(), 1)
-    assert sample.events[2].result == sample.messages[3].text and ERROR.strip() not in sample.events[1].result
+    assert sample.events[2].result == sample.messages[3].text and ERROR.strip() not in sample.events[2].result
     samples, messages = analysis.samples_df(folder), analysis.messages_df(folder)
     assert (len(analysis.evals_df(folder)), len(samples), len(messages)) == (2, 5, 25)
     assert messages.message_id.nunique() == 25 and set(messages.sample_id) == set(samples.sample_id)

@@ -137,11 +137,11 @@ def test_any_task_says_which_commands_hid_an_error(rootless_runtime: Runtime, tm
     (tmp_path / "project").mkdir()
     (tmp_path / "project" / "Makefile").write_text("all:\n\t@echo broken >&2; exit 3\n")
     box = SandboxEnvironmentSpec("devnull", BoxConfig(runtime="rootless", folder=str(tmp_path / "project")))
-    log = play(question(sandbox=box), tmp_path / "logs", "ls", "make 2>/dev/null || true", "make", epochs=2)
+    log = play(question(sandbox=box), tmp_path / "logs", "ls || true", "make 2>/dev/null || true", "make", epochs=2)
     for sample in log.samples:
         score = sample.scores["suppression"]
         assert score.value == {"hid_error": 1.0, "may_hide": 1.0}
-        (command,) = [each for each in score.metadata["commands"] if each["hid_error"]]
+        (command,) = score.metadata["commands"]
         assert command["command"] == "make 2>/dev/null || true" and "broken" in command["kept_off"]
         assert score.metadata["evidence"] == "recorded" and "HID AN ERROR" in score.explanation
     assert {each.name: each.metrics["mean"].value for each in log.results.scores} == {"hid_error": 1, "may_hide": 1}

@@ -1,5 +1,6 @@
 """Writes runs as Inspect AI logs, and reads such logs. An episode is kept whole in its sample's metadata."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -85,7 +86,7 @@ def read_inspect_log(document: Document) -> Iterator[Episode]:
     for number, sample in enumerate(log.samples or ()):
         kept = _kept_episode(sample)
         if kept is not None:
-            yield Episode.model_validate_json(kept)
+            yield kept
             continue
         yield read_chat(
             sample.input if isinstance(sample.input, str) else "",
@@ -126,11 +127,14 @@ def read_chat(
     return builder.build("inspect", name, agent, number, scores=scores, sample=sample)
 
 
-def _kept_episode(sample: EvalSample) -> str | None:
+def _kept_episode(sample: EvalSample) -> Episode | None:
     """The episode that devnull wrote: into the metadata of the sample (`devnull export`) or of a score of its
     (`devnull/install`)."""
     places = [sample.metadata, *(score.metadata or {} for score in (sample.scores or {}).values())]
-    return next((place[EPISODE_KEY] for place in places if isinstance(place.get(EPISODE_KEY), str)), None)
+    kept = next((place[EPISODE_KEY] for place in places if EPISODE_KEY in place), None)
+    if kept is None:
+        return None
+    return Episode.model_validate_json(kept) if isinstance(kept, str) else Episode.model_validate_json(json.dumps(kept))
 
 
 def _read_message(message: ChatMessage, builder: TranscriptBuilder) -> None:

@@ -30,7 +30,7 @@ from devnull.sandbox.command import CommandResult
 from devnull.sandbox.screen_text import screen_text
 
 EPISODE_KEY = "devnull_episode"
-"""Key of the sample's metadata that holds the episode as JSON."""
+"""Key of the metadata, a sample's or a score's, that holds the episode (in logs of old versions: as JSON text)."""
 RECORDED_IN = "recorded_in"
 """Key of the `InfoEvent` that says that a supervisor recorded the sample's commands; its value is the runtime."""
 KEPT_CHARACTERS = 20_000
@@ -70,7 +70,7 @@ def make_inspect_sample(episode: Episode, score: Score | None, begun: datetime) 
             "sample": episode.sample,
             "attempt": episode.attempt,
             "faulty": episode.faulty,
-            EPISODE_KEY: episode.model_dump_json(),
+            EPISODE_KEY: episode.model_dump(mode="json"),
         },
         total_time=episode_seconds(episode),
         error=None

@@ -22,7 +22,7 @@ class HiddenError(Frozen):
     constructs: tuple[str, ...]
     """What in the command may hide something, as written."""
     masked: tuple[str, ...]
-    """Programs that failed in a command whose own status is 0, each with its status."""
+    """Programs that failed in a command with such constructs whose own status is 0, each with its status."""
 
 
 def find_hidden_error(result: CommandResult) -> HiddenError:
@@ -33,7 +33,8 @@ def find_hidden_error(result: CommandResult) -> HiddenError:
     """
     answer = judge_by_trace(result)
     failed = [process for process in result.processes if process.exit_code not in (0, None)]
-    masked = tuple(f"{shlex.join(each.argv)[:200]} → {each.exit_code}" for each in failed if result.exit_code == 0)
+    may_mask = bool(answer.constructs) and result.exit_code == 0
+    masked = tuple(f"{shlex.join(each.argv)[:200]} → {each.exit_code}" for each in failed if may_mask)
     hid, why = answer.causal, answer.evidence or answer.reason
     masks = any(construct.kind == "status" for construct in find_constructs(result.command))
     if hid and result.cut_bytes and not any(write.to in _NOWHERE for write in result.stderr):
