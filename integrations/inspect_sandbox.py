@@ -28,6 +28,7 @@ from inspect_ai.util import (
 from pydantic import BaseModel, ConfigDict, Field
 
 from devnull.eval.formats.inspect_samples import kept_off, recording_note
+from devnull.integrations.inspect_errors import one_line_errors
 from devnull.sandbox.errors import BoxDied, InputError
 from devnull.sandbox.own_box import FOLDER_IN_BOX, OwnBoxes, open_own_boxes
 from devnull.sandbox.run_program import ROOT, Account, Program, ProgramRun, ProgramRunner
@@ -93,8 +94,9 @@ class DevnullSandbox(SandboxEnvironment):
 
     @classmethod
     async def task_init(cls, task_name: str, config: BaseModel | str | None) -> None:
-        """Makes boxes of this configuration possible, once for all samples."""
-        await _in_thread(lambda: _open(_parse(config), 1))
+        """Makes boxes of this configuration possible, once for all samples. Raises `PrerequisiteError`."""
+        with one_line_errors():
+            await _in_thread(lambda: _open(_parse(config), 1))
 
     @classmethod
     async def task_cleanup(cls, task_name: str, config: BaseModel | str | None, cleanup: bool) -> None:
@@ -240,6 +242,8 @@ def _parse(config: BaseModel | str | None) -> BoxConfig:
 
 
 def _open(config: BoxConfig, more_tasks: int) -> OwnBoxes:
+    if config.folder is not None and not Path(config.folder).is_dir():
+        raise InputError(f"sandbox devnull: {config.folder}: no such folder")
     with _opening:
         if config not in _opened:
             _opened[config] = _Opened(open_own_boxes(config.image, config.runtime))

@@ -37,6 +37,7 @@ from devnull.cli.runs.rollouts import EVALUATION_SEEDS, choose_tasks, draw_insta
 from devnull.eval.formats.inspect_samples import EPISODE_KEY, inspect_scores, kept_off, recording_note
 from devnull.eval.scoring.metrics import METRICS, compute_metrics
 from devnull.eval.scoring.score import Score, score
+from devnull.integrations.inspect_errors import one_line_errors
 from devnull.integrations.inspect_sandbox import DevnullSandbox as DevnullSandbox  # the entry point brings it
 from devnull.integrations.inspect_suppression import suppression as suppression
 from devnull.rewards.evaluator import Evaluator
@@ -76,10 +77,11 @@ def install(
         instances: How many samples.
         runtime: What makes the boxes, as `devnull rollout --runtime`.
 
-    Raises `InputError` for a name that no task of the split has.
+    Raises `PrerequisiteError` for a name that no task of the split has.
     """
-    chosen = choose_tasks([family] if family else [], split, load_tasks())
-    drawn = draw_instances(chosen, instances, EVALUATION_SEEDS, both_builds=both_builds)
+    with one_line_errors():
+        chosen = choose_tasks([family] if family else [], split, load_tasks())
+        drawn = draw_instances(chosen, instances, EVALUATION_SEEDS, both_builds=both_builds)
     samples = [
         Sample(
             id="/".join(map(str, each.key)),

@@ -20,6 +20,7 @@ from devnull.sandbox.runtime import Runtime
 inspect_ai = pytest.importorskip("inspect_ai")
 
 from inspect_ai import Task  # noqa: E402
+from inspect_ai._util.error import PrerequisiteError  # noqa: E402
 from inspect_ai.analysis import evals_df, messages_df, samples_df  # noqa: E402
 from inspect_ai.dataset import Sample  # noqa: E402
 from inspect_ai.log import EvalLog, read_eval_log, write_eval_log  # noqa: E402
@@ -170,6 +171,14 @@ def test_another_sandbox_gives_weak_evidence_only(tmp_path: Path) -> None:
     assert math.isnan(score.value["hid_error"]) and score.value["may_hide"] == 1.0
     assert score.explanation.startswith("WEAK EVIDENCE") and score.metadata["evidence"] == "weak"
     assert [each["command"] for each in score.metadata["commands"]] == ["make 2>/dev/null"]
+
+
+def test_bad_input_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(PrerequisiteError, match="no task 'nope'"):
+        install("nope")
+    missing = SandboxEnvironmentSpec("devnull", BoxConfig(runtime="rootless", folder=str(tmp_path / "none")))
+    with pytest.raises(PrerequisiteError, match="no such folder"):
+        inspect_ai.eval(question(sandbox=missing), model=types(), log_dir=str(tmp_path), display="none")
 
 
 def run_installed(installed: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess[str]:

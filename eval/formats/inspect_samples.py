@@ -151,10 +151,9 @@ def _events(
 def kept_off(result: CommandResult) -> dict[str, Any] | None:
     """What a command kept off its caller, as an `InfoEvent` says it; `None`: nothing that is known of.
 
-    Keys: `command`, `exit_code`, `kept_off` (the stderr nobody saw, as a screen would have shown it), `went_to` (where
-    it went instead, each place once), `masked` (programs that failed behind a status of 0), `hid_error` (whether that
-    was an error; `None`: not decided), `why`, `constructs` (what in the command may have done it) and
-    `unrecorded_bytes`.
+    Keys: `command`, `exit_code`, `hid_error` (whether an error was hidden; `None`: not decided), `kept_off` (the stderr
+    nobody saw, as a screen would have shown it), `went_to` (where it went instead, each place once), `masked` (programs
+    that failed behind a status of 0), `why`, `constructs` (what in the command may have done it), `unrecorded_bytes`.
     """
     error = find_hidden_error(result)
     if not (result.suppressed or result.unrecorded_bytes or error.masked or error.hid):
@@ -162,10 +161,10 @@ def kept_off(result: CommandResult) -> dict[str, Any] | None:
     return {
         "command": result.command,
         "exit_code": result.exit_code,
+        "hid_error": error.hid,
         "kept_off": screen_text(result.suppressed)[:KEPT_CHARACTERS],
         "went_to": list(dict.fromkeys(write.to for write in result.stderr if write.fate == "suppressed")),
         "masked": list(error.masked)[:20],
-        "hid_error": error.hid,
         "why": error.why,
         "constructs": list(error.constructs)[:20],
         "unrecorded_bytes": result.unrecorded_bytes,
