@@ -19,16 +19,13 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from peft import AutoPeftModelForCausalLM, LoraConfig
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from devnull.agents.model_loading import bfloat16_is_faster
+from devnull.agents.model_loading import adapter_base, bfloat16_is_faster, load_whole, loading, nf4_config
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.extras import require
 from devnull.training.chat_template import prepare_tokenizer
+from devnull.training.processes import own_device
 from devnull.training.settings import Adaptation
 
 transformers.utils.logging.set_verbosity_error()
@@ -108,17 +105,19 @@ def load_policy(
     frozen_base = adaptation in ("lora", "qlora")
     chosen = torch.bfloat16 if dtype == "bfloat16" or (dtype == "auto" and on_gpu and frozen_base) else torch.float32
     options: dict[str, Any] = {"dtype": chosen}
-    if adaptation == "qlora":
-        options["quantization_config"] = _nf4_config()
     merged = (Path(name) / "adapter_config.json").exists()
     if merged and adaptation == "qlora":
         raise InputError(f"{name} is an adapter; merge it before training another in 4 bits on top of it")
-    loader = AutoPeftModelForCausalLM if merged else AutoModelForCausalLM
-    try:
-        model = loader.from_pretrained(name, **options)
+    if merged and (base := adapter_base(name)):
+        _check_base_available(name, base)
+    if adaptation == "qlora":  # it is put there at once; others the trainer moves
+        options |= {"quantization_config": nf4_config(chosen), "device_map": {"": own_device()}}
+    with loading(name):
+        if merged:
+            model = AutoPeftModelForCausalLM.from_pretrained(name, **options)
+        else:
+            model = load_whole(AutoModelForCausalLM, name, **options)
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from None
     if merged:
         model = model.merge_and_unload().requires_grad_(True)  # its base came frozen
     small = model.num_parameters() < SMALL_MODEL_PARAMETERS
@@ -165,13 +164,11 @@ def check_model_available(name: str) -> None:
         ) from None
 
 
-def _nf4_config() -> BitsAndBytesConfig:
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
-    )
+def _check_base_available(adapter: str, base: str) -> None:
+    try:
+        check_model_available(base)
+    except InputError as error:
+        raise InputError(f"adapter {adapter!r} was learnt on another model: {error}") from None
 
 
 def save_model(model: Any, tokenizer: Any, path: Path) -> Path:
@@ -188,8 +185,3 @@ def save_model(model: Any, tokenizer: Any, path: Path) -> Path:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return path
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, to be quoted in another one."""
-    return (str(error).strip() or repr(error)).splitlines()[0]

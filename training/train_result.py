@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import HfApi
-from peft import AutoPeftModelForCausalLM
+from peft import PeftModel
 
+from devnull.agents.model_loading import first_line
 from devnull.sandbox.errors import InfrastructureError, InputError
 from devnull.training.model_card import write_model_card
-from devnull.training.models import LoadedPolicy, first_line, save_model
+from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.settings import TrainerSettings
 
 EPISODES_FOLDER = "episodes"
@@ -143,8 +143,12 @@ def make_hub_repository(name: str) -> None:
 
 
 def _merge_adapter(model: Any, policy: LoadedPolicy, adapter: Path) -> Any:
-    """The adapters' product added to the weights. A 4-bit base is read again in full: merging would round twice."""
+    """The adapters' product added to the weights that they were learnt on.
+
+    Of a 4-bit base these are the ones that its 4 bits stand for, not those that were rounded to them: with the latter
+    another policy would be saved than was trained. They are spelt out in main memory, where there is room for them.
+    """
     if policy.adaptation == "qlora":
-        base_dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-        return AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=base_dtype).merge_and_unload()
+        model.state_dict()  # puts back in order what a CPU has packed anew to multiply by, and dequantize() would misread
+        model = PeftModel.from_pretrained(model.unload().to("cpu").dequantize(), adapter)
     return model.merge_and_unload()

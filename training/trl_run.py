@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from transformers import PrinterCallback, TrainerCallback, set_seed
 from devnull.sandbox.errors import HostDiskFull, InputError
 from devnull.training.frozen import freeze
 from devnull.training.models import Dtype, LoadedPolicy, load_policy
+from devnull.training.processes import check_launch
 from devnull.training.sampling import Sampling, SamplingCallback
 from devnull.training.settings import FineTuningSettings, TrainerSettings, check_ranges
 from devnull.training.train_result import (
@@ -57,15 +57,11 @@ def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: 
     """Seeds all random generators and loads the policy, so that fresh adapters are the same in every run of this seed.
 
     Raises:
-        InputError: A setting out of its range, several GPUs without `accelerate launch`, a model that cannot be
+        InputError: A setting out of its range, processes launched as they cannot be, a model that cannot be
             loaded or whose weights are not finite, or `frozen` names what is not there.
     """
     check_ranges(settings)
-    if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
-        raise InputError(
-            f"{torch.cuda.device_count()} GPUs are visible to one process; run "
-            f"`accelerate launch -m devnull train ...` to use them all, or set CUDA_VISIBLE_DEVICES=0"
-        )
+    check_launch()
     set_seed(settings.seed)
     policy = load_policy(model_path, adaptation=settings.adaptation, dtype=dtype)
     _check_weights(policy)

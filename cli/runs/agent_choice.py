@@ -42,6 +42,8 @@ def choose_agent(name: str, options: ModelOptions, workers: int, instances: Sequ
     Raises `InputError` with the form that was meant.
     """
     kind, colon, rest = name.partition(":")
+    if options.adapter is not None and kind != "hf":
+        raise InputError(f"--adapter {options.adapter} is put on a model; pass --agent hf:MODEL, not {name}")
     if not colon:
         return find_scripted_agent(kind)
     if not rest:
@@ -93,6 +95,10 @@ def _connect_endpoint(text: str, options: ModelOptions, workers: int) -> Agent:
 
 def _load_local_model(name: str, options: ModelOptions) -> Agent:
     from devnull.agents.local import LocalModel
+    from devnull.agents.model_loading import adapter_base
+
+    if options.adapter is not None:
+        adapter_base(options.adapter)  # before a model is fetched
 
     return LocalModel(
         resolve_model(name),
