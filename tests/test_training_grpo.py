@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from trl import GRPOTrainer
 
+from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
 from devnull.agents.local import LocalModel
 from devnull.cli.main import main
@@ -27,6 +28,7 @@ from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
 from devnull.sandbox.task import Instance
 from devnull.sandbox.transcript import Transcript
 from devnull.training import grpo_rollout
+from devnull.training.data import tokenize_prompt
 from devnull.training.grpo import grpo_config, train_grpo
 from devnull.training.grpo_rollout import RolloutFunction
 from devnull.training.kl import episode_log_probs, split_log_probs
@@ -150,7 +152,7 @@ def test_builds_are_dealt_out_to_each_batch(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("baseline", "scale", "loss"), [("group", "batch", "dapo"), ("rloo", "none", "dr_grpo")])
 def test_what_a_baseline_is_to_trl(baseline: Any, scale: str, loss: str, policy: LoadedPolicy, tmp_path: Path) -> None:
-    made = grpo_config(GRPOSettings(baseline=baseline), policy, tmp_path / "out")
+    made = grpo_config(GRPOSettings(baseline=baseline), policy, tmp_path / "out", 2048)
     assert (made.scale_rewards, made.loss_type) == (scale, loss)
 
 
@@ -372,10 +374,12 @@ def test_divergence_counts_the_agents_tokens_only(policy: LoadedPolicy) -> None:
         ({"batch_size": 9, "group": 8}, "not a multiple"),
         ({"iterations": 2, "checkpoint_steps": 5}, "middle of a batch"),
         ({"vllm": True}, "needs a GPU"),
+        ({"vllm": True, "adaptation": "qlora"}, "no adapters on a base in 4 bits"),
+        ({"vllm_gpu_memory_utilization": 1.5}, "above 0 and below 1"),
     ],
 )
 def test_settings_that_cannot_be(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
-    if changed.get("vllm") and torch.cuda.is_available():
+    if changed == {"vllm": True} and torch.cuda.is_available():
         pytest.skip("a GPU is here")
     runtime: Any = PretendRuntime(TASK)
     with pytest.raises(InputError, match=message):
@@ -388,11 +392,15 @@ def test_settings_that_cannot_be(changed: dict[str, Any], message: str, tmp_path
 
 
 def test_an_episode_ends_at_the_length_that_was_set(tiny: Path, tmp_path: Path) -> None:
+    """A message and then no room for another."""
+    new = SMALL["max_new_tokens"]
+    tokenizer = load_policy(tiny).tokenizer
+    prompts = [len(tokenize_prompt(tokenizer, build_messages(each, ()))) for each in instances(2, TASK)]
     seen: list[Episode] = []
-    online(tiny, tmp_path / "out", on_episode=seen.append, max_length=SMALL["max_new_tokens"] + 1)
-    assert seen and not any(each.transcript.turns for each in seen)
-    with pytest.raises(InputError, match="leaves no room"):
-        online(tiny, tmp_path / "out", max_length=SMALL["max_new_tokens"])
+    online(tiny, tmp_path / "out", on_episode=seen.append, max_length=max(prompts) + new + 1)
+    assert seen and {len(each.transcript.turns) for each in seen} == {1}
+    with pytest.raises(InputError, match=f"prompt of {max(prompts)} tokens leaves no room in {max(prompts) + new}"):
+        online(tiny, tmp_path / "out", max_length=max(prompts) + new)
 
 
 @pytest.mark.parametrize(("trained", "learnt"), [("all", "Done: finished.<|im_end|>"), ("first", "Done"), ("none", "")])

@@ -55,6 +55,8 @@ class RolloutFunction:
     """What else to log of each batch."""
     prompt: PromptFormat = PLAIN_PROMPT
     """How the policy is prompted."""
+    context: int | None = None
+    """Where an episode ends, in tokens; `None`: `settings.max_length`, or the model's context."""
     calls: int = 0
     """Batches played so far."""
     limit: KLLimit | None = None
@@ -67,7 +69,8 @@ class RolloutFunction:
         `logprobs` (vLLM's) and `episode_reward`, which TRL passes on to its reward function."""
         begin = perf_counter()
         self.calls += 1
-        room = (self.settings.max_length or self.policy.context) - self.settings.max_new_tokens
+        context = self.context or self.settings.max_length or self.policy.context
+        room = context - self.settings.max_new_tokens
         agent = TokenAgent(self._generator(trainer), self.policy.tokenizer, room)
         episodes: list[Episode | None] = [None] * len(prompts)
         failures = 0
@@ -125,7 +128,7 @@ class RolloutFunction:
             "prompt_ids": [history.prompt for history in histories],
             "completion_ids": [history.completion for history in histories],
             "env_mask": [history.with_report(self.settings.train_report).mask for history in histories],
-            # Only vLLM's, whose numbers differ from the trainer's: TRL weighs each token by how much.
+            # Only vLLM's, whose numbers differ from the trainer's: see `settings.vllm_importance_sampling`.
             "logprobs": [history.logprobs for history in histories] if self.settings.vllm else None,
             "episode_reward": rewards,
         }

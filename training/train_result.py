@@ -149,6 +149,6 @@ def _merge_adapter(model: Any, policy: LoadedPolicy, adapter: Path) -> Any:
     another policy would be saved than was trained. They are spelt out in main memory, where there is room for them.
     """
     if policy.adaptation == "qlora":
-        model.state_dict()  # puts back in order what a CPU has packed anew to multiply by, and dequantize() would misread
+        model.state_dict()  # undoes how a CPU packs the 4 bits to multiply by them, which dequantize() would misread
         model = PeftModel.from_pretrained(model.unload().to("cpu").dequantize(), adapter)
     return model.merge_and_unload()

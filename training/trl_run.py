@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -43,6 +44,8 @@ _DEFAULTS_OF_NEWER_SETTINGS = {
     "head_ridge": 3e-5,
     "ending": "rater",
     "annotated return": False,
+    "vllm_gpu_memory_utilization": 0.3,
+    "vllm_importance_sampling": "token_truncate",
 }
 """Of settings and facts that runs begun by earlier versions do not name, where the default is not `None`."""
 StepCallback = Callable[[int, int, Mapping[str, float]], None]
@@ -62,6 +65,11 @@ def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: 
     """
     check_ranges(settings)
     check_launch()
+    if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
+        raise InputError(
+            f"{torch.cuda.device_count()} GPUs are visible to one process; run "
+            f"`accelerate launch -m devnull train ...` to use them all, or set CUDA_VISIBLE_DEVICES=0"
+        )
     set_seed(settings.seed)
     policy = load_policy(model_path, adaptation=settings.adaptation, dtype=dtype)
     _check_weights(policy)

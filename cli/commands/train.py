@@ -53,6 +53,7 @@ from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.feedback.comparisons import Preference
 from devnull.rewards.feedback.ratings import Rating
 from devnull.sandbox.errors import InputError
+from devnull.training.processes import check_launch
 from devnull.training.settings import check_ranges
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ _PRINTED = ("loss", "rewards/accuracies", "kl_episode", "kl_commands", "head/log
 
 
 def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
+    check_launch()
     check_ranges(args.settings)
     for name, value in (("samples", args.samples), ("boxes", args.boxes - 1), ("sample_every", args.sample_every)):
         if value < 0:
