@@ -1,31 +1,48 @@
-"""Slow paths: several processes, and a base held in 4 bits."""
+"""Slow paths: several processes, their devices, and a base held in 4 bits."""
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from accelerate import PartialState
+from transformers import AutoModelForCausalLM
 
 from devnull.cli.runs.json_lines import append_line
 from devnull.rewards.feedback.comparisons import episode_messages
 from devnull.sandbox.atomic_file import write_atomically
+from devnull.sandbox.errors import InputError
 from devnull.training.data import tokenize_conversation
 from devnull.training.models import load_policy
+from devnull.training.processes import own_device
 from devnull.training.settings import SFTSettings
 from devnull.training.sft import train_sft
 from devnull.training.tiny import make_tiny_model
-from devnull.training.train_result import write_result
+from devnull.training.train_result import TrainResult, write_result
 from tests.training_cases import episodes, message_texts, warm_start
+from tests.two_processes import dpo_of_pairs_that_differ
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.filterwarnings("ignore:.*gradient_checkpointing. is deprecated.*:FutureWarning"),
     pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning"),
 ]
+
+
+def launch(words: Sequence[str]) -> str:
+    """What two processes print that `accelerate launch` starts on the CPU; `words`: `-m MODULE ARGUMENTS`."""
+    # With `--cpu` accelerate starts several processes only through MPI; told of GPUs and to use none, it needs none.
+    command = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    command += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run([*command, *words], capture_output=True, text=True, env=environment, timeout=280)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return done.stdout
 
 
 def test_two_processes_train_one_model(tmp_path: Path) -> None:
@@ -35,35 +52,58 @@ def test_two_processes_train_one_model(tmp_path: Path) -> None:
     for episode in episodes(8):
         append_line(run / "episodes.jsonl", episode)
     model = make_tiny_model(tmp_path / "tiny", message_texts(episodes(8)))
-    # With `--cpu` accelerate starts several processes only through MPI; told of GPUs and to use none, it needs none.
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    words = [
-        "sft",
-        str(run),
-        "--model",
-        str(model),
-        "--max-steps",
-        "2",
-        "--batch-size",
-        "2",
-        "--samples",
-        "0",
-        "--json",
-    ]
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [*launch, "-m", "devnull", "train", *words],
-        capture_output=True,
-        text=True,
-        env=environment,
-        timeout=280,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
+    words = ["--model", str(model), "--max-steps", "2", "--batch-size", "2", "--samples", "0", "--json"]
+    found = json.loads(launch(["-m", "devnull", "train", "sft", str(run), *words]))
     assert found["steps"] == 2
     assert found["metrics"]["epoch"] == 1.0  # 2 steps x 2 examples x 2 processes are all 8 episodes
     assert load_policy(found["path"]).adaptation == "full"
+
+
+def test_two_processes_take_the_steps_of_one(tmp_path: Path) -> None:
+    """DPO and GRPO: what the two make of two halves of the pairs is what one makes of all; both play."""
+    start = warm_start(tmp_path)
+    launch([str(Path(__file__).parent / "two_processes.py"), str(start), str(tmp_path)])
+    both = TrainResult.read(tmp_path / "dpo-of-2")
+    alone = dpo_of_pairs_that_differ(start, tmp_path / "dpo-of-1", batch_size=4)
+    assert both is not None
+    for name in ("loss", "grad_norm", "rewards/margins", "entropy", "mean_token_accuracy"):
+        assert both.log[0][name] == pytest.approx(alone.log[0][name], rel=1e-3, abs=1e-5), name
+    online = TrainResult.read(tmp_path / "grpo-of-2")
+    assert online is not None and online.steps == 1
+    assert len(list((tmp_path / "played").iterdir())) == 8  # 2 processes x a batch of 4, each once
+
+
+def test_each_process_has_the_device_of_its_own_rank(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Two GPUs and the second of two processes, as accelerate sees them; nothing is on a GPU here."""
+    model = make_tiny_model(tmp_path / "tiny", ["some text"])
+    chosen: list[torch.device] = []
+    for name, value in {"LOCAL_RANK": "1", "RANK": "1", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr("accelerate.state.check_cuda_p2p_ib_support", lambda: True)
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda **_: None)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    asked: list[dict[str, Any]] = []
+
+    def from_pretrained(name: str, **options: Any) -> None:
+        asked.append(options)
+        raise ValueError("seen enough")
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", from_pretrained)
+    PartialState._reset_state()
+    try:
+        with pytest.raises(InputError, match="seen enough"):
+            load_policy(model, adaptation="qlora")
+        second = torch.device("cuda", 1)
+        assert own_device() == second and chosen == [second]
+        assert asked[0]["device_map"] == {"": second}
+    finally:
+        PartialState._reset_state()
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:bitsandbytes")

@@ -30,7 +30,7 @@ OFF_BY = 0.05
 class PretendVLLM:
     """Samples from the model that learns; says of each token that it was a little less likely."""
 
-    made: "ClassVar[list[PretendVLLM]]" = []
+    made: ClassVar[list["PretendVLLM"]] = []
 
     def __init__(self, **options: Any) -> None:
         self.options = inspect.signature(VLLMGeneration.__init__).bind(self, **options).arguments

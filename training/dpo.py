@@ -176,7 +176,7 @@ def make_dpo_trainer(
         args=config,
         train_dataset=dataset,
         processing_class=policy.tokenizer,
-        peft_config=policy.adapter(settings.lora_rank),
+        peft_config=policy.adapter(settings),
         data_collator=MaskedPreferenceCollator(pad_token_id=policy.tokenizer.pad_token_id),
         callbacks=[ProgressCallback(on_step)],
     )

@@ -139,7 +139,7 @@ def train_grpo(
         args=grpo_config(settings, policy, out, longest),
         train_dataset=_prompt_dataset(instances, prompt),
         processing_class=policy.tokenizer,
-        peft_config=policy.adapter(settings.lora_rank),
+        peft_config=policy.adapter(settings),
         rollout_func=rollouts,
         callbacks=[ProgressCallback(on_step), *([] if limit is None else [limit])],
     )

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -22,11 +22,11 @@ from peft import AutoPeftModelForCausalLM, LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from devnull.agents.model_loading import adapter_base, bfloat16_is_faster, load_whole, loading, nf4_config
-from devnull.sandbox.errors import InputError
+from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.extras import require
 from devnull.training.chat_template import prepare_tokenizer
 from devnull.training.processes import own_device
-from devnull.training.settings import Adaptation
+from devnull.training.settings import Adaptation, TrainerSettings
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -58,14 +58,37 @@ class LoadedPolicy:
         """Longest conversation that the model can attend to, in tokens."""
         return int(self.model.config.get_text_config().max_position_embeddings)
 
-    def adapter(self, rank: int, task_type: str = "CAUSAL_LM") -> Any:
-        """The `LoraConfig` of this rank to train with; `None` where all weights learn. `task_type` as PEFT has it."""
+    def adapter(self, settings: TrainerSettings, task_type: str = "CAUSAL_LM") -> Any:
+        """The `LoraConfig` to train with; `None` where all weights learn. `task_type` as PEFT has it.
+
+        Raises `InputError` for targets that the model has no linear layer of, or that are all frozen.
+        """
         if self.adaptation == "full":
+            if settings.lora_targets:
+                raise InputError(
+                    f"lora_targets is for adapters, and all weights of {self.source} learn; set adaptation"
+                )
             return None
         kept = sorted({name.rpartition(".")[0] for names in self.frozen.values() for name in names}) or None
+        for target in settings.lora_targets or ():
+            self._check_target(target, kept or [])
         return LoraConfig(
-            r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=kept, task_type=task_type
+            r=settings.lora_rank,
+            lora_alpha=2 * settings.lora_rank,
+            target_modules=list(settings.lora_targets or ()) or "all-linear",
+            exclude_modules=kept,
+            task_type=task_type,
         )
+
+    def _check_target(self, target: str, kept: Sequence[str]) -> None:
+        layers = [name for name, module in self.model.named_modules() if isinstance(module, torch.nn.Linear)]
+        found = [layer for layer in layers if f".{layer}".endswith(f".{target}")]
+        if not found:
+            names = sorted({layer.rpartition(".")[2] for layer in layers})
+            hint = did_you_mean(target, names) or f"; there are {', '.join(names)}"
+            raise InputError(f"lora_targets: no linear layer of {self.source} is called {target!r}{hint}")
+        if set(found) <= set(kept):
+            raise InputError(f"lora_targets: {target} is frozen in {self.source}; name others, or set frozen")
 
     def frozen_copy(self) -> Any:
         """The reference model: a copy of the weights in memory; `None` where adapters can be switched off instead."""

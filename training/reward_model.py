@@ -107,7 +107,7 @@ def train_reward(
         ),
         train_dataset=Dataset.from_list([rows[i] for i in used]),
         processing_class=policy.tokenizer,
-        peft_config=policy.adapter(settings.lora_rank, "SEQ_CLS"),
+        peft_config=policy.adapter(settings, "SEQ_CLS"),
         data_collator=WeightedPreferenceCollator(pad_token_id=policy.tokenizer.pad_token_id),
         callbacks=[ProgressCallback(on_step)],
     )

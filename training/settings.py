@@ -32,6 +32,8 @@ class TrainerSettings:
     """Which weights learn: full (all), lora (adapters), qlora (adapters on a 4-bit base), auto (full below 10 M)."""
     lora_rank: int = 16
     """Rank of the adapters."""
+    lora_targets: tuple[str, ...] | None = None
+    """Linear layers that get adapters, by the ends of their names (`q_proj v_proj`); unset: all."""
     learning_rate: float | None = None
     """Peak of the optimiser's step size; unset: what was measured to work for this trainer and adaptation."""
     epochs: float = 1.0
