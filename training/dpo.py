@@ -69,6 +69,8 @@ class MaskedDPOTrainer(DPOTrainer):  # type: ignore[misc]
 
     _of_step: torch.Tensor
     """The step's counts by `_UNITS`, of all parts and processes."""
+    loss_weights: list[float]
+    """TRL's, one a term of the loss."""
     _parts = 1
     """How many parts the step has in this process."""
 
