@@ -3,7 +3,6 @@
 import io
 import shlex
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,9 +11,11 @@ from typing import Literal
 
 from docker.errors import APIError, NotFound
 
+from devnull.sandbox.cache import cache_folder, lock_build
 from devnull.sandbox.docker_client import connect_docker, short_error
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.image.rootfs import export_image, remove_tree
+from devnull.sandbox.image.rootfs import ensure_rootfs, export_image, finish_rootfs, remove_tree
 from devnull.sandbox.runtime import Limits
 from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.sandbox.runtimes.docker import DockerRuntime
@@ -92,6 +93,13 @@ def open_own_boxes(
         yield OwnBoxes(RootlessRuntime(root, find_supervisor()), setup)
     finally:
         remove_tree(scratch)
+        setup, runtime = "cd /", RootlessRuntime(ensure_rootfs(log))
+    else:
+        root, setup = _unpack_image(image, log)
+        runtime = RootlessRuntime(root, find_supervisor())
+    with runtime.start(limits) as session:
+        _prepare(session, setup, folder)
+        yield session
 
 
 @contextmanager
@@ -107,17 +115,47 @@ def open_own_box(
 
 def _read_setup(image: str) -> str:
     """Shell lines that give a shell the environment and the working directory of a Docker image."""
+def _unpack_image(image: str, log: Callable[[str], None]) -> tuple[Path, str]:
+    """The image's root file system in the cache, by the image's id, unpacked there the first time; and shell lines that
+    give a shell its environment and working directory."""
     client = connect_docker()
     try:
-        config = client.images.get(image).attrs["Config"]
+        found = client.images.get(image)
     except NotFound:
         raise InputError(f"--image {image}: the Docker daemon has no such image; docker pull it first") from None
     except APIError as error:
         raise InputError(f"--image {image}: {short_error(error)}") from None
     finally:
         client.close()
+    config = found.attrs["Config"] or {}
     exports = [f"export {shlex.quote(each)}" for each in config.get("Env") or ()]
-    return "\n".join([*exports, f"cd {shlex.quote(config.get('WorkingDir') or '/')}"])
+    setup = "\n".join([*exports, f"cd {shlex.quote(config.get('WorkingDir') or '/')}"])
+    name = f"image-{found.id.rpartition(':')[2][:12]}"
+    folder = cache_folder() / name
+    with lock_build(name, log):
+        if not folder.exists():
+            log(f"exporting {image} ({found.attrs['Size'] >> 20} MiB), once, to {folder}; remove it when you like")
+            _unpack(image, folder)
+    return folder / "root", setup
+
+
+def _unpack(image: str, folder: Path) -> None:
+    """Makes `folder/root`, whole or not at all."""
+    part = folder.with_name(f"{folder.name}.part")
+    remove_tree(part)
+    part.mkdir(mode=0o700)  # programs in there have the set-user-id bit
+    try:
+        root = part / "root"
+        root.mkdir()
+        root.chmod(0o755)
+        export_image(image, root)
+        if not (root / "bin/bash").exists():
+            raise InputError(f"--image {image}: it has no /bin/bash, which a box needs; install bash in it")
+        finish_rootfs(root)
+        part.rename(folder)
+    except BaseException:
+        remove_tree(part)
+        raise
 
 
 def _prepare(session: BoxSession, setup: str, folder: Path | None) -> None:
