@@ -131,14 +131,13 @@ class ShellRelay:
         ]
         line = shlex.join(["env", *own, *argv]) if own else shlex.join(argv)
         typed = f"(cd {shlex.quote(self._place(request['cwd']))} && exec {line} <{_STDIN if stdin else '/dev/null'})"
-        command = text_of(argv)
         try:
             result = self._session.run(typed, timeout=self._seconds)
         except BoxDied as death:
             if death.unfinished is not None:
-                self.results.append(death.unfinished.model_copy(update={"command": command}))
+                self.results.append(_as_given(death.unfinished, argv))
             raise
-        self.results.append(result.model_copy(update={"command": command}))
+        self.results.append(_as_given(result, argv))
         return {"shown": screen_text(result.shown), "status": 124 if result.exit_code is None else result.exit_code}
 
     def _place(self, cwd: str) -> str:
@@ -149,6 +148,13 @@ class ShellRelay:
             return str(Path(FOLDER_IN_BOX) / Path(cwd).resolve().relative_to(self._folder))
         except ValueError:
             return FOLDER_IN_BOX
+
+
+def _as_given(result: CommandResult, argv: list[str]) -> CommandResult:
+    """The record without what led to the agent's own shell: its command is the text of `-c`."""
+    programs = [process.argv for process in result.processes]
+    ours = programs.index(tuple(argv)) + 1 if tuple(argv) in programs else 0
+    return result.model_copy(update={"command": text_of(argv), "processes": result.processes[ours:]})
 
 
 def text_of(argv: list[str]) -> str:
