@@ -192,7 +192,8 @@ class InstallSpec:
 
     def _instance(self, prompt: Sequence[Mapping[str, Any]]) -> Instance:
         """The prompt's, as a sample of its own."""
-        return self.instances[prompt[-1]["instance"]].model_copy(update={"sample": next(self._samples)})
+        instance: Instance = self.instances[prompt[-1]["instance"]]
+        return instance.model_copy(update={"sample": next(self._samples)})
 
 
 class InstallEnvironment:

@@ -32,6 +32,8 @@ __all__ = ["InstallHarness", "InstallTaskset"]
 
 _EPISODE = "devnull_episode"
 """In a trace's `info`: the episode, as a line of `episodes.jsonl`."""
+_LONGEST_MESSAGE = 4096
+"""Tokens, where the run's sampling sets no limit."""
 _open_runtime = cache(open_runtime)
 
 
@@ -42,6 +44,7 @@ class InstallData(vf.TaskData):  # type: ignore[misc]
     seed: int
     build: Build
     view: Literal["partial", "full"]
+    boxes: str
 
 
 class InstallTask(vf.Task[InstallData]):  # type: ignore[misc]
@@ -78,6 +81,8 @@ class InstallConfig(vf.TasksetConfig):  # type: ignore[misc]
     instances: int = 64
     both_builds: bool = False
     """Each instance under the sound and the faulty build."""
+    boxes: str = "auto"
+    """What makes the boxes, as `devnull rollout --runtime`."""
 
 
 class InstallTaskset(vf.Taskset[InstallTask, InstallConfig]):  # type: ignore[misc]
@@ -98,21 +103,13 @@ class InstallTaskset(vf.Taskset[InstallTask, InstallConfig]):  # type: ignore[mi
                     seed=each.seed,
                     build=each.build,
                     view=config.view,
+                    boxes=config.boxes,
                 ),
                 config.task,
             )
 
 
-class InstallHarnessConfig(vf.HarnessConfig):  # type: ignore[misc]
-    """`--env.agent.harness.*`."""
-
-    boxes: str = "auto"
-    """What makes the boxes, as `devnull rollout --runtime`."""
-    max_new_tokens: int = 4096
-    """Of one message, where the run's sampling sets no limit."""
-
-
-class InstallHarness(vf.Harness[InstallHarnessConfig]):  # type: ignore[misc]
+class InstallHarness(vf.Harness[vf.HarnessConfig]):  # type: ignore[misc]
     """Plays in this process: the model is asked through verifiers' interception, the commands run in our box."""
 
     APPENDS_SYSTEM_PROMPT = True
@@ -123,26 +120,27 @@ class InstallHarness(vf.Harness[InstallHarnessConfig]):  # type: ignore[misc]
         self, ctx: Any, trace: Any, runtime: Any, endpoint: str, secret: str, mcp_urls: Any, data: InstallData
     ) -> vf.ProgramResult:
         """One episode. Raises verifiers' `SandboxError` where the world broke: an error of the rollout, no score."""
-        agent = _Intercepted(ctx.model, endpoint, secret, self.config.max_new_tokens, trace)
+        agent = _Intercepted(ctx.model, endpoint, secret, trace)
         instance = Instance(task=load_tasks()[data.task], seed=data.seed, forced_build=data.build)
-        episode = await asyncio.to_thread(self._play, agent, instance)
+        episode = await asyncio.to_thread(_play, agent, instance, data.boxes)
         if episode.error is not None:
             raise vf.SandboxError(f"{episode.error.kind}: {episode.error.message}")
         trace.info[_EPISODE] = episode.model_dump_json()
         return vf.ProgramResult(exit_code=0, stdout=episode.transcript.report or "", stderr="")
 
-    def _play(self, agent: Endpoint, instance: Instance) -> Episode:
-        options = RolloutOptions(workers=1, retries=0)  # verifiers retries
-        (episode,) = rollout(agent, [instance], _open_runtime(self.config.boxes), arm="verifiers", options=options)
-        return episode
+
+def _play(agent: Endpoint, instance: Instance, boxes: str) -> Episode:
+    options = RolloutOptions(workers=1, retries=0)  # verifiers retries
+    (episode,) = rollout(agent, [instance], _open_runtime(boxes), arm="verifiers", options=options)
+    return episode
 
 
 class _Intercepted(Endpoint):
     """The model behind verifiers' endpoint. A limit of the run (turns, tokens) ends the episode, as a full context
     does: what became of the box is verified all the same."""
 
-    def __init__(self, model: str, url: str, key: str, max_new_tokens: int, trace: Any) -> None:
-        super().__init__(model, url, api_key=key, max_new_tokens=max_new_tokens, retries=0, concurrency=1)
+    def __init__(self, model: str, url: str, key: str, trace: Any) -> None:
+        super().__init__(model, url, api_key=key, max_new_tokens=_LONGEST_MESSAGE, retries=0, concurrency=1)
         self._trace = trace
 
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:

@@ -130,7 +130,7 @@ def _unpack_image(image: str, log: Callable[[str], None]) -> tuple[Path, str]:
     config = found.attrs["Config"] or {}
     exports = [f"export {shlex.quote(each)}" for each in config.get("Env") or ()]
     setup = "\n".join([*exports, f"cd {shlex.quote(config.get('WorkingDir') or '/')}"])
-    name = f"image-{found.id.rpartition(':')[2][:12]}"
+    name = f"image-{str(found.id).rpartition(':')[2][:12]}"
     folder = cache_folder() / name
     with lock_build(name, log):
         if not folder.exists():

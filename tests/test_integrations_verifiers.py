@@ -28,10 +28,16 @@ def test_an_environment_is_loaded_by_our_name(
     rootless_runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, view: str
 ) -> None:
     monkeypatch.setenv("NO_KEY", "none")
-    taskset = {"id": "devnull", "family": "driver-cuda-runfile", "split": "all", "both_builds": True, "instances": 2}
-    harness = {"id": "devnull", "boxes": "rootless"}
-    agent = {"runtime": {"type": "subprocess"}, "harness": harness}
-    env = vf.load_environment(vf.resolve_env_config({"taskset": taskset | {"view": view}, "agent": agent}))
+    taskset: dict[str, Any] = {
+        "id": "devnull",
+        "family": "driver-cuda-runfile",
+        "split": "all",
+        "both_builds": True,
+        "instances": 2,
+    }
+    taskset |= {"boxes": "rootless", "view": view}
+    agent = {"runtime": {"type": "subprocess"}}
+    env = vf.load_environment(vf.resolve_env_config({"taskset": taskset, "agent": agent}))
     with serving(answer) as server:
         client = vf.EvalClientConfig(base_url=server.url, api_key_var="NO_KEY")
         ctx = vf.ModelContext(model="m", client=client, sampling=vf.SamplingConfig())

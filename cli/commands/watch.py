@@ -8,15 +8,17 @@ its network, and only its shell commands run in the box. The exit status is the 
 """
 
 import codecs
+import os
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -69,7 +71,7 @@ def main(args: Args) -> int:
         seconds=args.timeout, disk_bytes=args.disk << 20, memory_bytes=args.memory << 20, pids=4096,
         shown_bytes=16 << 20, recorded_bytes=64 << 20,
     )  # fmt: skip
-    config = {"command": command, "folder": args.folder, "image": args.image}
+    config: dict[str, Any] = {"command": command, "folder": args.folder, "image": args.image}
     config |= {"shell": True} if args.shell else {}
     with _terminable():
         run = None if args.out is None else open_run(args.out, "watch", config, 0)
@@ -136,8 +138,9 @@ def _watch_shell(
     with ShellRelay(session, folder, seconds) as relay:
         agent = relay.start(argv)
         assert agent.stdout is not None
+        output = agent.stdout.fileno()
         try:
-            for data in iter(lambda: agent.stdout.read1(1 << 16), b""):  # type: ignore[union-attr]
+            for data in iter(lambda: os.read(output, 1 << 16), b""):
                 show(data)
             status = agent.wait()
         except KeyboardInterrupt:
@@ -145,7 +148,11 @@ def _watch_shell(
             status = STOPPED
         finally:
             agent.stdout.close()
-    agent.wait()
+    try:
+        agent.wait(10)
+    except subprocess.TimeoutExpired:
+        agent.kill()
+        agent.wait()
     return relay.results, 128 - status if status < 0 else status
 
 
