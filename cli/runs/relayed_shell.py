@@ -61,7 +61,8 @@ def relay(arguments: list[str]) -> int:
     return int(answer["status"])
 
 
-def run() -> int:
+def run_shell() -> int:
+    """The whole program; its exit status, 126 where the command cannot go to the box."""
     arguments = sys.argv[1:]
     if is_command(arguments):
         try:
@@ -82,4 +83,4 @@ def run_script(arguments: list[str]) -> NoReturn:
 
 
 if __name__ == "__main__":
-    sys.exit(run())
+    sys.exit(run_shell())

@@ -86,7 +86,7 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
     )
     seconds_per_turn = episode.cost.model_seconds / max(1, len(transcript.turns))
     clock, command = 0.0, 0
-    findings = assess_commands(episode) if episode.unverified else ()
+    findings = assess_commands(episode) if episode.unverified and not _recorded(episode) else ()
     for number, turn in enumerate(transcript.turns):
         clock += seconds_per_turn
         after = _snapshot_belief(task, transcript, number + 1, evaluator, episode)
@@ -136,10 +136,17 @@ def _finding_spans(finding: CommandFinding) -> Iterator[Span]:
         yield Span(kind="finding", text=f"failed: {shown}")
 
 
+def _recorded(episode: Episode) -> bool:
+    """Whether a supervisor of ours listened, as under `devnull watch`: what was hidden is then known, not guessed."""
+    return any(result.processes for result in episode.transcript.results)
+
+
 def _describe_import(episode: Episode) -> str:
     """Where it comes from, what its own tool made of it, and what is no part of it."""
     origin = episode.imported
     words = "imported: nobody verified how it ended, and where its stderr went was not recorded"
+    if _recorded(episode):
+        words = "watched: nobody verified how it ended"
     if origin is None:
         return words
     scores = ", ".join(f"{name} {value}" for name, value in origin.scores.items())
