@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from devnull.agents.episode import Episode
+from devnull.agents.protocol import words_around
 from devnull.eval.scoring.import_assessment import CommandFinding, assess_commands, claim_is_false
 from devnull.eval.suppression.failures import find_failures
 from devnull.rewards.evaluator import Evaluator
@@ -11,7 +12,7 @@ from devnull.rewards.views import ViewTurn, observe
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Task
-from devnull.sandbox.transcript import Transcript
+from devnull.sandbox.transcript import Transcript, Turn
 
 SpanKind = Literal[
     "instruction", "message", "command", "shown", "suppressed", "stderr", "status", "report", "finding", "note"
@@ -102,9 +103,8 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
                 seconds=clock, turn=number, seen=shown, truth=(Span(kind=kind, text=message), *rest), belief=after
             )
             continue
-        if episode.unverified and turn.text.strip():
-            said = (Span(kind="message", text=turn.text),)
-            yield Frame(seconds=clock, turn=number, seen=said, truth=said)
+        if words := _words_with_command(episode, turn):
+            yield Frame(seconds=clock, turn=number, seen=words if episode.unverified else (), truth=words)
         yield from _command_frames(turn.result, view.turns[command], number, clock)
         clock += turn.result.seconds
         yield Frame(
@@ -123,6 +123,12 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
             else f"no outcome: {episode.error.kind}: {episode.error.message}"
         )
         yield Frame(seconds=clock, turn=len(transcript.turns) - 1, truth=(Span(kind="note", text=words),))
+
+
+def _words_with_command(episode: Episode, turn: Turn) -> tuple[Span, ...]:
+    """What the agent wrote beside its command. An evaluator of ours is not shown it; an import's reader was."""
+    words = turn.text.strip() if episode.unverified else words_around(turn.text)
+    return (Span(kind="message", text=words),) if words else ()
 
 
 def _finding_spans(finding: CommandFinding) -> Iterator[Span]:
