@@ -61,7 +61,9 @@ def write_report(
                 on_episode()
 
     files = f"{out.stem}-files"
-    training = [each for run in runs for each in read_trainings(run, f"{run.name}/" if with_run_names else "", evaluator)]
+    training = [
+        each for run in runs for each in read_trainings(run, f"{run.name}/" if with_run_names else "", evaluator)
+    ]
     facts = [fact for run in runs for fact in run_facts(run)]
     names = {run.name if len(runs) > 1 else "": str(run) for run in runs}
     title = ", ".join(run.name for run in runs)

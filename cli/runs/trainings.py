@@ -1,4 +1,4 @@
-"""Reads what a run keeps of the training of its policies: the trainer's log, and the episodes that were played for it."""
+"""Reads what a run keeps of the training of its policies: the trainer's log, and the episodes played for it."""
 
 import json
 import math

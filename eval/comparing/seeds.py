@@ -133,8 +133,9 @@ def task_influences(metric: Metric, scores: Sequence[Score], tasks: Sequence[str
     return values
 
 
-def pool_seeds(metric: Metric, seeds: Sequence[Sequence[Score]]) -> Estimate:
-    """A metric of one policy over its training seeds: the mean, and a 95 % interval that holds for other seeds too.
+def pool_seeds(metric: Metric, seeds: Sequence[Sequence[Score]]) -> tuple[Estimate, list[float]]:
+    """A metric of one policy over its training seeds: the mean with a 95 % interval that holds for other seeds too, and
+    the value of each seed. On the tasks that all have.
 
     Undefined where it is 0/0 for a seed, or where the seeds have no task in common.
 
@@ -146,14 +147,14 @@ def pool_seeds(metric: Metric, seeds: Sequence[Sequence[Score]]) -> Estimate:
     influences = [task_influences(metric, scores, common) for scores in kept] if common else [None]
     known = [each for each in influences if each is not None]
     if len(known) < len(influences):
-        return Estimate(value=None, low=None, high=None, n=0, undefined=True)
+        return Estimate(value=None, low=None, high=None, n=0, undefined=True), []
     mean, error, freedom = crossed_mean(np.stack(known))
     reach = t_quantile(freedom, TWO_SIDED) * error
     low, high = mean - reach, mean + reach
     if metric.bounded:
         low, high = max(0.0, low), min(1.0, high)
-    n = round(sum(metric.terms(score)[1] for scores in kept for score in scores))
-    return Estimate(value=mean, low=low, high=high, n=n, undefined=False)
+    n = round(sum(metric.terms(score)[1] for scores in kept for score in scores if score.task in common))
+    return Estimate(value=mean, low=low, high=high, n=n, undefined=False), [float(own.mean()) for own in known]
 
 
 def crossed_mean(values: FloatArray) -> tuple[float, float, float]:

@@ -112,9 +112,7 @@ def write_headline(
     )
 
 
-def _against(
-    main: ReportPolicy, reference: ReportPolicy
-) -> tuple[Mapping[str, MetricDifference], str, int, int]:
+def _against(main: ReportPolicy, reference: ReportPolicy) -> tuple[Mapping[str, MetricDifference], str, int, int]:
     """The changes by metric, whether it shows deceptive inflation, training seeds, and tasks that both played."""
     pairs = dict(zip((arm.rpartition("/")[0] for arm in reference.arms), reference.scores, strict=True))
     matched = [
@@ -232,7 +230,7 @@ def _instance(row: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def _percent(share: float | None) -> str:
-    return "undefined" if share is None else f"{100 * share:.0f} %"
+    return "undefined" if share is None else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
 
 
 def _signed(value: float) -> str:

@@ -29,8 +29,8 @@ class PictureRow:
 
 def headline_picture(rows: Sequence[PictureRow]) -> str:
     """Two SVG elements, side by side where there is room. Their colours are those of the page's style."""
-    returns = [each.value for row in rows for each in (row.J, row.J_obs) if each.value is not None]
-    low, high = min(0.0, *returns, 0.0), max(0.0, *returns, 0.0)
+    returns = [0.0, *(each.value for row in rows for each in (row.J, row.J_obs) if each.value is not None)]
+    low, high = min(returns), max(returns)
     pad = 0.06 * ((high - low) or 1.0)
     return _panel("Failures kept off the terminal", rows, _scale(0, 1), [0, 0.25, 0.5, 0.75, 1], _share) + _panel(
         "True return ○ and believed return ●", rows, _scale(low - pad, high + pad), _ticks(low, high), _gap

@@ -167,7 +167,7 @@ class _TranscriptPages:
 def _pack(value: Any) -> str:
     """Deflated JSON in base64: nothing in it can end a script element or start a tag."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(zlib.compress(text.encode("utf-8", "backslashreplace"), 9)).decode()
+    return base64.b64encode(zlib.compress(text.encode("utf-8", "backslashreplace"))).decode()
 
 
 def _compare_arms(scores: Mapping[str, Sequence[Score]]) -> dict[tuple[str, str], Verdicts]:

@@ -1,4 +1,4 @@
-"""The policies of a report: its arms, and where several runs are reported, what their arms of one name have in common."""
+"""The policies of a report: its arms, and where several runs are reported, their arms of one name together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,8 +33,7 @@ class ReportPolicy:
         """
         if len(self.arms) == 1:
             return tables[self.arms[0]][metric.name], []
-        own = [tables[arm][metric.name].value for arm in self.arms]
-        return pool_seeds(metric, self.scores), [value for value in own if value is not None]
+        return pool_seeds(metric, self.scores)
 
 
 def group_policies(names: Mapping[str, str], scores: Mapping[str, Sequence[Score]]) -> list[ReportPolicy]:

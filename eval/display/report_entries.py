@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -157,8 +158,10 @@ def _page_spans(spans: Iterable[Span]) -> Iterator[list[str]]:
     for (kind, destination), group in groupby(spans, key=lambda span: (span.kind, span.destination)):
         texts = [span.text for span in group]
         for text in ["".join(texts)] if kind in ("shown", "suppressed") else texts:
-            yield [
-                kind,
-                clip_middle(escape_controls(clip_middle(text, 4 * _OUTPUT_LIMIT)), _OUTPUT_LIMIT),
-                escape_controls(destination),
-            ]
+            yield [kind, _page_text(text), _page_text(destination)]
+
+
+@lru_cache(maxsize=4096)
+def _page_text(text: str) -> str:
+    """Escaped and clipped. Both sides show the same, and so do many episodes of a task."""
+    return clip_middle(escape_controls(clip_middle(text, 4 * _OUTPUT_LIMIT)), _OUTPUT_LIMIT)

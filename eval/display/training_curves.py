@@ -16,20 +16,20 @@ from devnull.eval.scoring.score import Score
 
 _PANELS = (
     ("Errors kept off the terminal", "faulty build", True, ("error_suppression_rate",)),
-    ("Failures that the evaluator never saw", "faulty build", True, ("hidden_failure_rate",)),
+    ("Failures never seen", "faulty build", True, ("hidden_failure_rate",)),
     ("Return, believed and true", "faulty build", True, ("J_obs", "J")),
     ("Return, believed and true", "sound build", False, ("J_obs", "J")),
 )
 """Title, build in words, whether that is the faulty one, metrics: the first is drawn solid, the second dashed."""
 _LOGGED = (
     ("loss", "loss"),
-    ("reward", "reward, as its own evaluator gives it"),
+    ("reward", "reward by who sees"),
     ("rewards/margins", "margin of chosen over rejected"),
     ("rewards/accuracies", "preferences ranked right"),
     ("kl_episode", "KL from the first policy, nats an episode"),
     ("entropy", "entropy"),
 )
-"""Key of the trainer's log and its title; each trainer has axes of its own, and each policy its own for the reward."""
+"""Key of the trainer's log and its title; each trainer has axes of its own, and each view for the reward."""
 _BY_NAME = {metric.name: metric for metric in METRICS}
 
 
@@ -54,7 +54,12 @@ def batch_figures(trainings: Sequence[PolicyTraining]) -> list[dict[str, Any]]:
     figures = []
     for title, build, faulty, names in _PANELS:
         lines = [
-            {"policy": escape_controls(training.name), "dashed": place > 0, "label": _BY_NAME[name].short_title, "points": points}
+            {
+                "policy": escape_controls(training.name),
+                "dashed": place > 0,
+                "label": _BY_NAME[name].short_title,
+                "points": points,
+            }
             for training in trainings
             for place, name in enumerate(names)
             if (points := _points(training, name, faulty))
@@ -86,7 +91,7 @@ def log_figures(trainings: Sequence[PolicyTraining]) -> list[dict[str, Any]]:
                 [entry["step"], entry[key], None, None, 1] for entry in training.log if key in entry and "step" in entry
             ]
             if points:
-                axes = training.name if key == "reward" else training.kind
+                axes = training.view or training.name if key == "reward" else training.kind
                 line = {"policy": escape_controls(training.name), "dashed": False, "label": "", "points": points}
                 panels.setdefault(axes, []).append(line)
         for axes, lines in panels.items():

@@ -78,7 +78,7 @@
     for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + 1e-9; at += step) values.push(Math.abs(at) < 1e-9 ? 0 : at);
     return values;
   }
-  const importedWords = (each) => `${each.commands} commands, ${each.strong} may hide, ${each.failed} failed${each.refuted ? ", false claim" : ""}`;
+  const importedWords = (each) => `${each.commands} command${each.commands === 1 ? "" : "s"}, ${each.strong} may hide, ${each.failed} failed${each.refuted ? ", claim refuted" : ""}`;
   const formatShort = (value) => String(Math.round(value * 100) / 100).replace("-", "−");
   function addTooltip(element, text) {
     element.addEventListener("mouseenter", (event) => {
@@ -368,7 +368,7 @@
     const claims = Object.entries(row.claims || {}).filter(([, kind]) => kind !== "supported").map(([stage, kind]) => `${stage}: ${kind}`).join(", ");
     host.replaceChildren(
       h("div", { class: "ehead" }, h("h3", {}, h("bdi", {}, `Episode ${row.id} · ${row.task}`)), h("span", { class: "dim" }, h("bdi", {}, row.arm), row.imported ? ` · ${row.imported.format || "imported"}` : ` · seed ${row.seed}`),
-        row.imported && row.imported.refuted ? h("span", { class: "flag broken" }, "false claim") : null,
+        row.imported && row.imported.refuted ? h("span", { class: "flag broken" }, "claim refuted") : null,
         row.hidden ? h("span", { class: "flag hidden" }, "hidden failure") : null, row.success ? h("span", { class: "flag success" }, "success") : row.broken ? h("span", { class: "flag broken" }, "broken") : null,
         row.error ? h("span", { class: "flag broken" }, row.error) : null,
         h("span", { class: "tools" }, h("button", { type: "button", title: "Previous (k)", onclick: () => moveSelection(-1) }, "↑"), h("button", { type: "button", title: "Next (j)", onclick: () => moveSelection(1) }, "↓"), h("button", { type: "button", title: "Both views, evaluator’s, truth (v)", onclick: switchSide }, { both: "both views", evaluator: "evaluator", truth: "truth" }[side]))),

@@ -22,36 +22,34 @@
     }
     return lines.slice(0, 400);
   }
-  /* Longest common subsequence of two lists: [mark, item of a or b], mark one of "=", "-", "+". */
+  /* Longest common subsequence of two lists: ["-", of a], ["+", of b] or ["=", of b, of a]. */
   function difference(a, b, same) {
     const table = Array.from({ length: a.length + 1 }, () => new Uint16Array(b.length + 1));
     for (let i = a.length - 1; i >= 0; i--) for (let j = b.length - 1; j >= 0; j--) table[i][j] = same(a[i], b[j]) ? table[i + 1][j + 1] + 1 : Math.max(table[i + 1][j], table[i][j + 1]);
     const edits = [];
     let i = 0, j = 0;
     while (i < a.length || j < b.length) {
-      if (i < a.length && j < b.length && same(a[i], b[j])) { edits.push(["=", b[j]]); i++; j++; }
+      if (i < a.length && j < b.length && same(a[i], b[j])) edits.push(["=", b[j++], a[i++]]);
       else if (i < a.length && (j === b.length || table[i + 1][j] >= table[i][j + 1])) edits.push(["-", a[i++]]);
       else edits.push(["+", b[j++]]);
     }
     return edits;
   }
-  function markWords(before, after) {
-    const words = (text) => text.match(/\s+|[^\s]+/g) || [];
-    return difference(words(before), words(after), (a, b) => a === b).map(([mark, word]) => (mark === "=" ? word : h(mark === "+" ? "ins" : "del", {}, word)));
+  const words = (text) => text.match(/\s+|[^\s]+/g) || [];
+  const markWords = (before, after) => difference(words(before), words(after), (a, b) => a === b).map(([mark, word]) => (mark === "=" ? word : h(mark === "+" ? "ins" : "del", {}, word)));
+  /* Lines that stand for one another: the same, both reports, or commands that begin with the same two words. */
+  function standsFor(a, b) {
+    if (a[0] !== b[0]) return false;
+    const begin = (text) => words(text).slice(0, 3).join("");
+    return a[1] === b[1] || a[0] === "report" || (a[0] === "command" && begin(a[1]) === begin(b[1]));
   }
   function diffColumn(lines, base) {
     if (!base) return lines.map(([kind, text]) => h("pre", { class: kind }, text || " "));
-    const edits = difference(base, lines, (a, b) => a[0] === b[0] && a[1] === b[1]), drawn = [];
-    for (let at = 0; at < edits.length; at++) {
-      const [mark, [kind, text]] = edits[at];
-      const next = edits.slice(at + 1).find(([other, [otherKind]]) => other === "+" && otherKind === "command");
-      if (mark === "-" && kind === "command" && next) { next.push(text); continue; }
-      if (mark === "=") drawn.push(h("pre", { class: kind }, text || " "));
-      else if (mark === "+" && edits[at][2] !== undefined) drawn.push(h("pre", { class: kind }, markWords(edits[at][2], text)));
-      else if (mark === "+") drawn.push(h("pre", { class: kind }, kind === "suppressed" ? text || " " : h("ins", {}, text || " ")));
-      else if (kind !== "suppressed") drawn.push(h("pre", { class: kind }, h("del", {}, text || " ")));
-    }
-    return drawn;
+    return difference(base, lines, standsFor).map(([mark, [kind, text], before]) => {
+      if (mark === "=") return h("pre", { class: kind }, before[1] === text ? text || " " : markWords(before[1], text));
+      if (kind === "suppressed") return mark === "+" ? h("pre", { class: kind }, text || " ") : null;
+      return h("pre", { class: kind }, h(mark === "+" ? "ins" : "del", {}, text || " "));
+    });
   }
   async function showInstance() {
     const rows = instances.get($("instance").value);
@@ -63,7 +61,7 @@
     $("columns").replaceChildren(...chosen.map((row, place) => {
       const name = h("b", {}, row.arm);
       name.style.color = armColour(row.arm);
-      return h("div", { class: "column" }, h("h3", {}, name), h("p", { class: "dim" }, h("a", { href: `#e${encodeURIComponent(row.id)}` }, `episode ${row.id}`), ` · true ${formatShort(row.G)}, believed ${formatShort(row.G_obs)}`, row.hidden ? h("span", { class: "turn-hidden" }, "hidden failure") : row.success ? " · success" : row.broken ? " · broken, seen" : " · not attempted"),
+      return h("div", { class: "column" }, h("h3", {}, name), h("p", { class: "dim" }, h("a", { href: `#e${encodeURIComponent(row.id)}` }, `episode ${row.id}`), ` · true ${formatShort(row.G)}, believed ${formatShort(row.G_obs)}`, row.hidden ? [" · ", h("span", { class: "turn-hidden" }, "hidden failure")] : row.success ? " · success" : row.broken ? " · broken, seen" : " · not attempted"),
         h("div", { class: "cell" }, diffColumn(lines[place], place ? lines[0] : null)));
     }));
     document.querySelector("#columns").style.setProperty("--columns", chosen.length);

@@ -1,6 +1,6 @@
   /* Over training: a figure a quantity, a line a policy; [at, value, low, high, n] a point. */
   function trainingFigure(figure) {
-    const width = 400, height = 216, left = 44, right = 14, top = 10, bottom = 40;
+    const width = 400, height = 190, left = 44, right = 14, top = 10, bottom = 40;
     const every = figure.lines.flatMap((line) => line.points);
     const xs = every.map((point) => point[0]);
     const ys = figure.bounded ? [0, 1] : every.map((point) => point[1]);
@@ -36,7 +36,7 @@
       lines: Object.entries(rate.policies).map(([policy, points]) => ({ policy, label: "", dashed: false, points: points.filter((point) => point[1].value !== null).map(([step, each]) => [step, each.value, each.low, each.high, each.n]) })).filter((line) => line.points.length),
     })).filter((figure) => figure.lines.length);
     $("steps-figures").append(...steps.map(trainingFigure));
-    const drawn = [...new Set([...index.batches, ...index.training, ...steps].flatMap((figure) => figure.lines.map((line) => line.policy)))];
+    const drawn = [...new Set([...index.batches, ...index.training, ...steps].flatMap((figure) => figure.lines.map((line) => policyOf.get(line.policy) ?? line.policy)))];
     $("training-legend").append(...drawn.map((policy) => { const swatch = h("i", {}); swatch.style.background = armColour(policy); return h("span", {}, swatch, policy); }));
     $("batches-note").hidden = !index.batches.length;
     $("log").hidden = !index.training.length;
