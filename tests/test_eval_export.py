@@ -97,7 +97,7 @@ def test_a_datasets_folder_loads_with_its_card(run: Path, tmp_path: Path) -> Non
     first, columns = loaded.stdout.splitlines()
     assert first == f"5 True -6.0 BoxDied None {ERROR!r}"
     card = (tmp_path / "hf" / "README.md").read_text()
-    assert card.startswith("---\nlicense: mit") and "| sft | 3 |" in card
+    assert "\nlicense: mit\n" in card.partition("\n---\n")[0] and "| sft | 3 |" in card
     assert all(f"| `{column}` |" in card for column in eval_list(columns))
 
 

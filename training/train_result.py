@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from devnull.agents.model_loading import first_line
 from devnull.sandbox.errors import InfrastructureError, InputError
 from devnull.training.model_card import write_model_card
 from devnull.training.models import LoadedPolicy, save_model
+from devnull.training.model_card import describe_base, write_model_card
 from devnull.training.settings import TrainerSettings
 
 EPISODES_FOLDER = "episodes"
@@ -98,9 +100,13 @@ def write_result(
     folder = save_model(model, policy.tokenizer, part / "model")
     if policy.adaptation != "full":
         shutil.move(str(part / "adapter"), str(folder / "adapter"))
+    rate = settings.learning_rate
     record = {
         "kind": kind,
         "base": policy.source,
+        "hub": describe_base(str(policy.source)),
+        "dataset": _dataset_name(out),
+        "learning_rate": settings.default_learning_rates[policy.adaptation] if rate is None else rate,
         "adaptation": policy.adaptation,
         "settings": dataclasses.asdict(settings),
         "facts": dict(facts),
@@ -127,6 +133,13 @@ def write_result(
                 f"{out} is trained, but could not be pushed ({first_line(error)}); "
                 f"hf upload {settings.push_to_hub} {out}"
             ) from error
+
+
+def _dataset_name(out: Path) -> str | None:
+    """Name of the run whose policy `out` is, as a dataset (`devnull export RUN --to hf`); `None`: it is of no run."""
+    if out.parent.name != "checkpoints":
+        return None
+    return re.sub(r"[^\w.-]+", "-", out.resolve().parent.parent.name).strip("-.") or None
 
 
 def make_hub_repository(name: str) -> None:

@@ -103,8 +103,8 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
                 seconds=clock, turn=number, seen=shown, truth=(Span(kind=kind, text=message), *rest), belief=after
             )
             continue
-        if words := _words_with_command(episode, turn):
-            yield Frame(seconds=clock, turn=number, seen=words if episode.unverified else (), truth=words)
+        if said := _words_with_command(episode, turn):
+            yield Frame(seconds=clock, turn=number, seen=said if episode.unverified else (), truth=said)
         yield from _command_frames(turn.result, view.turns[command], number, clock)
         clock += turn.result.seconds
         yield Frame(
