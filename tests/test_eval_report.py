@@ -391,6 +391,7 @@ class TestInChromium:
         dark = [{"name": "prefers-color-scheme", "value": "dark"}]
         opened.call("Emulation.setEmulatedMedia", media="print", features=dark)
         assert opened.ask("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+        opened.ask("for (const each of document.querySelectorAll('details')) each.open = true")  # as `beforeprint` does
         opened.call("Emulation.setDeviceMetricsOverride", width=794, height=1123, deviceScaleFactor=1, mobile=False)
         assert opened.ask("document.documentElement.scrollWidth") <= 794
         assert (
@@ -402,6 +403,7 @@ class TestInChromium:
         opened.call("Emulation.clearDeviceMetricsOverride")
         opened.call("Emulation.setEmulatedMedia", media="", features=[])
         assert opened.printed().startswith(b"%PDF")
+        opened.ask("for (const each of document.querySelectorAll('details')) each.open = false")
 
     def test_pages_beside_the_file_open_from_disk(self, opened: Page, tmp_path: Path) -> None:
         report = render_report("paged", entries(some(25)), folder="report-files", embed_limit=0)

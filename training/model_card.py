@@ -103,10 +103,11 @@ def write_model_card(
 
 
 def _head(title: str, record: Mapping[str, Any], results: Sequence[CardResult]) -> ModelCardData:
-    hub = record.get("hub", {})
+    hub: dict[str, Any] = {"license": "mit", **record.get("hub", {})}
+    if "base_model" in hub:
+        hub["base_model_relation"] = "finetune"
     return ModelCardData(
-        **({"license": "mit"} | hub),
-        **({"base_model_relation": "finetune"} if hub.get("base_model") else {}),
+        **hub,
         library_name="transformers",
         pipeline_tag=_PIPELINES.get(record["kind"], "text-generation"),
         tags=["trl", "devnull", "model-organism"],

@@ -13,7 +13,7 @@ _LEFT, _RIGHT = 230, 130
 _MARGIN = 0.08
 """Of the range, at both ends of an axis."""
 _STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#222}.dim{fill:#777}.axis{stroke:#bbb}.zero{stroke:#999;"
+    "text{font:12px system-ui,sans-serif;fill:#222}.dim{fill:#666}.axis{stroke:#bbb}.zero{stroke:#999;"
     "stroke-dasharray:2 3}.side{fill:#e3f1e6}.interval{stroke:#1f4e79;stroke-width:3}.dot{fill:#1f4e79;"
     "fill-opacity:.35}.value{fill:#1f4e79}"
 )
@@ -30,8 +30,12 @@ def contrast_figure(contrasts: Sequence[Contrast], estimates: Sequence[ContrastE
     height = _TOP + _ROW * len(rows)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
-        f'role="img"><style>{_STYLE}</style>{"".join(rows)}</svg>\n'
+        f'role="img" aria-label="{_text(_said(estimates))}"><style>{_STYLE}</style>{"".join(rows)}</svg>\n'
     )
+
+
+def _said(estimates: Sequence[ContrastEstimate]) -> str:
+    return "; ".join(f"{each.name} {each.value:+.2f} ({each.low:+.2f} to {each.high:+.2f})" for each in estimates)
 
 
 def _row(place: int, contrast: Contrast, estimate: ContrastEstimate) -> str:
