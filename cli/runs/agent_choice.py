@@ -9,6 +9,7 @@ from devnull.agents.recorded import RecordedAgent
 from devnull.agents.scripted import SCRIPTED_AGENTS, find_scripted_agent, make_mixture
 from devnull.cli.runs.local_models import resolve_model
 from devnull.cli.runs.run_folder import read_episodes
+from devnull.cli.runs.run_scores import check_arms
 from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.extras import require
 from devnull.sandbox.task import Instance
@@ -113,7 +114,9 @@ def _load_local_model(name: str, options: ModelOptions) -> Agent:
 def _load_recorded_agent(text: str, instances: Sequence[Instance]) -> Agent:
     """`RUN` or `RUN@ARM`: repeats what was said there to each of the instances."""
     folder, _, arm = text.partition("@")
-    agent = RecordedAgent((e for e in read_episodes(Path(folder)) if not arm or e.arm == arm), f"replay:{text}")
+    episodes = list(read_episodes(Path(folder)))
+    check_arms(folder, [arm] if arm else [], {episode.arm for episode in episodes})
+    agent = RecordedAgent((e for e in episodes if not arm or e.arm == arm), f"replay:{text}")
     missing = [instance for instance in instances if not agent.holds(instance)]
     if missing:
         raise InputError(

@@ -9,6 +9,7 @@ from devnull.cli.runs.metrics_file import read_metrics
 from devnull.cli.runs.run_folder import read_episodes, read_header
 from devnull.cli.runs.run_scores import open_scorer
 from devnull.cli.runs.trainings import read_trainings
+from devnull.cli.runs.run_scores import check_arms, open_scorer
 from devnull.eval.comparing.gates import Gate, describe_gates
 from devnull.eval.display.html_report import render_report
 from devnull.eval.display.report_entries import ReportEntry
@@ -38,6 +39,9 @@ def write_report(
     Returns the number of episodes in it. Raises `InputError` where there are none.
     """
     count = 0
+    if arms:
+        known = {episode.arm for run in runs for episode in read_episodes(run)}
+        check_arms(", ".join(map(str, runs)), arms, known)
     with_run_names = _share_arms(runs) if len(runs) > 1 else False
 
     def entries() -> Iterator[ReportEntry]:
@@ -69,8 +73,7 @@ def write_report(
     title = ", ".join(run.name for run in runs)
     report = render_report(title, entries(), folder=files, facts=facts, runs=names, training=training)
     if count == 0:
-        chosen = f" of arm {', '.join(arms)}" if arms else ""
-        raise InputError(f"{', '.join(map(str, runs))}: no finished episode{chosen}; nothing to report")
+        raise InputError(f"{', '.join(map(str, runs))}: no finished episode; nothing to report")
     folder, fresh = out.parent / files, out.parent / f".part-{files}"
     shutil.rmtree(fresh, ignore_errors=True)
     try:
