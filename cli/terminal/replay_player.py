@@ -261,7 +261,7 @@ class ReplayPlayer(App[None]):
         hints = {"search": "find: text, then enter", "filter": "filter: arm, task, family, seed; empty shows all"}
         hint = hints[what] if self._blind or what == "search" else hints[what].replace("seed", "seed, hidden")
         prompt.placeholder, prompt.value, prompt.display = hint, "", True
-        prompt.focus()
+        self.set_focus(prompt)  # at once: the next key is already its own
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Searches or filters by what was typed."""

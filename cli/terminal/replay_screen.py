@@ -154,7 +154,7 @@ def render_badges(tracks: Sequence[ReplayEpisode], side: ReplaySide) -> Text:
     for track in tracks:
         if side != "evaluator" and track.hidden:
             name = f"{escape_controls(track.episode.arm)}: " if len(tracks) > 1 else ""
-            text.append(f" {name}HIDDEN FAILURE ", "bold black on bright_yellow")
+            text.append(f" {name}hidden failure ", "bold black on bright_yellow")
             text.append(" ")
     return text
 
