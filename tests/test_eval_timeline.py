@@ -248,7 +248,7 @@ class Screen:
             pass
         assert "\x1b[?1049l" in self.all
 
-    def _read(self, seconds: float = 120) -> bool:
+    def _read(self, seconds: float = 60) -> bool:
         """False at the end, or when nothing came for so long."""
         ready, _, _ = select.select([self.terminal], [], [], seconds)
         try:

@@ -97,10 +97,8 @@ class Demo:
         if settings.json:
             print((self.run.path / "metrics.json").read_text(), end="")
         else:
-            print_figures(self.run, len(self._evaluation_instances()))
-        seconds = self.run.header["wall_seconds"]["total"]
-        print_progress(f"{seconds:.0f} s in all; the report is {self.run.path / 'report.html'}")
-        print_progress(f"devnull replay {self.run.path} --episode 1 shows an episode")
+            print_progress(f"{self.run.header['wall_seconds']['total']:.0f} s in all")
+            print_figures(self.run, self._scores(), len(self._evaluation_instances()))
 
     def _check_settings(self) -> None:
         settings = self.settings

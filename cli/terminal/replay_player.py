@@ -36,8 +36,21 @@ _BINDINGS = (
     Binding("n", "episode(1)", "next episode", group=_EPISODE_KEYS),
     Binding("p", "episode(-1)", "previous episode", group=_EPISODE_KEYS),
     Binding("h", "next_hidden", "hidden", tooltip="next turn that hides a failure, here or in a later episode"),
-    Binding("f", "ask('filter')", "filter", tooltip="only episodes with these words; `hidden`: with a hidden failure"),
-    Binding("slash", "ask('search')", "find", tooltip="find text, here or in a later episode", key_display="/"),
+    Binding(
+        "f",
+        "ask('filter')",
+        "filter",
+        tooltip="only episodes with these words; `hidden`: with a hidden failure",
+        priority=True,
+    ),
+    Binding(
+        "slash",
+        "ask('search')",
+        "find",
+        tooltip="find text, here or in a later episode",
+        key_display="/",
+        priority=True,  # so that what is typed right after it is already the prompt's
+    ),
     Binding("plus,equals_sign", "speed(2.0)", "twice as fast", group=_SPEED_KEYS, key_display="+"),
     Binding("minus", "speed(0.5)", "half as fast", group=_SPEED_KEYS, key_display="-"),
     Binding("question_mark", "help", "help", tooltip="all keys", key_display="?"),
@@ -66,7 +79,8 @@ class _Help(ModalScreen[None]):
     def compose(self) -> ComposeResult:
         text, blind = Text("keys\n\n", "bold"), not self.app.check_action("view", ())
         for binding in _BINDINGS:
-            if self.app.check_action(binding.action.partition("(")[0], ()):
+            action = binding.action.partition("(")[0]
+            if action == "ask" or self.app.check_action(action, ()):
                 text.append(f"  {binding.key_display or binding.key:<9}", "bold")
                 words = binding.tooltip or binding.description
                 text.append(f"{words.partition(';')[0] if blind else words}\n")
@@ -142,6 +156,8 @@ class ReplayPlayer(App[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Whether a key does anything."""
+        if action == "ask":
+            return self.focused is None and len(self.screen_stack) == 1
         return not (self._blind and action in _GIVES_AWAY)
 
     @property
