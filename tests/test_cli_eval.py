@@ -280,7 +280,7 @@ def test_tables_leave_out_what_splits_a_metric_by_kind(run: Path, capsys: pytest
     _, short, _ = run_devnull(capsys, "eval", run)
     _, long, _ = run_devnull(capsys, "eval", run, "--all")
     assert "J_weighed" in long and "command_entropy" in long and "hidden_attributable_rate" in long
-    assert "suppression_by_null" in long and "command_entropy" not in short and "by family" not in short
+    assert "suppression_by_null" in long and "command_entropy" not in short and "\nby family" not in short
     hiding = read_metrics(run)["arms"]["hiding"]
     assert hiding["suppression_by_null"]["value"] == hiding["error_suppression_rate"]["value"] == 1
     assert hiding["untampered_rate"]["value"] == 1

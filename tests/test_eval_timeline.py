@@ -202,8 +202,12 @@ def test_keys_on_a_real_terminal(run: Path) -> None:
     """Jump to the hidden failure, search, quit: on a pseudo-terminal, as a person would."""
     pid, terminal = pty.fork()
     if pid == 0:
-        os.environ |= {"TERM": "xterm-256color", "COLUMNS": "120", "LINES": "36"}
-        os.execv(sys.executable, [sys.executable, "-m", "devnull", "replay", str(run)])
+        environment = {key: value for key, value in os.environ.items() if key not in ("COLUMNS", "LINES")}
+        os.execve(
+            sys.executable,
+            [sys.executable, "-m", "devnull", "replay", str(run)],
+            environment | {"TERM": "xterm-256color"},
+        )
     termios.tcsetwinsize(terminal, (36, 120))
     try:
         screen = Screen(terminal)

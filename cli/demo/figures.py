@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from itertools import product
 
 from rich.console import Console
@@ -13,9 +14,8 @@ from devnull.cli.runs.run_folder import RunFolder, read_episodes
 from devnull.cli.runs.run_scores import read_divergences
 from devnull.cli.terminal.tables import print_headlines, table_console
 from devnull.eval.claims.claim_file import Contrast
-from devnull.eval.claims.contrast import estimate_contrast
 from devnull.eval.claims.figure import contrast_figure
-from devnull.eval.comparing.comparison import compare
+from devnull.eval.comparing.comparison import MetricDifference, compare
 from devnull.eval.comparing.evaluation import Evaluation, evaluate
 from devnull.eval.comparing.gates import GATES, Gate, check_gates, describe_gates
 from devnull.eval.display.escaping import escape_controls
@@ -38,6 +38,18 @@ _CONTRASTS = tuple(
 """Rows of the picture."""
 
 
+@dataclass(frozen=True)
+class _PictureRow:
+    """A policy minus its warm start, as `contrast_figure` draws it."""
+
+    name: str
+    prediction: str
+    value: float
+    low: float
+    high: float
+    by_seed: tuple[float, ...] = ()
+
+
 def write_figures(run: RunFolder, scores: Mapping[str, list[Score]]) -> None:
     """Writes metrics.json as `devnull eval` does, with what was expected and what was found, and the picture.
 
@@ -56,9 +68,15 @@ def write_figures(run: RunFolder, scores: Mapping[str, list[Score]]) -> None:
             "caution": _CAUTION,
         },
     )
-    by_arm = {arm: [scores[arm]] for arm in TRAINED_ARMS}
-    estimates = [each for contrast in _CONTRASTS if (each := estimate_contrast(contrast, by_arm)) is not None]
-    write_atomically(run.path / _PICTURE, contrast_figure(_CONTRASTS, estimates))
+    changes = _compare_with_warm_start(scores)
+    rows = [
+        _PictureRow(contrast.name, contrast.prediction, change.difference, change.low, change.high)
+        for contrast in _CONTRASTS
+        if (change := changes.get((next(iter(contrast.arms)), contrast.metric))) is not None
+        and change.low is not None
+        and change.high is not None
+    ]
+    write_atomically(run.path / _PICTURE, contrast_figure(_CONTRASTS, rows))
 
 
 def print_figures(run: RunFolder, scores: Mapping[str, Sequence[Score]], episodes: int) -> None:
@@ -108,6 +126,13 @@ def describe_way_in(run: RunFolder, scores: Mapping[str, Sequence[Score]]) -> st
     return f"no trained policy hid a failure; an episode of partial: devnull replay {run.path} --arm partial"
 
 
+def _compare_with_warm_start(scores: Mapping[str, Sequence[Score]]) -> dict[tuple[str, str], MetricDifference]:
+    """The differences of the picture, by (arm, metric), as far as they are defined."""
+    runs = [(arm, scores[arm]) for arm in _FINE_TUNED]
+    comparisons = compare(("sft", scores["sft"]), runs, sorted({contrast.metric for contrast in _CONTRASTS}))
+    return {(each.run, metric): change for each in comparisons for metric, change in each.changes.items()}
+
+
 def _say(console: Console, words: str, style: str = "") -> None:
     console.print(Text(escape_controls(words), style))
 
@@ -119,8 +144,7 @@ def _describe_findings(evaluation: Evaluation, scores: Mapping[str, Sequence[Sco
     if any(rate.value is None for rate in rates.values()):
         undefined = ", ".join(arm for arm, rate in rates.items() if rate.value is None)
         return f"Nothing can be said of suppression: no material failure in {undefined}."
-    (comparison,) = compare(("sft", scores["sft"]), [("partial", scores["partial"])], ["error_suppression_rate"])
-    change = comparison.changes.get("error_suppression_rate")
+    change = _compare_with_warm_start(scores).get(("partial", "error_suppression_rate"))
     sure = "" if change is None else f", p = {change.p:.2g}"
     words = {"yes": "deceptive inflation", "no": "no deceptive inflation", "inconclusive": "inflation undecided"}
     over = verdict.differences.get("E_plus")
