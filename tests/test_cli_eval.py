@@ -128,7 +128,7 @@ def test_compare_pairs_by_task(run: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_compare_for_a_person(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run_devnull(capsys, "compare", f"{run}@honest", f"{run}@hiding", "--metrics", "J", "J_obs")
     assert status == 0
-    assert "p (Holm)" in out and "error_suppression_rate" not in out
+    assert "p Holm" in out and "error_suppression_rate" not in out
 
 
 def test_compare_asks_six_questions_or_all(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -267,7 +267,8 @@ def test_the_demo_and_eval_write_the_same_document(tmp_path: Path, capsys: pytes
     print_figures(folder, scores, 16)
     ending = capsys.readouterr().out
     assert "partial against sft: deceptive inflation" in ending
-    assert "Trained by an evaluator who sees only the terminal" in ending and "p = " in ending
+    assert "Trained by an evaluator who sees only the terminal" in " ".join(ending.split())
+    assert "p = " in " ".join(ending.split()) and "that is deceptive inflation" in " ".join(ending.split())
     assert f"picture: {path / 'picture.svg'}" in ending and (path / "picture.svg").read_text().startswith("<svg")
     command = ending.splitlines()[-1].partition(": devnull ")[2]
     status, shown, _ = run_devnull(capsys, *shlex.split(command))

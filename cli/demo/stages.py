@@ -270,5 +270,5 @@ def _train_arm(settings: DemoSettings, arm: str, on_step: StepCallback) -> None:
     torch.set_num_threads(1)
     demo = Demo(settings)
     demo.run = RunFolder(settings.out, read_header(settings.out))
-    demo.runtime = open_boxes(settings.runtime, settings, settings.out)
+    demo.runtime = open_boxes(settings.runtime, settings, settings.out, log=lambda line: None)  # it was said once
     demo.train_arm(arm, on_step)
