@@ -28,6 +28,8 @@ COMMANDS = {
     "bench": "measure speed, side by side with the alternatives",
 }
 
+_SHELLS = ("bash", "zsh", "tcsh", "fish")
+
 
 def run_console_script() -> int:
     """`main` as the program of this process."""
@@ -74,6 +76,9 @@ def _complete(arguments: list[str]) -> int:
 
     parts = (Annotated[_command_module(name).Args, tyro.conf.subcommand(name)] for name in COMMANDS)
     commands: Any = functools.reduce(operator.or_, parts)
+    if arguments[1:2] and arguments[1] not in _SHELLS:
+        print_error(f"{arguments[0]} {arguments[1]}: no such shell; there are {', '.join(_SHELLS)}")
+        return 2
     try:
         parse_arguments(commands, "devnull", arguments, None)
     except InputError as error:
@@ -90,5 +95,5 @@ def _print_help() -> None:
         print(f"  {name:<9} {summary}")
     print(
         "\n`devnull COMMAND --help` explains one; every command takes --config FILE.toml.\n"
-        "`devnull --tyro-print-completion bash` (or zsh, tcsh) prints what completes them in a shell."
+        "`devnull --tyro-print-completion bash` (or zsh, tcsh, fish) prints what completes them in a shell."
     )

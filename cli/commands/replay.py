@@ -87,7 +87,7 @@ def _choose_episodes(args: Args, episodes: Sequence[Episode]) -> list[tuple[int,
     if args.against is None:
         return [(index,) for index in own]
     beside = {each.key[1:]: index for index, each in enumerate(episodes) if each.arm == args.against}
-    pairs = [
+    pairs: list[tuple[int, ...]] = [
         (index, beside[episodes[index].key[1:]])
         for index in own
         if episodes[index].arm != args.against and episodes[index].key[1:] in beside

@@ -30,7 +30,7 @@ _STEP_KEYS = Binding.Group("step", compact=True)
 _EPISODE_KEYS = Binding.Group("episode", compact=True)
 _SPEED_KEYS = Binding.Group("speed", compact=True)
 _BINDINGS = (
-    Binding("space", "toggle", "play", tooltip="play, pause", key_display="spc"),
+    Binding("space", "play_or_pause", "play", tooltip="play, pause", key_display="spc"),
     Binding("left,b", "step(-1)", "step back", group=_STEP_KEYS, key_display="←"),
     Binding("right,l", "step(1)", "step forward", group=_STEP_KEYS, key_display="→"),
     Binding("n", "episode(1)", "next episode", group=_EPISODE_KEYS),
@@ -215,7 +215,7 @@ class ReplayPlayer(App[None]):
 
     # Keys
 
-    def action_toggle(self) -> None:
+    def action_play_or_pause(self) -> None:
         """Plays or pauses; at the end it begins anew."""
         over = self._place + 1 >= len(self._steps())
         self._playing = over or not self._playing
