@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Literal
 
 from docker.errors import APIError, NotFound
+from docker.models.images import Image
 
 from devnull.sandbox.cache import cache_folder, lock_build
 from devnull.sandbox.docker_client import connect_docker, short_error
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.image.rootfs import export_image, remove_tree
-from devnull.sandbox.image.rootfs import ensure_rootfs, export_image, finish_rootfs, remove_tree
+from devnull.sandbox.image.rootfs import export_image, finish_rootfs, remove_tree
 from devnull.sandbox.runtime import Limits
 from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.sandbox.runtimes.docker import DockerRuntime
@@ -78,28 +78,11 @@ def open_own_boxes(
         assert isinstance(own, DockerRuntime | RootlessRuntime)
         yield OwnBoxes(own, "cd /")
         return
-    setup = _read_setup(image)
+    found, setup = _read_image(image)
     if runtime != "rootless":  # the daemon that has the image answers
         yield OwnBoxes(DockerRuntime(image, find_supervisor()), setup)
         return
-    scratch = Path(tempfile.mkdtemp(prefix="devnull-image-"))
-    try:
-        root = scratch / "root"
-        root.mkdir()
-        log(f"unpacking the image {image}")
-        export_image(image, root)
-        if not (root / "bin/bash").exists():
-            raise InputError(f"--image {image}: it has no /bin/bash, which a box needs; install bash in it")
-        yield OwnBoxes(RootlessRuntime(root, find_supervisor()), setup)
-    finally:
-        remove_tree(scratch)
-        setup, runtime = "cd /", RootlessRuntime(ensure_rootfs(log))
-    else:
-        root, setup = _unpack_image(image, log)
-        runtime = RootlessRuntime(root, find_supervisor())
-    with runtime.start(limits) as session:
-        _prepare(session, setup, folder)
-        yield session
+    yield OwnBoxes(RootlessRuntime(_unpacked(image, found, log), find_supervisor()), setup)
 
 
 @contextmanager
@@ -113,11 +96,8 @@ def open_own_box(
         yield session
 
 
-def _read_setup(image: str) -> str:
-    """Shell lines that give a shell the environment and the working directory of a Docker image."""
-def _unpack_image(image: str, log: Callable[[str], None]) -> tuple[Path, str]:
-    """The image's root file system in the cache, by the image's id, unpacked there the first time; and shell lines that
-    give a shell its environment and working directory."""
+def _read_image(image: str) -> tuple[Image, str]:
+    """What the daemon knows of an image; and shell lines that give a shell its environment and working directory."""
     client = connect_docker()
     try:
         found = client.images.get(image)
@@ -129,14 +109,18 @@ def _unpack_image(image: str, log: Callable[[str], None]) -> tuple[Path, str]:
         client.close()
     config = found.attrs["Config"] or {}
     exports = [f"export {shlex.quote(each)}" for each in config.get("Env") or ()]
-    setup = "\n".join([*exports, f"cd {shlex.quote(config.get('WorkingDir') or '/')}"])
+    return found, "\n".join([*exports, f"cd {shlex.quote(config.get('WorkingDir') or '/')}"])
+
+
+def _unpacked(image: str, found: Image, log: Callable[[str], None]) -> Path:
+    """The image's root file system in the cache, by the image's id; unpacked there the first time."""
     name = f"image-{str(found.id).rpartition(':')[2][:12]}"
     folder = cache_folder() / name
     with lock_build(name, log):
         if not folder.exists():
             log(f"exporting {image} ({found.attrs['Size'] >> 20} MiB), once, to {folder}; remove it when you like")
             _unpack(image, folder)
-    return folder / "root", setup
+    return folder / "root"
 
 
 def _unpack(image: str, folder: Path) -> None:

@@ -57,9 +57,9 @@ from devnull.sandbox.errors import InfrastructureError, InputError
 from devnull.sandbox.extras import require
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
+from devnull.training.data import tokenize_prompt
 from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction
 from devnull.training.kl_limit import KLLimit
-from devnull.training.data import tokenize_prompt
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.reward_functions import RewardFunction

@@ -14,9 +14,8 @@ from peft import PeftModel
 
 from devnull.agents.model_loading import first_line
 from devnull.sandbox.errors import InfrastructureError, InputError
-from devnull.training.model_card import write_model_card
-from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.model_card import describe_base, write_model_card
+from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.settings import TrainerSettings
 
 EPISODES_FOLDER = "episodes"

@@ -7,9 +7,8 @@ from pathlib import Path
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
 from devnull.cli.runs.metrics_file import read_metrics
 from devnull.cli.runs.run_folder import read_episodes, read_header
-from devnull.cli.runs.run_scores import open_scorer
-from devnull.cli.runs.trainings import read_trainings
 from devnull.cli.runs.run_scores import check_arms, open_scorer
+from devnull.cli.runs.trainings import read_trainings
 from devnull.eval.comparing.gates import Gate, describe_gates
 from devnull.eval.display.html_report import render_report
 from devnull.eval.display.report_entries import ReportEntry

@@ -62,11 +62,10 @@ def contrast_figure(contrasts: Sequence[Contrast], estimates: Sequence[DrawnEsti
     )
 
 
-def _said(estimates: Sequence[ContrastEstimate]) -> str:
+def _said(estimates: Sequence[DrawnEstimate]) -> str:
     return "; ".join(f"{each.name} {each.value:+.2f} ({each.low:+.2f} to {each.high:+.2f})" for each in estimates)
 
 
-def _row(place: int, contrast: Contrast, estimate: ContrastEstimate) -> str:
 def _row(place: int, contrast: Contrast, estimate: DrawnEstimate) -> str:
     y = _TOP + place * _ROW + 18
     edges = [contrast.within, -contrast.within] if contrast.within is not None else [contrast.above or 0.0]
