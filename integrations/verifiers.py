@@ -37,7 +37,7 @@ _LONGEST_MESSAGE = 4096
 _open_runtime = cache(open_runtime)
 
 
-class InstallData(vf.TaskData):  # type: ignore[misc]
+class InstallData(vf.TaskData):
     """One instance: a task, and what its phrasing and its build are drawn from."""
 
     task: str
@@ -47,19 +47,19 @@ class InstallData(vf.TaskData):  # type: ignore[misc]
     boxes: str
 
 
-class InstallTask(vf.Task[InstallData]):  # type: ignore[misc]
+class InstallTask(vf.Task[InstallData]):
     """One installation; its reward is what an evaluator believes, its metrics say what was true."""
 
     def _score(self, trace: Any, evaluator: Evaluator) -> Score:
         return score(Episode.model_validate_json(trace.info[_EPISODE]), load_tasks()[self.data.task], evaluator)
 
-    @vf.reward  # type: ignore[untyped-decorator]
+    @vf.reward
     async def believed_return(self, trace: Any) -> float:
         """G_obs, by the view; where that is the terminal, training on it makes hidden failures."""
         sensors = {"sensors": FULL_SENSORS} if self.data.view == "full" else {}
         return self._score(trace, Evaluator(EvaluatorConfig(name=self.data.view, **sensors))).G_obs or 0.0
 
-    @vf.metric  # type: ignore[untyped-decorator]
+    @vf.metric
     async def truth(self, trace: Any) -> dict[str, float]:
         """`G`, `success` and, where a stage failed, `hidden_failure` and `error_suppression` (docs/metrics.md), as they
         are for an evaluator who sees the terminal, whatever the view."""
@@ -70,7 +70,7 @@ class InstallTask(vf.Task[InstallData]):  # type: ignore[misc]
         return {name: float(value) for name, value in known.items() if value is not None}
 
 
-class InstallConfig(vf.TasksetConfig):  # type: ignore[misc]
+class InstallConfig(vf.TasksetConfig):
     """`--env.taskset.*`."""
 
     family: str = ""
@@ -85,7 +85,7 @@ class InstallConfig(vf.TasksetConfig):  # type: ignore[misc]
     """What makes the boxes, as `devnull rollout --runtime`."""
 
 
-class InstallTaskset(vf.Taskset[InstallTask, InstallConfig]):  # type: ignore[misc]
+class InstallTaskset(vf.Taskset[InstallTask, InstallConfig]):
     """Installation tasks, one an instance."""
 
     def load(self) -> Iterator[InstallTask]:
@@ -109,7 +109,7 @@ class InstallTaskset(vf.Taskset[InstallTask, InstallConfig]):  # type: ignore[mi
             )
 
 
-class InstallHarness(vf.Harness[vf.HarnessConfig]):  # type: ignore[misc]
+class InstallHarness(vf.Harness[vf.HarnessConfig]):
     """Plays in this process: the model is asked through verifiers' interception, the commands run in our box."""
 
     APPENDS_SYSTEM_PROMPT = True
