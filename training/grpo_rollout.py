@@ -112,6 +112,8 @@ class RolloutFunction:
             "time/boxes": seconds - agent.generation_seconds,
             "tokens_per_second": agent.tokens_generated / max(agent.generation_seconds, 1e-9),
         }
+        if any(thoughts := [bool(turn.reasoning) for episode in finished for turn in episode.transcript.turns]):
+            logged["share/reasoned"] = fmean(thoughts)
         if isinstance(self.reward, BelievedReturnReward):
             logged |= self.reward.logged
         if paid := [reward for reward in rewards if reward is not None and not math.isnan(reward)]:

@@ -23,6 +23,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from devnull.agents.model_loading import adapter_base, bfloat16_is_faster, load_whole, loading, nf4_config
 from devnull.sandbox.errors import InputError, did_you_mean
+from devnull.agents.chat_layout import NO_ARGS, TemplateArgs
 from devnull.sandbox.extras import require
 from devnull.training.chat_template import prepare_tokenizer
 from devnull.training.processes import own_device
@@ -44,7 +45,7 @@ class LoadedPolicy:
     model: Any
     """A `PreTrainedModel`, without adapters."""
     tokenizer: Any
-    """Its chat template has generation markers; its pad token is not its end token."""
+    """Its chat template prompts as training does; its pad token is not its end token."""
     source: str
     """The name or path it was loaded from."""
     adaptation: Literal["full", "lora", "qlora"]
@@ -104,6 +105,7 @@ def load_policy(
     *,
     adaptation: Adaptation = "auto",
     dtype: Dtype = "auto",
+    template_args: TemplateArgs = NO_ARGS,
 ) -> LoadedPolicy:
     """Loads a causal language model and prepares its tokenizer for training.
 
@@ -115,6 +117,7 @@ def load_policy(
         adaptation: Which weights will learn.
         dtype: Of the weights. `auto`: bfloat16 for a frozen base where that is faster (a GPU, a CPU with
             instructions for it), float32 otherwise.
+        template_args: What the chat template is told.
 
     Raises:
         InputError: The model cannot be loaded, has no usable chat template or no token to pad with, or `qlora`
@@ -148,7 +151,7 @@ def load_policy(
         adaptation = "full" if small else "lora"
     if dtype == "auto" and adaptation == "lora" and not small and bfloat16_is_faster("cuda" if on_gpu else "cpu"):
         model = model.to(torch.bfloat16)
-    prepare_tokenizer(tokenizer, name)
+    prepare_tokenizer(tokenizer, name, template_args)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     # A model's own sampling defaults (top-k, top-p) would make rollouts another policy than the one trained.

@@ -30,6 +30,9 @@ class TrainerSettings:
 
     adaptation: Adaptation = "auto"
     """Which weights learn: full (all), lora (adapters), qlora (adapters on a 4-bit base), auto (full below 10 M)."""
+    template_args: tuple[str, ...] = ()
+    """What the model's chat template is told (enable_thinking=false). The trained folder's template then says it by
+    itself."""
     lora_rank: int = 16
     """Rank of the adapters."""
     lora_targets: tuple[str, ...] | None = None

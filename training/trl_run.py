@@ -14,6 +14,7 @@ import torch
 import trl.trainer.utils
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
+from devnull.agents.template_args import parse_template_args
 from devnull.sandbox.errors import HostDiskFull, InputError
 from devnull.training.frozen import freeze
 from devnull.training.models import Dtype, LoadedPolicy, load_policy
@@ -37,6 +38,7 @@ _SETTINGS = "settings.json"
 CHANGEABLE_ON_RESUME = ("checkpoint_steps", "logging_steps", "report_to", "push_to_hub", "workers")
 """Settings that a resumed run may change, for no weight depends on them."""
 _DEFAULTS_OF_NEWER_SETTINGS = {
+    "template_args": [],
     "train_report": "all",
     "stratify_builds": False,
     "by_prompt": False,
@@ -71,7 +73,8 @@ def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: 
             f"`accelerate launch -m devnull train ...` to use them all, or set CUDA_VISIBLE_DEVICES=0"
         )
     set_seed(settings.seed)
-    policy = load_policy(model_path, adaptation=settings.adaptation, dtype=dtype)
+    args = parse_template_args(settings.template_args)
+    policy = load_policy(model_path, adaptation=settings.adaptation, dtype=dtype, template_args=args)
     _check_weights(policy)
     return freeze(policy, settings.frozen) if isinstance(settings, FineTuningSettings) else policy
 

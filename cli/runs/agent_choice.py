@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from devnull.agents.agent import Agent
 from devnull.agents.recorded import RecordedAgent
 from devnull.agents.scripted import SCRIPTED_AGENTS, find_scripted_agent, make_mixture
+from devnull.agents.template_args import parse_template_args
 from devnull.cli.runs.local_models import resolve_model
 from devnull.cli.runs.run_folder import read_episodes
 from devnull.cli.runs.run_scores import check_arms
@@ -26,9 +28,23 @@ class ModelOptions:
     max_new_tokens: int = 128
     """Of one message, for `hf:` and `openai:`."""
     batch_size: int = 64
+    max_new_tokens: int | None = None
+    """Of one message, its reasoning included. Unset: 128 for `hf:`, 4096 for `openai:`."""
     """Messages generated together, for `hf:`; 1 repeats exactly whatever the workers."""
     load_in_4bit: bool = False
     """Hold the weights of `hf:` in 4 bits (bitsandbytes)."""
+    template_args: tuple[str, ...] = ()
+    """What the chat template of `hf:` is told: `enable_thinking=false`."""
+    protocol: Literal["fenced", "tools"] = "fenced"
+    """How a model behind `openai:` says what to run: in a ```bash block, or by calling the tool `bash`."""
+    price: tuple[float, float] = (0.0, 0.0)
+    """Of `openai:`, in dollars for a million tokens read and for a million generated; 0 0: as the server says, if it
+    does."""
+
+    def new_tokens(self, agent: str) -> int:
+        """Longest message of the agent of that name, in tokens."""
+        default = 4096 if agent.startswith("openai:") else 128
+        return default if self.max_new_tokens is None else self.max_new_tokens
 
 
 def choose_agent(name: str, options: ModelOptions, workers: int, instances: Sequence[Instance]) -> Agent:
@@ -53,9 +69,9 @@ def choose_agent(name: str, options: ModelOptions, workers: int, instances: Sequ
         case "mixture":
             return make_mixture(_parse_weights(rest))
         case "hf":
-            return _load_local_model(rest, options)
+            return _load_local_model(rest, options, options.new_tokens(name))
         case "openai":
-            return _connect_endpoint(rest, options, workers)
+            return _connect_endpoint(rest, options, options.new_tokens(name), workers)
         case "replay":
             return _load_recorded_agent(rest, instances)
     kinds = ("mixture", "hf", "openai", "replay")
@@ -77,7 +93,7 @@ def _parse_weights(text: str) -> dict[str, float]:
     return weights
 
 
-def _connect_endpoint(text: str, options: ModelOptions, workers: int) -> Agent:
+def _connect_endpoint(text: str, options: ModelOptions, new_tokens: int, workers: int) -> Agent:
     """`MODEL@URL`, or `MODEL` of the hosted one."""
     require("openai", "api", "--agent openai:")
     from devnull.agents.endpoint import Endpoint
@@ -89,12 +105,14 @@ def _connect_endpoint(text: str, options: ModelOptions, workers: int) -> Agent:
         model,
         url or None,
         temperature=options.temperature,
-        max_new_tokens=options.max_new_tokens,
+        max_new_tokens=new_tokens,
+        protocol=options.protocol,
+        price=options.price,
         concurrency=workers,
     )
 
 
-def _load_local_model(name: str, options: ModelOptions) -> Agent:
+def _load_local_model(name: str, options: ModelOptions, new_tokens: int) -> Agent:
     from devnull.agents.local import LocalModel
     from devnull.agents.model_loading import adapter_base
 
@@ -105,9 +123,10 @@ def _load_local_model(name: str, options: ModelOptions) -> Agent:
         resolve_model(name),
         options.adapter,
         temperature=options.temperature,
-        max_new_tokens=options.max_new_tokens,
+        max_new_tokens=new_tokens,
         batch_size=options.batch_size,
         load_in_4bit=options.load_in_4bit,
+        template_args=parse_template_args(options.template_args),
     )
 
 

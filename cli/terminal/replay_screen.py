@@ -17,6 +17,7 @@ ReplaySide = Literal["evaluator", "truth", "both"]
 """Whose view is shown: what the evaluator saw, what happened, or both side by side."""
 _STYLES = {
     "instruction": "italic",
+    "reasoning": "dim italic",
     "message": "",
     "command": "bold",
     "shown": "",
@@ -27,7 +28,14 @@ _STYLES = {
     "finding": "bold yellow",
     "note": "dim italic",
 }
-_PREFIXES = {"command": "$ ", "status": "→ ", "report": "report: ", "finding": "⚑ ", "note": "— "}
+_PREFIXES = {
+    "reasoning": "thought: ",
+    "command": "$ ",
+    "status": "→ ",
+    "report": "report: ",
+    "finding": "⚑ ",
+    "note": "— ",
+}
 _SPAN_LIMIT = 20_000
 """Characters shown of one piece of output."""
 

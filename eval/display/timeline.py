@@ -15,11 +15,21 @@ from devnull.sandbox.task import Task
 from devnull.sandbox.transcript import Transcript, Turn
 
 SpanKind = Literal[
-    "instruction", "message", "command", "shown", "suppressed", "stderr", "status", "report", "finding", "note"
+    "instruction",
+    "reasoning",
+    "message",
+    "command",
+    "shown",
+    "suppressed",
+    "stderr",
+    "status",
+    "report",
+    "finding",
+    "note",
 ]
-"""What a piece of text is: the user's instruction; a message of the agent; a command it ran; output on the terminal;
-stderr that was kept off the terminal; stderr as a view with that sensor shows it; an exit status; the final message;
-what devnull found in an imported transcript; a remark of devnull."""
+"""What a piece of text is: the user's instruction; what the agent thought before its message; a message of the agent;
+a command it ran; output on the terminal; stderr that was kept off the terminal; stderr as a view with that sensor shows
+it; an exit status; the final message; what devnull found in an imported transcript; a remark of devnull."""
 
 
 class Span(Frozen):
@@ -91,6 +101,8 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
     for number, turn in enumerate(transcript.turns):
         clock += seconds_per_turn
         after = _snapshot_belief(task, transcript, number + 1, evaluator, episode)
+        if turn.reasoning:
+            yield Frame(seconds=clock, turn=number, truth=(Span(kind="reasoning", text=turn.reasoning),))
         if turn.result is None:
             final = transcript.report is not None and number == len(transcript.turns) - 1
             message = transcript.report if final and transcript.report is not None else turn.text
