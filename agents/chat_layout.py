@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from jinja2.exceptions import TemplateError
@@ -23,7 +23,7 @@ TemplateArgs = Mapping[str, Any]
 """What a template is told besides the messages: `{"enable_thinking": False}`."""
 NO_ARGS: TemplateArgs = MappingProxyType({})
 _SYSTEM, _THOUGHT, _WORDS = "Qsystem", "Qthought", ("Quser", "Qagent", "Vuser", "Vagent", "Wuser")
-_ROLES = ("user", "assistant", "user", "assistant", "user")
+_ROLES: tuple[Literal["user", "assistant"], ...] = ("user", "assistant", "user", "assistant", "user")
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class _Render:
     tokenizer: Any
     args: TemplateArgs
 
-    def __call__(self, chat: Sequence[Mapping[str, str]], prompt: bool = False) -> str:
+    def __call__(self, chat: Sequence[Mapping[str, object]], prompt: bool = False) -> str:
         return str(
             self.tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=prompt, **self.args)
         )
@@ -231,7 +231,7 @@ def _trimmed(render: _Render, system: str | None) -> frozenset[str]:
 def _compare(render: _Render, layout: ChatLayout, name: str) -> None:
     """Raises `InputError` where a conversation put together from the parts is not what the template makes of it."""
     contents = ("Be brief.", "Install it.\nThen stop.", "ls -l | head", "a\n\n  b", "echo 'x' > /tmp/y", " done ")
-    roles = ("system", *_ROLES) if layout.system is not None else _ROLES
+    roles: tuple[Literal["system", "user", "assistant"], ...] = _ROLES if layout.system is None else ("system", *_ROLES)
     chat = [Message(role=role, content=text) for role, text in zip(roles, contents[-len(roles) :], strict=True)]
     ours, theirs = layout.render(chat)[0], render(chat)
     if not theirs.startswith(ours):

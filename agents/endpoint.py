@@ -123,7 +123,9 @@ class Endpoint:
         named = (usage.model_extra or {}).get("cost")
         if isinstance(named, int | float):
             return float(named)
-        return (usage.prompt_tokens * self.price[0] + usage.completion_tokens * self.price[1]) / 1e6
+        read, written = self.price
+        dollars: float = (usage.prompt_tokens * read + usage.completion_tokens * written) / 1e6
+        return dollars
 
     def _complete(self, request: Request, limit: str) -> ChatCompletion:
         asked: dict[str, Any] = {"messages": list(request.messages), limit: self.max_new_tokens}

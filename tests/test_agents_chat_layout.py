@@ -5,16 +5,13 @@ from itertools import groupby
 import pytest
 from tokenizers import pre_tokenizers
 
-from devnull.agents.agent import Message, Request
+from devnull.agents.agent import Message
 from devnull.agents.chat_layout import chat_layout
 from devnull.agents.template_args import parse_template_args
 from devnull.sandbox.errors import InputError
 from devnull.training.chat_template import CHATML, prepare_tokenizer
 from devnull.training.data import tokenize_conversation, tokenize_prompt
-from devnull.training.token_agent import TokenAgent
-from tests.chat_families import FAMILIES, family_tokenizer
-from tests.fakes import instances
-from tests.training_cases import TASK
+from tests.chat_families import FAMILIES, family_tokenizer, rollout_tokens, template_tokens
 
 _TALK: tuple[Message, ...] = (
     {"role": "system", "content": "Be brief."},
@@ -40,19 +37,9 @@ def test_the_agents_spans_are_its_messages_and_the_end_of_its_turns(name: str) -
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_rollouts_tokens_are_those_of_the_template(name: str) -> None:
-    tokenizer, own, family = family_tokenizer(name), family_tokenizer(name), FAMILIES[name]
+    tokenizer = family_tokenizer(name)
     prepare_tokenizer(tokenizer, name)
-    layout, answers = chat_layout(tokenizer), [_TALK[2]["content"], _TALK[4]["content"]]
-    drawn = iter([tokenizer(each + layout.end, add_special_tokens=False)["input_ids"] for each in answers])
-    agent = TokenAgent(lambda prompts, seeds: ([next(drawn)], None), tokenizer, 4096)
-    for turn in range(2):
-        agent.respond([Request(_TALK[: 2 + 2 * turn], instances(1, TASK)[0], 0, turn)])
-    history = agent.finished_history((0, 0))
-    chat: list[Message] = list(_TALK)
-    if family.folds:
-        chat[:2] = [{"role": "user", "content": f"{_TALK[0]['content']}\n\n{_TALK[1]['content']}"}]
-    template = own.apply_chat_template(chat, tokenize=True, return_dict=False)
-    ids = history.prompt + history.completion
+    ids, template = rollout_tokens(tokenizer, _TALK), template_tokens(name, tokenizer, _TALK)
     assert tokenizer.decode(ids) == tokenizer.decode(template[: len(ids)])
     assert ids == template[: len(ids)]
 

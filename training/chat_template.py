@@ -17,8 +17,8 @@ CHATML = (
     "{% else %}{{ message['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-"""ChatML, with the markers by which other programs find the agent's tokens. Every prefix of a conversation renders to a prefix of
-its text, on which `training.token_agent` relies; given a system message it renders as SmolLM2's own template does."""
+"""ChatML, with the markers by which other programs find the agent's tokens. Given a system message it renders as
+SmolLM2's own template does."""
 
 _PROBE = (Message(role="system", content="s"), Message(role="user", content="u"))
 
@@ -43,7 +43,7 @@ def prepare_tokenizer(tokenizer: Any, name: str, args: TemplateArgs = NO_ARGS) -
     if not _prompts_as(tokenizer, layout):
         tokenizer.chat_template = layout_template(layout)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        own = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", tokenizer.unk_token, "<|finetune_right_pad_id|>")
+        own: tuple[Any, ...] = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", tokenizer.unk_token, "<|finetune_right_pad_id|>")
         own += ("<|end_of_text|>", *tokenizer.all_special_tokens)
         vocabulary = tokenizer.get_vocab()
         free = [
