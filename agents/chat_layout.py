@@ -41,6 +41,8 @@ class ChatLayout:
     prompt: str
     """The generation prompt: what the template puts in place of `header` where the agent is to go on. It may begin a
     thought, or say that there is none; of a policy that was trained here it is `header`."""
+    lead: str
+    """Blanks before each message that the agent writes itself."""
     thought: tuple[str, str]
     """What begins and what ends the reasoning before a message."""
     end: str
@@ -72,7 +74,7 @@ class ChatLayout:
         for number, (role, content) in enumerate(messages):
             if role == "assistant":
                 begin = len(text) + len(self.header)
-                text += self.header + content + self.end
+                text += self.header + self.lead + content.removeprefix(self.lead) + self.end
                 spans.append((begin, len(text)))
             else:
                 text += (self.answer if number else "") + content
@@ -181,13 +183,17 @@ def _probe(render: _Render, name: str) -> ChatLayout:
             raise InputError(f"the chat template of {name!r} sets the first turn apart: {one!r}, later {other!r}")
     end, end_id = _turn_end(render.tokenizer, gaps[1], name)
     last = final[final.rfind(_WORDS[3]) + len(_WORDS[3]) :]
-    header, prompt = gaps[0], asked[asked.rfind(_WORDS[4]) + len(_WORDS[4]) :] if asked != bare else gaps[0]
+    header, tail = gaps[0], asked[asked.rfind(_WORDS[4]) + len(_WORDS[4]) :]
+    lead = header.removeprefix(tail) if header.startswith(tail) and header.removeprefix(tail).isspace() else ""
+    header = header.removesuffix(lead)
+    prompt = header if asked == bare else tail
     return ChatLayout(
         system=system,
         opening=opening,
         bare_opening=bare[: bare.find(_WORDS[0])],
         header=header,
         prompt=prompt,
+        lead=lead,
         thought=_thought(render, talk, header, prompt),
         end=end,
         end_id=end_id,

@@ -1,5 +1,6 @@
 """A model behind an OpenAI-compatible endpoint: vLLM, llama.cpp, Ollama, or a hosted one."""
 
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Literal
@@ -63,6 +64,7 @@ class Endpoint:
             if base_url is None:
                 raise InputError("no OPENAI_API_KEY for the hosted endpoint; set it, or give a URL") from None
             self.client = openai.OpenAI(base_url=base_url, api_key="none", timeout=timeout, max_retries=retries)
+        weakref.finalize(self, self.client.close)
         self.url = str(self.client.base_url).rstrip("/")
         self.model, self.temperature, self.max_new_tokens = model, temperature, max_new_tokens
         self.protocol, self.price = protocol, price

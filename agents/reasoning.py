@@ -28,7 +28,7 @@ def split_reply(tokenizer: Any, layout: ChatLayout, ids: Sequence[int]) -> Split
     written = tokenizer.decode(ids)
     place = layout.message_start(written)
     if not place:
-        return SplitReply(tokenizer.decode(ids, skip_special_tokens=True), "", 0)
+        return SplitReply(tokenizer.decode(ids, skip_special_tokens=True).removeprefix(layout.lead), "", 0)
     thought, place = written[:place].strip(), len(written) - len(written[place:].lstrip("\n"))
     start = bisect_left(range(len(ids)), place, key=lambda count: len(tokenizer.decode(ids[:count])))
     text = tokenizer.decode(ids[:start])[place:] + tokenizer.decode(ids[start:], skip_special_tokens=True)

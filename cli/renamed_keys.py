@@ -6,13 +6,7 @@ from typing import Any
 
 _RENAMED = {"pay": "reward"}
 """Old key to today's, as in a config file; as flags `--pay` and `--reward`."""
-ADDED_KEYS: Mapping[str, Any] = {
-    "builds": "drawn",
-    "stratify_builds": False,
-    "template_args": [],
-    "protocol": "fenced",
-    "tasks": ["driver-cuda-runfile*"],
-}
+ADDED_KEYS: Mapping[str, Any] = {"builds": "drawn", "stratify_builds": False, "tasks": ["driver-cuda-runfile*"]}
 """Keys that configs of older runs lack, and what those runs did."""
 
 

@@ -138,9 +138,9 @@ def template_tokens(name: str, tokenizer: PreTrainedTokenizerFast, chat: Sequenc
 
 def rollout_tokens(tokenizer: PreTrainedTokenizerFast, chat: Sequence[Message]) -> list[int]:
     """The history that online training keeps of a policy which says the chat's own messages."""
-    end = chat_layout(tokenizer).end
+    layout = chat_layout(tokenizer)
     said = [message["content"] for message in chat if message["role"] == "assistant"]
-    drawn = iter([tokenizer(each + end, add_special_tokens=False)["input_ids"] for each in said])
+    drawn = iter([tokenizer(layout.lead + each + layout.end, add_special_tokens=False)["input_ids"] for each in said])
     agent = TokenAgent(lambda prompts, seeds: ([next(drawn)], None), tokenizer, 1 << 20)
     for turn in range(len(said)):
         agent.respond([Request(tuple(chat[: 2 + 2 * turn]), instances(1)[0], 0, turn)])

@@ -29,6 +29,7 @@ BLOCK = "```bash\ninstall app\n```"
         ("qwen3", "```bash\necho '</think>'\n```<|im_end|>", "```bash\necho '</think>'\n```", ""),
         ("qwen3", "<think>\nwithout end", "", "without end"),
         ("qwen2_5", f"<think>I look.</think>{BLOCK}<|im_end|>", BLOCK, "I look."),
+        ("mistral3", f" {BLOCK}</s>", BLOCK, ""),
         ("qwen3_6", f"I look.\n</think>\n\n{BLOCK}<|im_end|>", BLOCK, "I look."),
         ("deepseek_r1_distill", f"I look.\n</think>\n\n{BLOCK}<｜end▁of▁sentence｜>", BLOCK, "I look."),
         ("deepseek_r1_distill", "I never come to an end", "", "I never come to an end"),

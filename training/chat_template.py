@@ -43,7 +43,14 @@ def prepare_tokenizer(tokenizer: Any, name: str, args: TemplateArgs = NO_ARGS) -
     if not _prompts_as(tokenizer, layout):
         tokenizer.chat_template = layout_template(layout)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        own: tuple[Any, ...] = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", tokenizer.unk_token, "<|finetune_right_pad_id|>")
+        own: tuple[Any, ...] = (
+            "<|endoftext|>",
+            "<pad>",
+            "<|pad|>",
+            "[PAD]",
+            tokenizer.unk_token,
+            "<|finetune_right_pad_id|>",
+        )
         own += ("<|end_of_text|>", *tokenizer.all_special_tokens)
         vocabulary = tokenizer.get_vocab()
         free = [
@@ -98,7 +105,7 @@ def layout_template(layout: ChatLayout) -> str:
         "{%- set chat = messages[1:] -%}"
         f"{{%- else -%}}{{{{ {text['bare_opening']} }}}}{{%- set folded = '' -%}}{{%- set chat = messages -%}}"
         "{%- endif -%}{%- for m in chat -%}{%- if m['role'] == 'assistant' -%}"
-        f"{{{{ {text['header']} + {content('assistant')} + {text['end']} }}}}"
+        f"{{{{ {text['header']} + {text['lead']} + {content('assistant')} + {text['end']} }}}}"
         f"{{%- if loop.last -%}}{{{{ {text['closing']} }}}}{{%- endif -%}}"
         f"{{%- else -%}}{{%- if loop.first -%}}{{{{ folded }}}}{{%- else -%}}{{{{ {text['answer']} }}}}{{%- endif -%}}"
         f"{{{{ {content('user')} }}}}{{%- endif -%}}{{%- endfor -%}}"

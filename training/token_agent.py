@@ -116,7 +116,7 @@ class TokenAgent:
             layout = chat_layout(self.tokenizer)
             if history.thought is not None:
                 said = escape_chat(self.tokenizer, request.messages[-2:-1])[0]["content"]
-                history.forget_thought(tokenize_after(self.tokenizer, layout.header, said + layout.end))
+                history.forget_thought(tokenize_after(self.tokenizer, layout.header, layout.lead + said + layout.end))
             elif history.completion[-1] not in (layout.end_id, self.tokenizer.eos_token_id):
                 # cut at the length limit: the terminal closes the message
                 history.append([layout.end_id], generated=False)

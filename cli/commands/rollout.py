@@ -92,7 +92,9 @@ class Args(RewardOptions, PromptFlags, ModelOptions, RolloutOptions, MemoryOptio
 
 _FREE_ON_RESUME = ("workers", "concurrent", "json", "out", "retries", "price", "cluster", "gpus", *MEMORY_OPTIONS)
 """Arguments that change how fast or where a run goes, not what comes out: it may go on with others."""
-_RECORDED_WHERE_SET = ("prompt", *PromptFormat.model_fields, "best_of", "by")
+_MODEL_CHOICES = {"template_args": (), "protocol": "fenced"}
+"""Arguments that older runs lack, and what those runs did: recorded where they are others."""
+_RECORDED_WHERE_SET = ("prompt", *PromptFormat.model_fields, "best_of", "by", *_MODEL_CHOICES)
 """Arguments that the config holds only where they are used, and the prompt as it came out."""
 
 
@@ -115,6 +117,7 @@ def main(args: Args) -> int:
     aside = (*_FREE_ON_RESUME, *_RECORDED_WHERE_SET)
     config = {key: value for key, value in dataclasses.asdict(args).items() if key not in aside}
     config |= {"max_new_tokens": args.new_tokens(args.agent)} | prompt.choices()
+    config |= {name: getattr(args, name) for name, old in _MODEL_CHOICES.items() if getattr(args, name) != old}
     if args.best_of:
         config |= {"best_of": args.best_of, "by": args.by}
     run = open_run(args.out, "rollout", config, args.seed)
