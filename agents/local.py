@@ -19,11 +19,9 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicLayer
 
 from devnull.agents.agent import Message, Reply, Request
-from devnull.agents.chat_format import escape_special_tokens
-from devnull.agents.chat_layout import chat_layout
-from devnull.agents.decoding_weights import merge_for_good
 from devnull.agents.chat_layout import NO_ARGS, TemplateArgs, chat_layout
 from devnull.agents.chat_tokens import tokenize_chat
+from devnull.agents.decoding_weights import merge_for_good
 from devnull.agents.model_loading import SMALL_MODEL, load_model
 from devnull.agents.prompt_format import PromptFormat, read_prompt_format
 from devnull.agents.reasoning import split_reply
@@ -78,7 +76,6 @@ class LocalModel:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         model, tokenizer = load_model(name_or_path, adapter, device, load_in_4bit)
         merge_for_good(model)
-        self._set_up(model, tokenizer, str(name_or_path), temperature, max_new_tokens, batch_size)
         self._set_up(model, tokenizer, str(name_or_path), temperature, max_new_tokens, batch_size, template_args)
         self.prompt = read_prompt_format(Path(adapter or name_or_path))
 

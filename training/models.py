@@ -21,9 +21,9 @@ from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from peft import AutoPeftModelForCausalLM, LoraConfig
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from devnull.agents.chat_layout import NO_ARGS, TemplateArgs
 from devnull.agents.model_loading import adapter_base, bfloat16_is_faster, load_whole, loading, nf4_config
 from devnull.sandbox.errors import InputError, did_you_mean
-from devnull.agents.chat_layout import NO_ARGS, TemplateArgs
 from devnull.sandbox.extras import require
 from devnull.training.chat_template import prepare_tokenizer
 from devnull.training.processes import own_device
