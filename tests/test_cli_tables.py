@@ -116,5 +116,5 @@ def test_tasks_list(width: int, capsys: pytest.CaptureFixture[str]) -> None:
 def test_claims_list(width: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     ledger = str(tmp_path / "ledger.jsonl")
     short = printed_by(capsys, width, "claims", "list", "--ledger", ledger)
-    assert "K1@1" in short and "never run" in short and "cost" not in short
+    assert "K1@" in short and "never run" in short and "cost" not in short
     assert "cost" in printed_by(capsys, width, "claims", "list", "--all", "--ledger", ledger)

@@ -282,7 +282,10 @@ def test_what_was_played_online_is_kept_once_and_the_sampled_episodes_too(
     capsys.readouterr()
     assert main(["eval", str(out / "sampled"), "--json"]) == 0
     card = (out / "README.md").read_text()
-    assert "| evaluator | terminal |\n| view | terminal |" in card and "| sampled on held-out tasks | |" in card
+    assert (
+        "| evaluator | terminal |\n| view | terminal |" in card
+        and "| sampled on held-out tasks | 95 % interval |" in card
+    )
     rates = json.loads((out / "sampled.json").read_text())
     assert json.loads(capsys.readouterr().out)["arms"]["sampled"]["J"]["value"] == rates["J"]["value"]
 

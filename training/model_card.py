@@ -84,7 +84,9 @@ def write_model_card(
     """
     base = Path(record["base"]).name if Path(record["base"]).exists() else record["base"]
     title = f"{record['kind']} of {base}"
-    settings = {**record["settings"], "learning_rate": record.get("learning_rate", record["settings"]["learning_rate"])}
+    settings = dict(record["settings"])
+    if "learning_rate" in record:  # where the setting leaves it to the adaptation
+        settings["learning_rate"] = record["learning_rate"]
     sampled = {each.name: each.text for each in results} | ({"boxes": boxes} if boxes and results else {})
     parts = [
         f"---\n{_head(title, record, results).to_yaml()}\n---",

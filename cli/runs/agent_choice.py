@@ -27,7 +27,7 @@ class ModelOptions:
     """Of sampling, for `hf:` and `openai:`; 0 is greedy."""
     max_new_tokens: int | None = None
     """Of one message, its reasoning included. Unset: 128 for `hf:`, 4096 for `openai:`."""
-    batch_size: int = 64
+    batch_size: int = 32
     """Messages generated together, for `hf:`; 1 repeats exactly whatever the workers."""
     load_in_4bit: bool = False
     """Hold the weights of `hf:` in 4 bits (bitsandbytes)."""
