@@ -22,6 +22,7 @@ from devnull.cli.runs.run_folder import read_episodes
 from devnull.cli.runs.shell_relay import text_of
 from devnull.sandbox.cache import cache_folder
 from devnull.sandbox.docker_client import connect_docker
+from devnull.sandbox.own_box import FOLDER_IN_BOX
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.supervisor import find_supervisor
 
@@ -102,7 +103,7 @@ def test_an_agent_stays_and_its_shell_is_in_the_box(
     assert main(asked) == 4
     shown = capfd.readouterr()
     for expected in (
-        "returncode=0, stdout=b'0\\n/work/inner\\n'",
+        f"returncode=0, stdout=b'0\\n{FOLDER_IN_BOX}/inner\\n'",
         "b'5 made\\nit\\n'",
         "returncode=7, stdout=b'12345'",
     ):
