@@ -20,6 +20,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from devnull.agents.agent import Message, Reply, Request
 from devnull.agents.chat_format import escape_special_tokens
 from devnull.agents.chat_layout import chat_layout
+from devnull.agents.decoding_weights import merge_for_good
 from devnull.agents.model_loading import SMALL_MODEL, load_model
 from devnull.agents.prompt_format import PromptFormat, read_prompt_format
 from devnull.sandbox.errors import InputError
@@ -64,12 +65,13 @@ class LocalModel:
         *,
         temperature: float = 1.0,
         max_new_tokens: int = 96,
-        batch_size: int = 32,
+        batch_size: int = 64,
         device: str | None = None,
         load_in_4bit: bool = False,
     ) -> None:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         model, tokenizer = load_model(name_or_path, adapter, device, load_in_4bit)
+        merge_for_good(model)
         self._set_up(model, tokenizer, str(name_or_path), temperature, max_new_tokens, batch_size)
         self.prompt = read_prompt_format(Path(adapter or name_or_path))
 
@@ -82,7 +84,7 @@ class LocalModel:
         name: str,
         temperature: float = 1.0,
         max_new_tokens: int = 96,
-        batch_size: int = 32,
+        batch_size: int = 64,
     ) -> Self:
         """An agent of a model that is already in memory, whose weights stay as they are while the agent is used; its
         training mode is put back after each call."""
@@ -106,7 +108,7 @@ class LocalModel:
         # On a CPU reading a conversation again costs several times what its next message does; a GPU reads it at once,
         # and has no memory to spare. Alone in its batch a request must repeat exactly, so nothing is shared.
         caches = model.device.type == "cpu" and not self._one_thread and batch_size > 1
-        self.prefix_cache: deque[_CachedPrefix] = deque(maxlen=2 * batch_size if caches else 0)
+        self.prefix_cache: deque[_CachedPrefix] = deque(maxlen=min(2 * batch_size, 64) if caches else 0)
         self.context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30
 
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:

@@ -4,6 +4,7 @@ import json
 import random
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from trl import GRPOTrainer
 
 from devnull.agents.episode import Episode
+from devnull.agents.local import LocalModel
 from devnull.cli.main import main
 from devnull.cli.runs.policy_episodes import batch_metrics, episode_recorder
 from devnull.cli.runs.run_folder import open_run
@@ -23,6 +25,7 @@ from devnull.rewards.views import FULL_SENSORS
 from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
 from devnull.sandbox.task import Instance
 from devnull.sandbox.transcript import Transcript
+from devnull.training import grpo_rollout
 from devnull.training.grpo import grpo_config, train_grpo
 from devnull.training.grpo_rollout import RolloutFunction
 from devnull.training.kl import episode_log_probs, split_log_probs
@@ -209,6 +212,28 @@ def test_what_is_logged_of_a_batch_is_what_eval_says_of_it(tiny: Path, tmp_path:
         {name: table[name]["value"] for name in defined}
     )
     assert not ({metric.name for metric in headlines("card")} - defined) & result.log[0].keys()
+
+
+def test_adapters_are_merged_while_it_plays_and_learn_apart(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate, merged = LocalModel.generate, []
+
+    def spied(self: LocalModel, *rest: Any) -> Any:
+        merged.append(any(getattr(layer, "merged", False) for layer in self.model.modules()))
+        return generate(self, *rest)
+
+    monkeypatch.setattr(LocalModel, "generate", spied)
+    words: list[set[str]] = []
+    for name, weights in (("merged", grpo_rollout.decoding_weights), ("apart", lambda _: nullcontext())):
+        monkeypatch.setattr(grpo_rollout, "decoding_weights", weights)
+        seen: list[Episode] = []
+        online(tiny, tmp_path / name, on_episode=seen.append, adaptation="lora", max_steps=2, learning_rate=1e-3)
+        words.append({turn.text for each in seen for turn in each.transcript.turns})
+    assert any(merged) and not all(merged) and words[0] == words[1]
+    files = [tmp_path / name / "adapter" / "adapter_model.safetensors" for name in ("merged", "apart")]
+    ours, theirs = map(load_file, files)
+    assert all(torch.allclose(ours[name], theirs[name], atol=1e-5) for name in ours)
 
 
 def test_a_batch_of_episodes_serves_several_steps(tiny: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ wait 21 minutes a turn; our rollout engine keeps all boxes busy at once.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from statistics import fmean
 from time import perf_counter
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from transformers import TrainerCallback
 
+from devnull.agents.decoding_weights import decoding_weights
 from devnull.agents.episode import Episode
 from devnull.agents.local import LocalModel
 from devnull.agents.prompt_format import PLAIN_PROMPT, PromptFormat
@@ -75,11 +76,14 @@ class RolloutFunction:
             runtime=self.runtime,
             arm="grpo",
             options=RolloutOptions(
-                workers=self.settings.workers, max_turns=self.settings.max_turns, prompt=self.prompt
+                workers=self.settings.workers or default_workers(),
+                max_turns=self.settings.max_turns,
+                prompt=self.prompt,
             ),
             batch_seconds=self.batch_seconds,
         )
-        with closing(engine.play(self._instances_of(prompts, trainer))) as played:
+        weights = nullcontext() if self.settings.vllm else decoding_weights(_model_of(trainer))
+        with weights, closing(engine.play(self._instances_of(prompts, trainer))) as played:
             for position, episode in played:
                 if self.on_episode is not None:
                     self.on_episode(episode)
@@ -141,7 +145,7 @@ class RolloutFunction:
         if self.settings.vllm:
             return lambda prompts, seeds: trainer._generate_single_turn(prompts, None, {}, 1)
         model = LocalModel.from_model(
-            trainer.accelerator.unwrap_model(trainer.model),
+            _model_of(trainer),
             self.policy.tokenizer,
             name="policy",
             temperature=self.settings.temperature,
@@ -168,8 +172,7 @@ class RolloutFunction:
     def _estimate_kl(self, trainer: Any, histories: Sequence[TokenHistory]) -> dict[str, float]:
         """Means over all processes' episodes: estimates of KL(π || π_ref) of whole episodes in nats, and of what of it
         lies in the commands and in the report's words."""
-        model = trainer.accelerator.unwrap_model(trainer.model)
-        ratios = log_ratios(model, self.reference, self.policy, histories)
+        ratios = log_ratios(_model_of(trainer), self.reference, self.policy, histories)
         commands, words = trainer.accelerator.reduce(ratios.mean(0), "mean").tolist()
         return {"kl_episode": commands + words, "kl_commands": commands, "kl_report": words}  # "kl" is TRL's, by token
 
@@ -193,8 +196,18 @@ class Stop:
 
 
 def _copy_of_what_learns(trainer: Any) -> dict[str, torch.Tensor]:
-    weights = trainer.accelerator.unwrap_model(trainer.model).named_parameters()
+    weights = _model_of(trainer).named_parameters()
     return {name: weight.detach().clone() for name, weight in weights if weight.requires_grad}
+
+
+def _model_of(trainer: Any) -> Any:
+    """The model that learns, without what several processes wrap it in."""
+    return trainer.accelerator.unwrap_model(trainer.model)
+
+
+def default_workers() -> int:
+    """Boxes at once: as many as a GPU decodes for in the time of one, or as a CPU can keep up with."""
+    return 64 if torch.cuda.is_available() else 16
 
 
 class StopAtLimit(TrainerCallback):  # type: ignore[misc]

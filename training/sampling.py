@@ -11,6 +11,7 @@ from typing import Any
 
 from transformers import Trainer, TrainerCallback
 
+from devnull.agents.decoding_weights import decoding_weights
 from devnull.agents.episode import Episode
 from devnull.agents.local import LocalModel
 from devnull.agents.prompt_format import PromptFormat
@@ -78,7 +79,7 @@ class SamplingCallback(TrainerCallback):  # type: ignore[misc]
             options=RolloutOptions(workers=sampling.workers, prompt=sampling.prompt),
         )
         episodes, histories = [], []
-        with closing(engine.play(sampling.instances)) as played:
+        with decoding_weights(weights), closing(engine.play(sampling.instances)) as played:
             for position, episode in played:
                 sampling.record(episode)
                 if episode.error is None:

@@ -161,8 +161,8 @@ class GRPOSettings(FineTuningSettings):
     """Longest message of the agent, in tokens."""
     invalid_cost: float = 0.5
     """Taken off the reward for each message that holds no action, whatever the reward function."""
-    workers: int = 16
-    """Boxes at once."""
+    workers: int | None = None
+    """Boxes at once; unset: 64 where a GPU generates, else 16."""
     max_turns: int | None = None
     """Messages an episode; unset: twice the task's stages plus two."""
     vllm: bool = False

@@ -24,7 +24,7 @@ class ModelOptions:
     """Of sampling, for `hf:` and `openai:`; 0 is greedy."""
     max_new_tokens: int = 128
     """Of one message, for `hf:` and `openai:`."""
-    batch_size: int = 32
+    batch_size: int = 64
     """Messages generated together, for `hf:`; 1 repeats exactly whatever the workers."""
     load_in_4bit: bool = False
     """Hold the weights of `hf:` in 4 bits (bitsandbytes)."""
