@@ -8,7 +8,8 @@ float32, 1e-2 in bfloat16), and a draw that falls that close to the border betwe
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -20,6 +21,7 @@ from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
 from devnull.agents.agent import Message, Reply, Request
 from devnull.agents.chat_format import escape_special_tokens
 from devnull.agents.chat_layout import chat_layout
+from devnull.agents.decoding import Decoder, DecodingFunctions
 from devnull.agents.decoding_weights import merge_for_good
 from devnull.agents.model_loading import SMALL_MODEL, load_model
 from devnull.agents.prompt_format import PromptFormat, read_prompt_format
@@ -114,7 +116,7 @@ class LocalModel:
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """One reply a request. Longest prompts go together, so that little is padded; a prompt that leaves no room in
         the context ends its episode."""
-        prompts = [self.encode(request.messages) for request in requests]
+        prompts = [self.read(request) for request in requests]
         order = sorted(range(len(requests)), key=lambda row: -len(prompts[row]))
         order = [row for row in order if len(prompts[row]) < self.context]
         replies = [Reply("", prompt_tokens=len(prompt), ended=True) for prompt in prompts]
@@ -122,9 +124,16 @@ class LocalModel:
             rows = order[first : first + self.batch_size]
             completions = self.generate([prompts[row] for row in rows], [requests[row].seed for row in rows])
             for row, tokens in zip(rows, completions, strict=True):
-                text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-                replies[row] = Reply(text, len(prompts[row]), len(tokens))
+                replies[row] = self.reply(requests[row], prompts[row], tokens)
         return replies
+
+    def read(self, request: Request) -> list[int]:
+        """The prompt's token ids."""
+        return self.encode(request.messages)
+
+    def reply(self, request: Request, prompt: list[int], ids: list[int]) -> Reply:
+        """The reply that the token ids spell."""
+        return Reply(self.tokenizer.decode(ids, skip_special_tokens=True), len(prompt), len(ids))
 
     def encode(self, messages: Sequence[Message]) -> list[int]:
         """The prompt's token ids, the header of the agent's turn included."""
@@ -136,42 +145,42 @@ class LocalModel:
 
     def generate(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
         """Token ids of each prompt's completion, the end-of-turn token included, from token ids and a seed each."""
+        completions: list[list[int]] = [[] for _ in prompts]
+        decoder = self._decoder(len(prompts))
+        decoder.add(range(len(prompts)), prompts, seeds)
+        while len(decoder):
+            for row, ids in decoder.step():
+                completions[row] = ids
+        return completions
+
+    def open_decoder(self) -> Decoder | None:
+        """What generates for a rollout token by token; `None` where each request is to be decoded alone."""
+        return self._decoder(self.batch_size) if self.batch_size > 1 else None
+
+    def _decoder(self, rows: int) -> Decoder:
+        asked = DecodingFunctions(
+            self._prefill, self._forward, self.sample, self._is_over, self._cache_row, self._sampling
+        )
+        return Decoder(asked, rows)
+
+    @contextmanager
+    def _sampling(self) -> Iterator[None]:
         training, threads = self.model.training, torch.get_num_threads()
-        self.model.eval()
+        if training:
+            self.model.eval()
         if self._one_thread:
             torch.set_num_threads(1)
         try:
             with torch.inference_mode():
-                return self._generate(prompts, seeds)
+                yield
         finally:
             torch.set_num_threads(threads)
-            self.model.train(training)
+            if training:
+                self.model.train()
 
-    def _generate(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
-        logits, mask, cache = self._prefill(prompts)
-        generators = [random.Random(seed) for seed in seeds]
-        completions: list[list[int]] = [[] for _ in prompts]
-        rows = list(range(len(prompts)))  # which completion each row of the batch belongs to
-        while True:
-            drawn = self.sample(logits, [generators[row] for row in rows])
-            keep = []
-            for place, (row, token) in enumerate(zip(rows, drawn, strict=True)):
-                completions[row].append(token)
-                length = len(completions[row])
-                room = length < self.max_new_tokens and len(prompts[row]) + length < self.context
-                if token not in self._end_ids and room:
-                    keep.append(place)
-            for place in set(range(len(rows))).difference(keep):
-                self._cache_row(cache, place, mask, prompts[rows[place]] + completions[rows[place]])
-            if not keep:
-                return completions
-            if len(keep) < len(rows):
-                chosen = torch.tensor(keep, device=mask.device)
-                cache.batch_select_indices(chosen)
-                mask, rows = mask[chosen], [rows[place] for place in keep]
-            tokens = torch.tensor([[drawn[place]] for place in keep], device=mask.device)
-            mask = torch.cat([mask, mask.new_ones(len(keep), 1)], dim=1)
-            logits = self._forward(tokens, mask, mask.sum(1, keepdim=True) - 1, cache)
+    def _is_over(self, prompt: Sequence[int], completion: Sequence[int]) -> bool:
+        room = len(completion) < self.max_new_tokens and len(prompt) + len(completion) < self.context
+        return completion[-1] in self._end_ids or not room
 
     def _prefill(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
         """Logits after each prompt (rows, vocabulary), the padding mask (rows, width), the keys and values.

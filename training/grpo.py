@@ -27,7 +27,7 @@ its batch of episodes:
 | `kl_commands`, `kl_report` | its two parts: commands and the decision to end; the words of the final report |
 | `time/rollout` | seconds for playing and judging the batch |
 | `time/generation` | of which in the model |
-| `time/boxes` | the rest: waiting for boxes, verifier and reward function |
+| `time/boxes` | the rest, with nothing to generate: boxes, verifier and reward function |
 | `tokens_per_second` | tokens generated / `time/generation` |
 
 Besides, what `measure` says of the batch. The commands give the metrics of `devnull eval` that a model card shows

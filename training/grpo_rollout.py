@@ -28,7 +28,7 @@ from devnull.training.kl import log_ratios
 from devnull.training.models import LoadedPolicy
 from devnull.training.reward_functions import BelievedReturnReward, RewardFunction
 from devnull.training.settings import GRPOSettings
-from devnull.training.token_agent import GenerateTokens, TokenAgent, TokenHistory
+from devnull.training.token_agent import TokenAgent, TokenHistory
 
 MeasureEpisodes = Callable[[Sequence[Episode]], Mapping[str, float]]
 """Metrics of a batch of finished episodes, by name, without those that are undefined."""
@@ -68,7 +68,7 @@ class RolloutFunction:
         begin = perf_counter()
         self.calls += 1
         room = (self.settings.max_length or self.policy.context) - self.settings.max_new_tokens
-        agent = TokenAgent(self._generator(trainer), self.policy.tokenizer, room)
+        agent = self._agent(trainer, room)
         episodes: list[Episode | None] = [None] * len(prompts)
         failures = 0
         engine = RolloutEngine(
@@ -105,9 +105,9 @@ class RolloutFunction:
             "infrastructure_failures": float(failures),
             "unpaid": float(rewards.count(None)),
             "time/rollout": seconds,
-            "time/generation": agent.generation_seconds,
-            "time/boxes": seconds - agent.generation_seconds,
-            "tokens_per_second": agent.tokens_generated / max(agent.generation_seconds, 1e-9),
+            "time/generation": engine.generation_seconds,
+            "time/boxes": seconds - engine.generation_seconds,
+            "tokens_per_second": agent.tokens_generated / max(engine.generation_seconds, 1e-9),
         }
         if isinstance(self.reward, BelievedReturnReward):
             logged |= self.reward.logged
@@ -140,10 +140,12 @@ class RolloutFunction:
             instances = stratify_builds(instances, f"{self.settings.seed}/{first}")
         return [each.model_copy(update={"sample": number}) for number, each in enumerate(instances, first)]
 
-    def _generator(self, trainer: Any) -> GenerateTokens:
+    def _agent(self, trainer: Any, room: int) -> TokenAgent:
         """vLLM, or the model that learns, sampling each episode from its own seed."""
         if self.settings.vllm:
-            return lambda prompts, seeds: trainer._generate_single_turn(prompts, None, {}, 1)
+            return TokenAgent(
+                lambda prompts, seeds: trainer._generate_single_turn(prompts, None, {}, 1), self.policy.tokenizer, room
+            )
         model = LocalModel.from_model(
             _model_of(trainer),
             self.policy.tokenizer,
@@ -151,7 +153,7 @@ class RolloutFunction:
             temperature=self.settings.temperature,
             max_new_tokens=self.settings.max_new_tokens,
         )
-        return lambda prompts, seeds: (model.generate(prompts, seeds), None)
+        return TokenAgent.of_model(model, room)
 
     def compute_rewards(self, episodes: Sequence[Episode | None]) -> list[float | None]:
         """The reward function's value less `invalid_cost` for each invalid message, for each episode.
