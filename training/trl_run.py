@@ -1,6 +1,7 @@
 """What all trainers share around TRL's: loading the policy, TRL's arguments, progress, resuming."""
 
 import dataclasses
+import gc
 import json
 import math
 import os
@@ -53,6 +54,14 @@ class TrainingDiverged(InputError):
     """The loss or the gradient's norm is NaN or infinite; the message names the step and the learning rate."""
 
 
+def free_memory() -> None:
+    """Gives back what a finished training held, to be called where nothing names its trainer any more: trainer, callbacks
+    and model refer to each other, and would stay beside the model that is loaded next."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: Dtype = "auto") -> LoadedPolicy:
     """Seeds all random generators and loads the policy, so that fresh adapters are the same in every run of this seed.
 
@@ -61,6 +70,7 @@ def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: 
             loaded or whose weights are not finite, or `frozen` names what is not there.
     """
     check_ranges(settings)
+    free_memory()
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise InputError(
             f"{torch.cuda.device_count()} GPUs are visible to one process; run "
