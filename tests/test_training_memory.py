@@ -36,7 +36,7 @@ SHAPE: dict[str, Any] = {
 
 
 class _Policy:
-    class tokenizer:  # noqa: N801
+    class tokenizer:
         pad_token_id = 0
 
 

@@ -55,8 +55,8 @@ class TrainingDiverged(InputError):
 
 
 def free_memory() -> None:
-    """Gives back what a finished training held, to be called where nothing names its trainer any more: trainer, callbacks
-    and model refer to each other, and would stay beside the model that is loaded next."""
+    """Gives back what a finished training held: trainer, callbacks and model refer to each other, and would stay beside
+    the model that is loaded next. For where nothing names them any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
