@@ -8,7 +8,7 @@ float32, 1e-2 in bfloat16), and a draw that falls that close to the border betwe
 
 import random
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,13 +145,12 @@ class LocalModel:
 
     def generate(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
         """Token ids of each prompt's completion, the end-of-turn token included, from token ids and a seed each."""
-        completions: list[list[int]] = [[] for _ in prompts]
+        completions: dict[Hashable, list[int]] = {}
         decoder = self._decoder(len(prompts))
         decoder.add(range(len(prompts)), prompts, seeds)
         while len(decoder):
-            for row, ids in decoder.step():
-                completions[row] = ids
-        return completions
+            completions |= dict(decoder.step())
+        return [completions[row] for row in range(len(prompts))]
 
     def open_decoder(self) -> Decoder | None:
         """What generates for a rollout token by token; `None` where each request is to be decoded alone."""
