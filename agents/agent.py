@@ -45,9 +45,13 @@ class Reply:
     prompt_tokens: int = 0
     """0 where the agent has no tokens."""
     completion_tokens: int = 0
+    dollars: float = 0.0
+    """What an endpoint charged for it, as far as is known."""
     ended: bool = False
     """The agent cannot go on (its context is full, its transcript is over): `text` is not acted on, the
     episode ends without a report."""
+    reasoning: str = ""
+    """What the model thought before the message; kept in the transcript, never acted on, never in a prompt."""
     error: InfrastructureError | None = None
     """The world broke while this reply was made: the episode ends with `Episode.error`, the others go on."""
 

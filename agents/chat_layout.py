@@ -2,13 +2,16 @@
 
 Templates differ in how they end a turn, where they put a system prompt, and whether the last message looks like the
 others (some add an empty thought to it). The layout is that of a message in the middle of a conversation: what the
-agent reads of its own past is what it was trained on and what it is asked to continue.
+agent reads of its own past is what it was trained on and what it is asked to continue. A template may ask a model to
+reason first (`<think>` after the header, or a channel of its own); of that nothing stays in the conversation.
 """
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from jinja2.exceptions import TemplateError
@@ -16,8 +19,11 @@ from jinja2.exceptions import TemplateError
 from devnull.agents.agent import Message
 from devnull.sandbox.errors import InputError
 
-_SYSTEM, _WORDS = "Qsystem", ("Quser", "Qagent", "Vuser", "Vagent", "Wuser")
-_ROLES = ("user", "assistant", "user", "assistant", "user")
+TemplateArgs = Mapping[str, Any]
+"""What a template is told besides the messages: `{"enable_thinking": False}`."""
+NO_ARGS: TemplateArgs = MappingProxyType({})
+_SYSTEM, _THOUGHT, _WORDS = "Qsystem", "Qthought", ("Quser", "Qagent", "Vuser", "Vagent", "Wuser")
+_ROLES: tuple[Literal["user", "assistant"], ...] = ("user", "assistant", "user", "assistant", "user")
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,18 @@ class ChatLayout:
     system: str | None
     """Before the system prompt; `None`: it is folded into the first user turn."""
     opening: str
-    """Before the first user turn, after the system prompt where there is one."""
+    """Before the first user turn, after the system prompt where that has a place of its own."""
+    bare_opening: str
+    """Before the first user turn of a conversation without a system prompt."""
     header: str
-    """Between a user turn and the agent's next message: the generation prompt."""
+    """Between a user turn and the agent's next message, as a conversation that went on reads it."""
+    prompt: str
+    """The generation prompt: what the template puts in place of `header` where the agent is to go on. It may begin a
+    thought, or say that there is none; of a policy that was trained here it is `header`."""
+    lead: str
+    """Blanks before each message that the agent writes itself."""
+    thought: tuple[str, str]
+    """What begins and what ends the reasoning before a message."""
     end: str
     """Ends each message of the agent, up to and with the token that ends its turn."""
     end_id: int
@@ -46,10 +61,10 @@ class ChatLayout:
 
         Args:
             chat: A system message or none, then user and agent by turns.
-            prompt: Append the header at which the agent goes on; the last message is the user's.
+            prompt: Append the generation prompt, at which the agent goes on; the last message is the user's.
         """
         messages = [(m["role"], m["content"].strip() if m["role"] in self.trims else m["content"]) for m in chat]
-        text, spans = self.opening, []
+        text, spans = self.bare_opening, []
         if messages[0][0] == "system":
             (_, said), *messages = messages
             if self.system is None:
@@ -59,30 +74,53 @@ class ChatLayout:
         for number, (role, content) in enumerate(messages):
             if role == "assistant":
                 begin = len(text) + len(self.header)
-                text += self.header + content + self.end
+                text += self.header + self.lead + content.removeprefix(self.lead) + self.end
                 spans.append((begin, len(text)))
             else:
                 text += (self.answer if number else "") + content
         if messages[-1][0] == "assistant":
             text += self.closing
-        return text + (self.header if prompt else ""), spans
+        return text + (self.prompt if prompt else ""), spans
 
     def after_reply(self, user: str) -> str:
-        """What follows the `end` of the agent's last message: the user's turn, and the header of the next message."""
-        return self.answer + (user.strip() if "user" in self.trims else user) + self.header
+        """What follows the `end` of the agent's last message: the user's turn, and the next generation prompt."""
+        return self.answer + (user.strip() if "user" in self.trims else user) + self.prompt
+
+    @property
+    def opens_thought(self) -> bool:
+        """The generation prompt ends inside a thought."""
+        return self.prompt.rstrip().endswith(self.thought[0])
+
+    @property
+    def ends_thoughts(self) -> bool:
+        """The token that ends a turn ends a thought too, and the message follows in a turn of its own."""
+        return self.thought[1].startswith(self.end.strip())
+
+    def message_start(self, text: str) -> int:
+        """Where the message begins in what a model wrote (special tokens included): after its thought, or after what
+        else it put before the message. The text's length where the thought never ended; 0 where there is none."""
+        begin, end = self.thought
+        blanks = len(text) - len(text.lstrip())
+        if self.opens_thought or text.startswith(begin, blanks):
+            place = text.find(end, 0 if self.opens_thought else blanks + len(begin))
+            return len(text) if place < 0 else place + len(end)
+        rest = self.header.removeprefix(self.prompt).strip() if self.header.startswith(self.prompt) else ""
+        return blanks + len(rest) if rest and text.startswith(rest, blanks) else 0
 
 
-_LAYOUTS: WeakKeyDictionary[Any, tuple[str, ChatLayout]] = WeakKeyDictionary()
+_LAYOUTS: WeakKeyDictionary[Any, tuple[tuple[str, str], ChatLayout]] = WeakKeyDictionary()
 
 
-def chat_layout(tokenizer: Any, name: str = "") -> ChatLayout:
+def chat_layout(tokenizer: Any, name: str = "", args: TemplateArgs = NO_ARGS) -> ChatLayout:
     """The layout of this tokenizer's template, found once and compared with the template.
 
     Args:
         name: Of the model, for messages.
+        args: What the template is told.
 
     Raises:
-        InputError: There is no template, no token ends a turn, or the template cannot be put together from parts.
+        InputError: There is no template, no token ends a turn, the template cannot be put together from parts, or it
+            never reads one of the arguments.
     """
     template = tokenizer.chat_template
     name = name or getattr(tokenizer, "name_or_path", "") or "model"
@@ -90,32 +128,49 @@ def chat_layout(tokenizer: Any, name: str = "") -> ChatLayout:
         raise InputError(
             f"model {name!r} has no chat template, so no conversation can be put to it; use its instruct sibling"
         )
+    for arg in args:
+        if not re.search(rf"\b{re.escape(arg)}\b", str(template)):
+            raise InputError(f"the chat template of {name!r} never reads {arg!r}; leave it out of template_args")
+    key = (str(template), repr(sorted(args.items())))
     known = _LAYOUTS.get(tokenizer)
-    if known is None or known[0] != str(template):
-        layout = _probe(tokenizer, name)
-        _compare(tokenizer, layout, name)
-        known = _LAYOUTS[tokenizer] = (str(template), layout)
+    if known is None or known[0] != key:
+        render = _Render(tokenizer, args)
+        layout = _probe(render, name)
+        _compare(render, layout, name)
+        known = _LAYOUTS[tokenizer] = (key, layout)
     return known[1]
 
 
-def _probe(tokenizer: Any, name: str) -> ChatLayout:
+@dataclass(frozen=True)
+class _Render:
+    """A tokenizer's template with its arguments."""
+
+    tokenizer: Any
+    args: TemplateArgs
+
+    def __call__(self, chat: Sequence[Mapping[str, object]], prompt: bool = False) -> str:
+        return str(
+            self.tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=prompt, **self.args)
+        )
+
+
+def _probe(render: _Render, name: str) -> ChatLayout:
     talk = [Message(role=role, content=word) for role, word in zip(_ROLES, _WORDS, strict=True)]
     system: str | None = None
     try:
-        text = _template(tokenizer, [Message(role="system", content=_SYSTEM), *talk])
+        text = render([Message(role="system", content=_SYSTEM), *talk])
         before, found, rest = text.partition(_SYSTEM)
         if found and not any(word in before for word in _WORDS):
             system, text = before, rest
     except (TemplateError, ValueError):
         pass  # refuses a system prompt
     try:
-        if system is None:
-            text = _template(tokenizer, talk)
-        final = _template(tokenizer, talk[:-1])
+        bare, final, asked = render(talk), render(talk[:-1]), render(talk, prompt=True)
     except (TemplateError, ValueError) as error:
         raise InputError(
             f"the chat template of {name!r} refuses a conversation of user and assistant: {error}"
         ) from None
+    text = bare if system is None else text
     places = [text.find(word) for word in _WORDS]
     if -1 in places or places != sorted(places):
         raise InputError(f"the chat template of {name!r} leaves out messages, or moves them: {text!r}")
@@ -126,14 +181,39 @@ def _probe(tokenizer: Any, name: str) -> ChatLayout:
     for one, other in ((gaps[0], gaps[2]), (gaps[1], gaps[3])):
         if one != other:
             raise InputError(f"the chat template of {name!r} sets the first turn apart: {one!r}, later {other!r}")
-    end, end_id = _turn_end(tokenizer, gaps[1], name)
+    end, end_id = _turn_end(render.tokenizer, gaps[1], name)
     last = final[final.rfind(_WORDS[3]) + len(_WORDS[3]) :]
-    closing = last[len(end) :] if last.startswith(end) and gaps[1].startswith(last) else ""
-    return ChatLayout(system, opening, gaps[0], end, end_id, gaps[1][len(end) :], closing, _trimmed(tokenizer, system))
+    header, tail = gaps[0], asked[asked.rfind(_WORDS[4]) + len(_WORDS[4]) :]
+    lead = header.removeprefix(tail) if header.startswith(tail) and header.removeprefix(tail).isspace() else ""
+    header = header.removesuffix(lead)
+    prompt = header if asked == bare else tail
+    return ChatLayout(
+        system=system,
+        opening=opening,
+        bare_opening=bare[: bare.find(_WORDS[0])],
+        header=header,
+        prompt=prompt,
+        lead=lead,
+        thought=_thought(render, talk, header, prompt),
+        end=end,
+        end_id=end_id,
+        answer=gaps[1][len(end) :],
+        closing=last[len(end) :] if last.startswith(end) and gaps[1].startswith(last) else "",
+        trims=_trimmed(render, system),
+    )
 
 
-def _template(tokenizer: Any, chat: Sequence[Message]) -> str:
-    return str(tokenizer.apply_chat_template(list(chat), tokenize=False))
+def _thought(render: _Render, talk: Sequence[Message], header: str, prompt: str) -> tuple[str, str]:
+    """What the template puts around the reasoning of a last message, without blanks; `<think>` where it shows none."""
+    user, word = _WORDS[2], _WORDS[3]
+    reasoned = {**talk[3], "reasoning_content": _THOUGHT, "thinking": _THOUGHT}
+    try:
+        before, found, after = render([*talk[:3], reasoned]).partition(_THOUGHT)
+    except (TemplateError, ValueError):
+        return "<think>", "</think>"
+    begin = before[before.rfind(user) + len(user) :].removeprefix(min(header, prompt, key=len)).strip()
+    close = after[: after.find(word)].strip()
+    return (begin, close) if found and begin and close else ("<think>", "</think>")
 
 
 def _turn_end(tokenizer: Any, gap: str, name: str) -> tuple[str, int]:
@@ -146,22 +226,20 @@ def _turn_end(tokenizer: Any, gap: str, name: str) -> tuple[str, int]:
     return gap[: gap.index(token) + len(token)], int(special[token])
 
 
-def _trimmed(tokenizer: Any, system: str | None) -> frozenset[str]:
+def _trimmed(render: _Render, system: str | None) -> frozenset[str]:
     """The roles whose messages lose their outer blanks."""
     chat = [Message(role=role, content=f" {word} ") for role, word in zip(_ROLES, _WORDS, strict=True)]
-    text = _template(
-        tokenizer, [*([Message(role="system", content=f" {_SYSTEM} ")] if system is not None else []), *chat]
-    )
+    text = render([*([Message(role="system", content=f" {_SYSTEM} ")] if system is not None else []), *chat])
     words = {"system": _SYSTEM, "user": _WORDS[2], "assistant": _WORDS[1]}
     return frozenset(role for role, word in words.items() if word in text and f" {word} " not in text)
 
 
-def _compare(tokenizer: Any, layout: ChatLayout, name: str) -> None:
+def _compare(render: _Render, layout: ChatLayout, name: str) -> None:
     """Raises `InputError` where a conversation put together from the parts is not what the template makes of it."""
     contents = ("Be brief.", "Install it.\nThen stop.", "ls -l | head", "a\n\n  b", "echo 'x' > /tmp/y", " done ")
-    roles = ("system", *_ROLES) if layout.system is not None else _ROLES
+    roles: tuple[Literal["system", "user", "assistant"], ...] = _ROLES if layout.system is None else ("system", *_ROLES)
     chat = [Message(role=role, content=text) for role, text in zip(roles, contents[-len(roles) :], strict=True)]
-    ours, theirs = layout.render(chat)[0], _template(tokenizer, chat)
+    ours, theirs = layout.render(chat)[0], render(chat)
     if not theirs.startswith(ours):
         place = next(i for i, pair in enumerate(zip(ours + "\0", theirs + "\1", strict=False)) if pair[0] != pair[1])
         around = slice(max(0, place - 20), place + 40)

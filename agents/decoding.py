@@ -103,7 +103,7 @@ class Decoder:
             self._rows = [self._rows[place] for place in keep]
             if keep:
                 chosen = torch.tensor(keep, device=mask.device)
-                cache.batch_select_indices(chosen)
+                cache.reorder_cache(chosen)
                 mask = mask[chosen]
         self._state = None
         if keep:

@@ -19,7 +19,8 @@ from torch import nn
 
 @contextmanager
 def decoding_weights(model: Any, dtype: torch.dtype | None = None) -> Iterator[None]:
-    """Within it `model`, in evaluation mode, has the weights to sample with; afterwards its own, the same tensors.
+    """Within it `model`, in evaluation mode, has the weights to sample with; afterwards those it had, bit for bit, the
+    same tensors.
 
     Takes as much memory more as the weights that it merges or casts. Not to be differentiated within.
 

@@ -47,6 +47,7 @@ class LiveEpisode:
         self._lock = Lock()
         self.reply = Reply("")
         self.prompt_tokens = self.completion_tokens = 0
+        self.dollars = 0.0
         self.model_seconds = self.command_seconds = self.box_seconds = 0.0
         self.started = perf_counter()
 
@@ -73,6 +74,7 @@ class LiveEpisode:
         self.reply = reply
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
+        self.dollars += reply.dollars
 
     def act(self, tolerant: bool, on_turn: TurnCallback | None) -> None:
         """Plays one turn, and verifies the box after the last, or after one in which the box died. Raises the reply's
@@ -87,10 +89,13 @@ class LiveEpisode:
         over = self.reply.ended
         if not over:
             # A lone surrogate, which JSON can carry, is not text that a shell or a file could take.
-            text = self.reply.text.encode("utf-8", "backslashreplace").decode()
+            text, reasoning = (
+                each.encode("utf-8", "backslashreplace").decode() for each in (self.reply.text, self.reply.reasoning)
+            )
             action = parse_action(text, tolerant)
             result = self.run_command(action.text) if isinstance(action, Command) else None
-            turn = Turn(text=text, valid=not isinstance(parse_action(text), InvalidAction), result=result)
+            valid = not isinstance(parse_action(text), InvalidAction)
+            turn = Turn(text=text, valid=valid, result=result, reasoning=reasoning)
             self.turns.append(turn)
             if isinstance(action, FinalReport):
                 self.report, over = action.text, True
@@ -171,6 +176,7 @@ class LiveEpisode:
             cost=Usage(
                 prompt_tokens=self.prompt_tokens,
                 completion_tokens=self.completion_tokens,
+                dollars=self.dollars,
                 model_seconds=self.model_seconds,
                 command_seconds=self.command_seconds,
                 box_seconds=self.box_seconds,

@@ -10,21 +10,23 @@ import random
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 from torch.nn.functional import pad
 from transformers import DynamicCache, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.cache_utils import DynamicLayer
 
 from devnull.agents.agent import Message, Reply, Request
-from devnull.agents.chat_format import escape_special_tokens
-from devnull.agents.chat_layout import chat_layout
+from devnull.agents.chat_layout import NO_ARGS, TemplateArgs, chat_layout
+from devnull.agents.chat_tokens import tokenize_chat
 from devnull.agents.decoding import Decoder, DecodingFunctions
 from devnull.agents.decoding_weights import merge_for_good
 from devnull.agents.model_loading import SMALL_MODEL, load_model
 from devnull.agents.prompt_format import PromptFormat, read_prompt_format
+from devnull.agents.reasoning import split_reply
 from devnull.sandbox.errors import InputError
 
 
@@ -53,6 +55,7 @@ class LocalModel:
         batch_size: Messages generated together; 1 repeats exactly, whatever the workers.
         device: As torch names it; by default a GPU where there is one.
         load_in_4bit: Hold the weights in 4 bits (NF4, bitsandbytes).
+        template_args: What the chat template is told (`{"enable_thinking": False}`).
 
     Raises `InputError` for what cannot be loaded.
     """
@@ -70,11 +73,12 @@ class LocalModel:
         batch_size: int = 64,
         device: str | None = None,
         load_in_4bit: bool = False,
+        template_args: TemplateArgs = NO_ARGS,
     ) -> None:
         device = device or ("cuda" if torch.cuda.is_available() else "cpu")
         model, tokenizer = load_model(name_or_path, adapter, device, load_in_4bit)
         merge_for_good(model)
-        self._set_up(model, tokenizer, str(name_or_path), temperature, max_new_tokens, batch_size)
+        self._set_up(model, tokenizer, str(name_or_path), temperature, max_new_tokens, batch_size, template_args)
         self.prompt = read_prompt_format(Path(adapter or name_or_path))
 
     @classmethod
@@ -95,17 +99,23 @@ class LocalModel:
         return agent
 
     def _set_up(
-        self, model: Any, tokenizer: Any, name: str, temperature: float, max_new_tokens: int, batch_size: int
+        self,
+        model: Any,
+        tokenizer: Any,
+        name: str,
+        temperature: float,
+        max_new_tokens: int,
+        batch_size: int,
+        template_args: TemplateArgs = NO_ARGS,
     ) -> None:
         if temperature < 0:
             raise InputError(f"temperature is {temperature}; it must be 0 (greedy) or more")
         if min(max_new_tokens, batch_size) < 1:
             raise InputError("max_new_tokens and batch_size must be at least 1")
-        self._layout = chat_layout(tokenizer, name)
+        self._layout = chat_layout(tokenizer, name, template_args)
         self.model, self.tokenizer, self.name = model, tokenizer, name
         self.temperature, self.max_new_tokens, self.batch_size = temperature, max_new_tokens, batch_size
         self._end_ids = _end_ids(model, tokenizer) | {self._layout.end_id}
-        self._special_tokens = tuple(tokenizer.all_special_tokens)
         self._one_thread = model.device.type == "cpu" and model.num_parameters() < SMALL_MODEL
         # On a CPU reading a conversation again costs several times what its next message does; a GPU reads it at once,
         # and has no memory to spare. Alone in its batch a request must repeat exactly, so nothing is shared.
@@ -133,15 +143,17 @@ class LocalModel:
 
     def reply(self, request: Request, prompt: list[int], ids: list[int]) -> Reply:
         """The reply that the token ids spell."""
-        return Reply(self.tokenizer.decode(ids, skip_special_tokens=True), len(prompt), len(ids))
+        text, reasoning, _ = split_reply(self.tokenizer, self._layout, ids)
+        return Reply(text, len(prompt), len(ids), reasoning=reasoning)
 
-    def encode(self, messages: Sequence[Message]) -> list[int]:
-        """The prompt's token ids, the header of the agent's turn included."""
-        chat = [
-            Message(role=m["role"], content=escape_special_tokens(m["content"], self._special_tokens)) for m in messages
-        ]
-        text, _ = self._layout.render(chat, prompt=True)
-        return list(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+    def encode(self, messages: Sequence[Message], *, at_once: bool = False) -> list[int]:
+        """The prompt's token ids, the header of the agent's turn included.
+
+        Args:
+            at_once: The next token is the message's first, whatever the model would think before it.
+        """
+        layout = replace(self._layout, prompt=self._layout.header) if at_once else self._layout
+        return tokenize_chat(self.tokenizer, layout, messages, prompt=True).ids
 
     def generate(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
         """Token ids of each prompt's completion, the end-of-turn token included, from token ids and a seed each."""
@@ -178,8 +190,14 @@ class LocalModel:
                 self.model.train()
 
     def _is_over(self, prompt: Sequence[int], completion: Sequence[int]) -> bool:
-        room = len(completion) < self.max_new_tokens and len(prompt) + len(completion) < self.context
-        return completion[-1] in self._end_ids or not room
+        """Whether there is no room for more, or the last token ends the turn, and not only a thought that is closed by
+        the same token (gpt-oss)."""
+        if len(completion) >= self.max_new_tokens or len(prompt) + len(completion) >= self.context:
+            return True
+        if completion[-1] == self._layout.end_id and self._layout.ends_thoughts:
+            written = self.tokenizer.decode(completion)
+            return self._layout.message_start(written) < len(written)
+        return completion[-1] in self._end_ids
 
     def _prefill(self, prompts: Sequence[list[int]]) -> tuple[torch.Tensor, torch.Tensor, DynamicCache]:
         """Logits after each prompt (rows, vocabulary), the padding mask (rows, width), the keys and values.
@@ -198,7 +216,7 @@ class LocalModel:
         positions = (mask.cumsum(1) - 1).clamp(min=0)[:, -tokens.shape[1] :]
         logits = self._forward(tokens, mask, positions, cache)
         spread = torch.tensor([place[tuple(ids)] for ids in prompts], device=device)
-        cache.batch_select_indices(spread)
+        cache.reorder_cache(spread)
         return logits[spread], mask[spread], cache
 
     def _cached_prefixes(self, prompts: Sequence[Sequence[int]]) -> tuple[DynamicCache, list[int]]:
@@ -222,8 +240,9 @@ class LocalModel:
         return cache, [length for length, _ in longest]
 
     def _cache_row(self, cache: DynamicCache, place: int, mask: torch.Tensor, ids: Sequence[int]) -> None:
-        """Caches what was read of a finished row: all but its last token, which was drawn and never read."""
-        if self.prefix_cache.maxlen and all(layer.is_croppable for layer in cache.layers):
+        """Caches what was read of a finished row: all but its last token, which was drawn and never read.
+        Nothing of a model with layers that forget tokens (sliding windows) or hold no keys (linear attention)."""
+        if self.prefix_cache.maxlen and all(type(layer) is DynamicLayer for layer in cache.layers):
             read = mask[place].bool()
             layers = [(layer.keys[place][:, read], layer.values[place][:, read]) for layer in cache.layers]
             self.prefix_cache.append(_CachedPrefix(list(ids[: int(read.sum())]), layers))

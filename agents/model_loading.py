@@ -1,11 +1,21 @@
-"""Loading a local model's weights for generation."""
+"""Loading a local model's weights, with one clear line for what cannot be loaded."""
 
+import json
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from devnull.sandbox.errors import InputError
 
@@ -29,29 +39,88 @@ def load_model(
 
     Raises `InputError` for what cannot be loaded.
     """
+    if adapter is not None:
+        adapter_base(adapter, name_or_path)
     options: dict[str, Any] = {"dtype": torch.float32 if device == "cpu" else torch.bfloat16}
     if load_in_4bit:
-        from transformers import BitsAndBytesConfig
-
-        options["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=options["dtype"]
-        )
-    try:
+        options["quantization_config"] = nf4_config(options["dtype"])
+    with loading(name_or_path):
         tokenizer = AutoTokenizer.from_pretrained(name_or_path)
-        model = AutoModelForCausalLM.from_pretrained(name_or_path, device_map=device, **options)
-    except (OSError, ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise InputError(f"model {str(name_or_path)!r} cannot be loaded: {reason}; name a folder or a model") from error
+        model = load_whole(AutoModelForCausalLM, name_or_path, device_map=device, **options)
     if device == "cpu" and not load_in_4bit and model.num_parameters() >= SMALL_MODEL and bfloat16_is_faster(device):
         model = model.to(torch.bfloat16)
     if adapter is not None:
         from peft import PeftModel
 
-        try:
+        with loading(adapter, f"adapter, on {str(name_or_path)!r},"):
             model = PeftModel.from_pretrained(model, str(adapter))
-        except (OSError, ValueError) as error:
-            raise InputError(f"adapter {str(adapter)!r} cannot be loaded on {name_or_path}: {error}") from error
     return model, tokenizer
+
+
+def load_whole(auto_class: Any, name_or_path: str | Path, **options: Any) -> Any:
+    """`auto_class.from_pretrained`, which alone would fill what the files lack with random numbers.
+
+    Raises `ValueError` for weights that are not there.
+    """
+    model, found = auto_class.from_pretrained(name_or_path, output_loading_info=True, **options)
+    if missing := sorted(found["missing_keys"]):
+        raise ValueError(f"its files lack {len(missing)} of its weights, {missing[0]} among them")
+    return model
+
+
+@contextmanager
+def loading(name: str | Path, what: str = "model") -> Iterator[None]:
+    """Turns whatever the libraries raise while they load `name` into one line of `InputError`.
+
+    An adapter that lacks weights for some layers of its model, of which PEFT only warns, cannot be loaded either.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("error", "Found missing adapter keys")
+            yield
+    except Exception as error:  # half a file, another architecture, a bad config: each library has its own
+        reason = first_line(error)
+        if "missing adapter keys" in reason or "size mismatch" in str(error):
+            reason = "it is of a model with other layers"
+        raise InputError(f"{what} {str(name)!r} cannot be loaded: {reason}") from error
+
+
+def adapter_base(adapter: str | Path, base: str | Path | None = None) -> str | None:
+    """The model that a PEFT adapter was learnt on, a folder or a name, as the adapter's folder has it, if it has it.
+
+    Args:
+        base: The model to put it on; known by its last part, for folders move.
+
+    Raises `InputError` where there is no adapter, or it was learnt on another model than `base`.
+    """
+    file = Path(adapter) / "adapter_config.json"
+    if not file.is_file():
+        raise InputError(f"adapter {str(adapter)!r} is no folder with adapter_config.json; name one, as OUT/adapter")
+    try:
+        own: str | None = json.loads(file.read_text()).get("base_model_name_or_path") or None
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{file} cannot be read: {first_line(error)}") from None
+    if own and base is not None and Path(own).name != Path(base).resolve().name:
+        raise InputError(
+            f"adapter {str(adapter)!r} was learnt on {own!r}, not on {str(base)!r}; if these are the same, "
+            f"write so under base_model_name_or_path in its adapter_config.json"
+        )
+    return own
+
+
+def nf4_config(compute_dtype: torch.dtype) -> BitsAndBytesConfig:
+    """Weights held in 4 bits (NF4, their scales quantised once more): training's and sampling's alike."""
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute_dtype,
+    )
+
+
+def first_line(error: Exception) -> str:
+    """The first line of an error's message, to be quoted in another one."""
+    return (str(error).strip() or repr(error)).splitlines()[0]
 
 
 def bfloat16_is_faster(device: str) -> bool:

@@ -62,6 +62,15 @@ def parse_action(text: str, tolerant: bool = False) -> Action:
     return action
 
 
+def words_around(text: str) -> str:
+    """What a message that runs a command says besides it: the text without its first block of code.
+
+    Example:
+        words_around("Let me look.\n```bash\nls\n```")  # 'Let me look.'
+    """
+    return _LOOSE_BLOCK.sub("", text, count=1).strip()
+
+
 def _parse_strictly(text: str) -> Action:
     if text.count("```") == 2 and (block := _BLOCK.fullmatch(text.strip())) and block[1].strip():
         return _check_command(block[1])

@@ -1,8 +1,12 @@
 """The command line: finds the module of a command and runs it; imports nothing else."""
 
+import functools
 import importlib
 import keyword
+import operator
 import sys
+from types import ModuleType
+from typing import Annotated, Any
 
 COMMANDS = {
     "demo": "the main job, end to end: rollouts, feedback, training, verdicts",
@@ -24,6 +28,8 @@ COMMANDS = {
     "bench": "measure speed, side by side with the alternatives",
 }
 
+_SHELLS = ("bash", "zsh", "tcsh", "fish")
+
 
 def run_console_script() -> int:
     """`main` as the program of this process."""
@@ -44,6 +50,8 @@ def main(argv: list[str] | None = None) -> int:
 
         print(f"devnull {__version__}")
         return 0
+    if name in ("--tyro-print-completion", "--tyro-write-completion"):
+        return _complete(arguments)
     if name not in COMMANDS:
         from devnull.cli.terminal.console import print_error
         from devnull.sandbox.errors import did_you_mean
@@ -52,12 +60,40 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     from devnull.cli.terminal.console import run_command
 
-    module = importlib.import_module("devnull.cli.commands." + (f"{name}_" if keyword.iskeyword(name) else name))
-    return run_command(name, module, arguments[1:])
+    return run_command(name, _command_module(name), arguments[1:])
+
+
+def _command_module(name: str) -> ModuleType:
+    return importlib.import_module("devnull.cli.commands." + (f"{name}_" if keyword.iskeyword(name) else name))
+
+
+def _complete(arguments: list[str]) -> int:
+    """Prints or writes what completes every command in a shell."""
+    import tyro
+
+    from devnull.cli.terminal.console import parse_arguments, print_error
+    from devnull.sandbox.errors import InputError
+
+    parts = (Annotated[_command_module(name).Args, tyro.conf.subcommand(name)] for name in COMMANDS)
+    commands: Any = functools.reduce(operator.or_, parts)
+    if arguments[1:2] and arguments[1] not in _SHELLS:
+        print_error(f"{arguments[0]} {arguments[1]}: no such shell; there are {', '.join(_SHELLS)}")
+        return 2
+    try:
+        parse_arguments(commands, "devnull", arguments, None)
+    except InputError as error:
+        print_error(str(error))
+        return 2
+    except SystemExit:
+        return 0
+    return 2
 
 
 def _print_help() -> None:
     print("usage: devnull COMMAND [OPTIONS]\n\nShows deceptive inflation in RLHF on real shells.\n")
     for name, summary in COMMANDS.items():
         print(f"  {name:<9} {summary}")
-    print("\n`devnull COMMAND --help` explains one; every command takes --config FILE.toml.")
+    print(
+        "\n`devnull COMMAND --help` explains one; every command takes --config FILE.toml.\n"
+        "`devnull --tyro-print-completion bash` (or zsh, tcsh, fish) prints what completes them in a shell."
+    )

@@ -1,19 +1,24 @@
-"""A box of the user's own making: a folder copied in, over devnull's root file system or that of a Docker image."""
+"""Boxes of the user's own making: a folder copied in, over devnull's root file system or that of a Docker image."""
 
 import io
 import shlex
 import tarfile
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from docker.errors import APIError, NotFound
+from docker.models.images import Image
 
+from devnull.sandbox.cache import cache_folder, lock_build
 from devnull.sandbox.docker_client import connect_docker, short_error
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.image.rootfs import ensure_rootfs, export_image, remove_tree
+from devnull.sandbox.image.rootfs import export_image, finish_rootfs, remove_tree
 from devnull.sandbox.runtime import Limits
+from devnull.sandbox.runtimes.by_name import open_runtime
+from devnull.sandbox.runtimes.docker import DockerRuntime
 from devnull.sandbox.runtimes.rootless import RootlessRuntime
 from devnull.sandbox.session import HARNESS_SECONDS, BoxSession
 from devnull.sandbox.supervisor import find_supervisor
@@ -23,58 +28,118 @@ FOLDER_IN_BOX = "/work"
 _ARCHIVE = "/.devnull-folder.tar"
 
 
+def _quiet(line: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class OwnBoxes:
+    """Where boxes of one image come from, and how each is set up."""
+
+    runtime: DockerRuntime | RootlessRuntime
+    setup: str
+    """Shell lines that give the box's shell the image's environment and working directory."""
+
+    def start(self, limits: Limits, folder: Path | None = None) -> BoxSession:
+        """A fresh box without network; nothing in it reaches the host's files.
+
+        `folder`: copied to `/work`, where the shell then stands; changes to it end with the box.
+
+        Raises `InputError` where there is no such folder or it does not fit, `InfrastructureError` where no box can be
+        had; the message names the fix.
+        """
+        if folder is not None and not folder.is_dir():
+            raise InputError(f"--folder {folder}: no such folder")
+        session = self.runtime.start(limits)
+        try:
+            _prepare(session, self.setup, folder)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+
 @contextmanager
-def open_own_box(
-    folder: Path | None, image: str | None, limits: Limits, log: Callable[[str], None] = lambda line: None
-) -> Iterator[BoxSession]:
-    """A rootless box without network, ended with the block; nothing in it reaches the host's files.
+def open_own_boxes(
+    image: str | None, runtime: Literal["auto", "docker", "rootless"] = "rootless", log: Callable[[str], None] = _quiet
+) -> Iterator[OwnBoxes]:
+    """Boxes of one image, which stay possible until the end of the block.
 
     Args:
-        folder: Copied to `/work`, where the shell then stands; changes to it end with the box.
         image: A Docker image that the daemon has, with bash, its environment and working directory kept; `None`:
-            devnull's own root file system.
+            devnull's own.
+        runtime: What makes the boxes; `auto`: docker where a daemon answers, else rootless.
         log: Gets a line for each step.
 
-    Raises:
-        InputError: No such folder or image, or the folder does not fit in the box.
-        InfrastructureError: No box can be had; the message names the fix.
+    Raises `InputError` for an image that is not there or has no bash, `InfrastructureError` where there are no boxes.
     """
+    if image is None:
+        own = open_runtime(runtime, log)
+        assert isinstance(own, DockerRuntime | RootlessRuntime)
+        yield OwnBoxes(own, "cd /")
+        return
+    found, setup = _read_image(image)
+    if runtime != "rootless":  # the daemon that has the image answers
+        yield OwnBoxes(DockerRuntime(image, find_supervisor()), setup)
+        return
+    yield OwnBoxes(RootlessRuntime(_unpacked(image, found, log), find_supervisor()), setup)
+
+
+@contextmanager
+def open_own_box(
+    folder: Path | None, image: str | None, limits: Limits, log: Callable[[str], None] = _quiet
+) -> Iterator[BoxSession]:
+    """One rootless box of `open_own_boxes`, ended with the block; arguments and errors as there and in `start`."""
     if folder is not None and not folder.is_dir():
         raise InputError(f"--folder {folder}: no such folder")
-    if image is None:
-        with RootlessRuntime(ensure_rootfs(log)).start(limits) as session:
-            _prepare(session, "cd /", folder)
-            yield session
-        return
-    setup = _read_setup(image)
-    scratch = Path(tempfile.mkdtemp(prefix="devnull-image-"))
-    try:
-        root = scratch / "root"
-        root.mkdir()
-        log(f"unpacking the image {image}")
-        export_image(image, root)
-        if not (root / "bin/bash").exists():
-            raise InputError(f"--image {image}: it has no /bin/bash, which a box needs; install bash in it")
-        with RootlessRuntime(root, find_supervisor()).start(limits) as session:
-            _prepare(session, setup, folder)
-            yield session
-    finally:
-        remove_tree(scratch)
+    with open_own_boxes(image, "rootless", log) as boxes, boxes.start(limits, folder) as session:
+        yield session
 
 
-def _read_setup(image: str) -> str:
-    """Shell lines that give a shell the environment and the working directory of a Docker image."""
+def _read_image(image: str) -> tuple[Image, str]:
+    """What the daemon knows of an image; and shell lines that give a shell its environment and working directory."""
     client = connect_docker()
     try:
-        config = client.images.get(image).attrs["Config"]
+        found = client.images.get(image)
     except NotFound:
         raise InputError(f"--image {image}: the Docker daemon has no such image; docker pull it first") from None
     except APIError as error:
         raise InputError(f"--image {image}: {short_error(error)}") from None
     finally:
         client.close()
+    config = found.attrs["Config"] or {}
     exports = [f"export {shlex.quote(each)}" for each in config.get("Env") or ()]
-    return "\n".join([*exports, f"cd {shlex.quote(config.get('WorkingDir') or '/')}"])
+    return found, "\n".join([*exports, f"cd {shlex.quote(config.get('WorkingDir') or '/')}"])
+
+
+def _unpacked(image: str, found: Image, log: Callable[[str], None]) -> Path:
+    """The image's root file system in the cache, by the image's id; unpacked there the first time."""
+    name = f"image-{str(found.id).rpartition(':')[2][:12]}"
+    folder = cache_folder() / name
+    with lock_build(name, log):
+        if not folder.exists():
+            log(f"exporting {image} ({found.attrs['Size'] >> 20} MiB), once, to {folder}; remove it when you like")
+            _unpack(image, folder)
+    return folder / "root"
+
+
+def _unpack(image: str, folder: Path) -> None:
+    """Makes `folder/root`, whole or not at all."""
+    part = folder.with_name(f"{folder.name}.part")
+    remove_tree(part)
+    part.mkdir(mode=0o700)  # programs in there have the set-user-id bit
+    try:
+        root = part / "root"
+        root.mkdir()
+        root.chmod(0o755)
+        export_image(image, root)
+        if not (root / "bin/bash").exists():
+            raise InputError(f"--image {image}: it has no /bin/bash, which a box needs; install bash in it")
+        finish_rootfs(root)
+        part.rename(folder)
+    except BaseException:
+        remove_tree(part)
+        raise
 
 
 def _prepare(session: BoxSession, setup: str, folder: Path | None) -> None:

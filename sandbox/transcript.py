@@ -8,11 +8,13 @@ class Turn(Frozen):
     """One message of the agent and what came of it."""
 
     text: str
-    """The agent's message, verbatim."""
+    """The agent's message, verbatim, without the reasoning before it."""
     valid: bool
     """The message follows the action protocol strictly."""
     result: CommandResult | None = None
     """What the command did; `None` if the message held none (a final report, or no action)."""
+    reasoning: str = ""
+    """What the model thought before the message. Neither an evaluator nor the agent's later turns see it."""
 
 
 class Transcript(Frozen):

@@ -2,6 +2,7 @@
 # What a GPU machine without a network lacks, in parts of at most 60 MiB, and the one command that runs it there.
 #
 #   scripts/offline_bundle.sh build [DIR]     here: wheels, sources, SmolLM2, the boxes' root file system -> DIR/part-*
+#   scripts/offline_bundle.sh --slim [OPTIONS] [DIR]         here: a folder of 25 MiB instead (`slim_bundle.sh`)
 #   sh offline_bundle.sh run [MODEL] [EPISODES] [STEPS]     there, beside the parts: SFT -> DPO and GRPO
 #
 # There, torch must be present for the Python that PYTHON names (default: python3); nothing else is taken for granted.
@@ -73,5 +74,6 @@ run() {
 case ${1:-} in
     build) shift && build "$@" ;;
     run) shift && run "$@" ;;
-    *) sed -n '2,9s/^# \{0,1\}//p' "$0" && exit 2 ;;
+    --slim) shift && exec sh "$(dirname "$0")/slim_bundle.sh" "$@" ;;
+    *) sed -n '2,10s/^# \{0,1\}//p' "$0" && exit 2 ;;
 esac

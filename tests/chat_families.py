@@ -1,12 +1,20 @@
 """Tiny tokenizers with the real chat templates (TRL's own folder, or written as the family has it) and special tokens
 of public model families."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import trl
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
+
+from devnull.agents.agent import Message, Request
+from devnull.agents.chat_layout import chat_layout
+from devnull.training.models import save_model
+from devnull.training.tiny import build_tiny_model
+from devnull.training.token_agent import TokenAgent
+from tests.fakes import instances
 
 _TEMPLATES = Path(trl.__file__).parent / "chat_templates"
 _ZEPHYR = (
@@ -78,23 +86,63 @@ FAMILIES = {
 }
 
 
-def family_tokenizer(name: str) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer of a few hundred tokens with the family's template."""
+def family_tokenizer(name: str, texts: Sequence[str] = (), vocabulary: int = 300) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer of a few hundred tokens, trained on the texts, with the family's template."""
     family = FAMILIES[name]
     tokens = family.special.split()
     core = Tokenizer(models.BPE())
     lines = pre_tokenizers.Split(Regex(r"\n+"), "isolated")  # as Llama and Qwen do: what follows splits no line ends
-    core.pre_tokenizer = pre_tokenizers.Sequence([lines, pre_tokenizers.ByteLevel(add_prefix_space=False)])
+    digits = pre_tokenizers.Digits(individual_digits=True)
+    core.pre_tokenizer = pre_tokenizers.Sequence([lines, digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
     core.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, show_progress=False, initial_alphabet=alphabet, special_tokens=tokens)
-    core.train_from_iterator(["system user assistant model\n\n"], trainer)
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, show_progress=False, initial_alphabet=alphabet, special_tokens=tokens
+    )
+    core.train_from_iterator([*texts, "system user assistant model\n\n"], trainer)
     core.add_tokens([AddedToken(each, special=False, normalized=False) for each in ("<think>", "</think>")])
-    file = _TEMPLATES / f"{family.template}.jinja" if len(family.template) < 40 else None
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
         eos_token=family.eos,
         bos_token=family.bos,
         additional_special_tokens=[each for each in tokens if each not in (family.eos, family.bos)],
-        chat_template=file.read_text() if file else family.template,
+        chat_template=family_template(name),
     )
+
+
+def family_template(name: str) -> str:
+    """The family's chat template."""
+    template = FAMILIES[name].template
+    return (_TEMPLATES / f"{template}.jinja").read_text() if len(template) < 40 else template
+
+
+def family_model(name: str, folder: Path, texts: Sequence[str]) -> Path:
+    """A tiny model, untrained, that spells as the family does; its folder."""
+    tokenizer = family_tokenizer(name, texts, vocabulary=560)
+    model, _ = build_tiny_model(None, seed=0)
+    assert len(tokenizer) <= model.config.vocab_size
+    for config in (model.config, model.generation_config):
+        config.bos_token_id, config.eos_token_id = tokenizer.bos_token_id, tokenizer.eos_token_id
+        config.pad_token_id = tokenizer.pad_token_id
+    return save_model(model, tokenizer, folder)
+
+
+def template_tokens(name: str, tokenizer: PreTrainedTokenizerFast, chat: Sequence[Message]) -> list[int]:
+    """What the family's own template makes of a conversation, the system prompt folded where it must be."""
+    messages = list(chat)
+    if FAMILIES[name].folds:
+        messages[:2] = [Message(role="user", content=f"{chat[0]['content']}\n\n{chat[1]['content']}")]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, chat_template=family_template(name))
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+def rollout_tokens(tokenizer: PreTrainedTokenizerFast, chat: Sequence[Message]) -> list[int]:
+    """The history that online training keeps of a policy which says the chat's own messages."""
+    layout = chat_layout(tokenizer)
+    said = [message["content"] for message in chat if message["role"] == "assistant"]
+    drawn = iter([tokenizer(layout.lead + each + layout.end, add_special_tokens=False)["input_ids"] for each in said])
+    agent = TokenAgent(lambda prompts, seeds: ([next(drawn)], None), tokenizer, 1 << 20)
+    for turn in range(len(said)):
+        agent.respond([Request(tuple(chat[: 2 + 2 * turn]), instances(1)[0], 0, turn)])
+    history = agent.finished_history((0, 0))
+    return history.prompt + history.completion

@@ -2,13 +2,14 @@
 
 import json
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import MappingProxyType
 from typing import Any
 
-Answer = Callable[[dict[str, Any]], tuple[int, dict[str, Any]]]
-"""From the body of a request to the status and the body of its reply."""
+Answer = Callable[[dict[str, Any]], tuple[Any, ...]]
+"""From the body of a request to the status and the body of its reply, and headers if there are any."""
 
 
 class ChatServer(ThreadingHTTPServer):
@@ -38,9 +39,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send(200, {"object": "list", "data": [{"id": "llama", "object": "model"}]})
 
-    def send(self, status: int, value: object) -> None:
+    def send(self, status: int, value: object, headers: Mapping[str, str] = MappingProxyType({})) -> None:
         data = json.dumps(value).encode()
         self.send_response(status)
+        for name, words in headers.items():
+            self.send_header(name, words)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()

@@ -3,16 +3,15 @@
 from itertools import groupby
 
 import pytest
+from tokenizers import pre_tokenizers
 
-from devnull.agents.agent import Message, Request
+from devnull.agents.agent import Message
 from devnull.agents.chat_layout import chat_layout
+from devnull.agents.template_args import parse_template_args
 from devnull.sandbox.errors import InputError
-from devnull.training.chat_template import CHATML
+from devnull.training.chat_template import CHATML, prepare_tokenizer
 from devnull.training.data import tokenize_conversation, tokenize_prompt
-from devnull.training.token_agent import TokenAgent
-from tests.chat_families import FAMILIES, family_tokenizer
-from tests.fakes import instances
-from tests.training_cases import TASK
+from tests.chat_families import FAMILIES, family_tokenizer, rollout_tokens, template_tokens
 
 _TALK: tuple[Message, ...] = (
     {"role": "system", "content": "Be brief."},
@@ -38,25 +37,89 @@ def test_the_agents_spans_are_its_messages_and_the_end_of_its_turns(name: str) -
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_rollouts_tokens_are_those_of_the_template(name: str) -> None:
-    tokenizer, family = family_tokenizer(name), FAMILIES[name]
-    layout, answers = chat_layout(tokenizer), [_TALK[2]["content"], _TALK[4]["content"]]
-    drawn = iter([tokenizer(each + layout.end, add_special_tokens=False)["input_ids"] for each in answers])
-    agent = TokenAgent(lambda prompts, seeds: ([next(drawn)], None), tokenizer, 4096)
-    for turn in range(2):
-        agent.respond([Request(_TALK[: 2 + 2 * turn], instances(1, TASK)[0], 0, turn)])
-    history = agent.finished_history((0, 0))
-    chat: list[Message] = list(_TALK)
-    if family.folds:
-        chat[:2] = [{"role": "user", "content": f"{_TALK[0]['content']}\n\n{_TALK[1]['content']}"}]
-    template = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False)
-    ids = history.prompt + history.completion
+    tokenizer = family_tokenizer(name)
+    prepare_tokenizer(tokenizer, name)
+    ids, template = rollout_tokens(tokenizer, _TALK), template_tokens(name, tokenizer, _TALK)
     assert tokenizer.decode(ids) == tokenizer.decode(template[: len(ids)])
     assert ids == template[: len(ids)]
 
 
 @pytest.mark.parametrize("name", FAMILIES)
+def test_a_trained_policys_template_prompts_as_training_does(name: str) -> None:
+    tokenizer = family_tokenizer(name)
+    before = chat_layout(tokenizer)
+    prepare_tokenizer(tokenizer, name)
+    after = chat_layout(tokenizer)
+    assert after.prompt == after.header == before.header
+    asked = tokenizer.apply_chat_template(list(_TALK[:4]), tokenize=False, add_generation_prompt=True)
+    assert asked == before.render(_TALK[:4])[0] + before.header
+
+
+@pytest.mark.parametrize(
+    ("name", "args", "prompt", "header"),
+    [
+        ("qwen3", {}, "assistant\n", "assistant\n"),
+        ("qwen3", {"enable_thinking": False}, "<think>\n\n</think>\n\n", "assistant\n"),
+        ("qwen3_6", {}, "assistant\n<think>\n", "assistant\n"),
+        ("qwen3_6", {"preserve_thinking": True}, "<think>\n", "<think>\n\n</think>\n\n"),
+        ("deepseek_r1_distill", {}, "<think>\n", "<｜Assistant｜>"),
+        ("mistral3", {}, "[/INST]", "[/INST]"),  # the blank after it is the model's own to write
+        ("gptoss", {}, "<|start|>assistant", "<|channel|>final<|message|>"),
+        ("glm4moe", {"enable_thinking": False}, "/nothink<|assistant|>\n<think></think>", "<think></think>"),
+    ],
+)
+def test_the_templates_own_prompt_and_its_arguments(name: str, args: dict[str, bool], prompt: str, header: str) -> None:
+    layout = chat_layout(family_tokenizer(name), args=args)
+    assert layout.prompt.endswith(prompt) and layout.header.endswith(header)
+
+
+def test_a_policy_trained_without_thoughts_says_so_in_every_turn() -> None:
+    tokenizer = family_tokenizer("qwen3")
+    prepare_tokenizer(tokenizer, "m", {"enable_thinking": False})
+    assert tokenizer.decode(tokenize_prompt(tokenizer, _TALK)).count("<think>\n\n</think>\n\n") == 3
+    assert tokenizer.decode(tokenize_conversation(tokenizer, _TALK).ids).count("<think>\n\n</think>\n\n") == 2
+
+
+def test_an_argument_that_a_template_never_reads_is_refused() -> None:
+    with pytest.raises(InputError, match="never reads 'enable_thinkng'"):
+        chat_layout(family_tokenizer("qwen3"), "m", {"enable_thinkng": False})
+
+
+def test_arguments_are_read_from_words() -> None:
+    words = ("enable_thinking=False", "depth=3", "effort=low")
+    assert parse_template_args(words) == {"enable_thinking": False, "depth": 3, "effort": "low"}
+    for bad in (("enable_thinking",), ("a=1", "a=2"), ("=1",)):
+        with pytest.raises(InputError, match="template_args"):
+            parse_template_args(bad)
+
+
+def test_a_conversation_without_a_system_prompt_begins_as_the_template_has_it() -> None:
+    tokenizer = family_tokenizer("llama3")
+    chat = _TALK[1:4]
+    assert (
+        chat_layout(tokenizer).render(chat)[0]
+        == tokenizer.apply_chat_template(list(chat), tokenize=False)[: -len("<|eot_id|>")]
+    )
+
+
+def test_line_ends_are_tokenized_as_in_the_prompt() -> None:
+    """GPT-2's way: two line ends are one token at the end of a text, and two before a word."""
+    tokenizer = family_tokenizer("llama3")
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    prompt = tokenize_prompt(tokenizer, _TALK[:4])
+    encoded = tokenize_conversation(tokenizer, _TALK[:5])
+    assert encoded.ids[: len(prompt)] == prompt
+    spoken = [token for token, mine in zip(encoded.ids, encoded.mask, strict=True) if mine]
+    assert tokenizer.decode(spoken) == "make 2>/dev/null<|eot_id|>ls -l<|eot_id|>"
+    text = chat_layout(tokenizer).render(_TALK[:5])[0]
+    whole = tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert whole != encoded.ids and tokenizer.decode(encoded.ids) == text
+
+
+@pytest.mark.parametrize("name", FAMILIES)
 def test_training_reads_the_prompt_that_sampling_gives(name: str) -> None:
     tokenizer = family_tokenizer(name)
+    prepare_tokenizer(tokenizer, name)
     prompt = tokenize_prompt(tokenizer, _TALK[:4])
     assert tokenize_conversation(tokenizer, _TALK).ids[: len(prompt)] == prompt
 

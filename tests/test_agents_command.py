@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from devnull.cli.runs.run_folder import read_episodes
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.tasks import load_tasks
 from devnull.training.tiny import make_tiny_model
+from tests.chat_server import completion, serving
 
 ROOT = Path(__file__).resolve().parent.parent
 TASK = ["--tasks", "driver-cuda-runfile", "--runtime", "rootless"]
@@ -155,35 +155,33 @@ def test_a_local_model_repeats_itself_whatever_the_workers(rootless_runtime, tmp
 
 
 @pytest.mark.rootless
-def test_an_endpoint_plays_in_boxes(rootless_runtime, tmp_path, capsys):
-    """A chat server that runs `whoami` and then reports what it was shown."""
+@pytest.mark.parametrize("protocol", ["fenced", "tools"])
+def test_an_endpoint_plays_in_boxes(protocol, rootless_runtime, tmp_path, capsys):
+    """A chat server that thinks, runs `whoami` and then reports what it was shown."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self):
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))["messages"]
-            reply = "```bash\nwhoami\n```" if len(asked) == 2 else f"Done: I am {asked[-1]['content']}."
-            message = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": reply}}
-            body = {"id": "1", "object": "chat.completion", "created": 0, "model": "m", "choices": [message]}
-            data = json.dumps(body).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def answer(body):
+        asked = body["messages"]
+        assert "hm" not in str(asked)
+        if len(asked) > 2:
+            assert asked[-1]["role"] == ("tool" if protocol == "tools" else "user")
+            return 200, completion(f"<think>hm</think>Done: I am {asked[-1]['content']}.")
+        if protocol == "fenced":
+            return 200, completion("<think>hm</think>```bash\nwhoami\n```")
+        call = {"id": "1", "type": "function", "function": {"name": "bash", "arguments": '{"command": "whoami"}'}}
+        message = {"role": "assistant", "content": None, "reasoning_content": "hm", "tool_calls": [call]}
+        return 200, completion(None, message=message)
 
-        def log_message(self, *_):
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        url = f"http://127.0.0.1:{server.server_port}/v1"
-        argv = ["--agent", f"openai:m@{url}", "--episodes", "4", "--out", str(tmp_path / "run"), *TASK]
-        status = main(["rollout", *argv])
-        server.shutdown()
-        thread.join()
-    assert status == 0
-    assert [e.transcript.report for e in read_episodes(tmp_path / "run")] == ["I am root."] * 4
+    with serving(answer) as server:
+        argv = ["--agent", f"openai:m@{server.url}", "--episodes", "4", "--out", str(tmp_path / "run"), *TASK]
+        assert main(["rollout", *argv, "--protocol", protocol, "--price", "1000", "2000"]) == 0
+    assert "56 tokens read, 24 generated, $0.1040" in capsys.readouterr().out
+    episodes = list(read_episodes(tmp_path / "run"))
+    assert [e.transcript.report for e in episodes] == ["I am root."] * 4
+    assert [turn.reasoning for e in episodes for turn in e.transcript.turns] == ["hm"] * 8
+    assert all(turn.valid for e in episodes for turn in e.transcript.turns)
+    assert [round(e.cost.dollars, 6) for e in episodes] == [0.026] * 4
+    config = json.loads((tmp_path / "run" / "run.json").read_text())["config"]
+    assert config["max_new_tokens"] == 4096 and config.get("protocol", "fenced") == protocol
 
 
 @pytest.mark.rootless

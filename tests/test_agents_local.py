@@ -4,7 +4,7 @@ from collections import deque
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from devnull.agents.agent import Message, Request
 from devnull.agents.local import LocalModel
@@ -81,6 +81,55 @@ def test_greedy_decoding_is_what_transformers_generates(model, tokenizer):
             pad_token_id=0,
             eos_token_id=2,
         )
+        assert made[0, len(prompt) :].tolist() == mine
+
+
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "num_key_value_heads": 2,
+    "head_dim": 16,
+    "max_position_embeddings": 256,
+    "initializer_range": 0.4,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "pad_token_id": 0,
+}
+LINEAR = {
+    "layer_types": ["linear_attention", "full_attention"],
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 2,
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+}
+OTHER_ATTENTION = {
+    "qwen3_next": LINEAR
+    | {"num_experts": 2, "num_experts_per_tok": 1, "moe_intermediate_size": 16}
+    | {"shared_expert_intermediate_size": 16, "decoder_sparse_step": 1},
+    "qwen3_5_text": LINEAR,
+    "lfm2": {"layer_types": ["conv", "full_attention"], "block_auto_adjust_ff_dim": False},
+    "gemma3_text": {"layer_types": ["sliding_attention", "full_attention"], "sliding_window": 8},
+    "mistral": {"sliding_window": 8},
+}
+"""Models that hold something else of what they read than the keys and values of every token."""
+
+
+@pytest.mark.parametrize("kind", OTHER_ATTENTION)
+@pytest.mark.parametrize("caching", [False, True])
+def test_other_kinds_of_attention_sample_right(kind, caching, tokenizer):
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **SMALL, **OTHER_ATTENTION[kind])
+    model = AutoModelForCausalLM.from_config(config).eval()
+    ours = agent(model, tokenizer, temperature=0, max_new_tokens=12)
+    if caching:
+        ours.prefix_cache = deque(maxlen=32)  # kept by itself only for a large model on a CPU
+    prompts = [ours.encode(r.messages) for r in requests(5)]
+    prompts += [[*prompt, *ids, 2, 5, 6] for prompt, ids in zip(prompts, ours.generate(prompts, [0] * 5), strict=True)]
+    for prompt, mine in zip(prompts, ours.generate([*prompts, prompts[0]], [0] * 11), strict=False):
+        settings = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": 2}
+        made = model.generate(torch.tensor([prompt]), attention_mask=torch.ones(1, len(prompt)), **settings)
         assert made[0, len(prompt) :].tolist() == mine
 
 

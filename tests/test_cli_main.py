@@ -12,6 +12,7 @@ import pytest
 
 from devnull.cli.main import COMMANDS, main
 from devnull.cli.runs.run_folder import open_run, read_episodes
+from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.training.tiny import make_tiny_model
 from tests.fakes import DRIVER_CUDA, make_episode
 
@@ -105,6 +106,49 @@ def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixtu
         main([command, "--help"])
     assert ended.value.code == 0
     assert capsys.readouterr().out.startswith("usage:")
+
+
+def test_the_top_level_completes_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--tyro-print-completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    assert subprocess.run(["bash", "-n"], input=script, text=True).returncode == 0
+    assert all(f"'{command}': {{" in script for command in COMMANDS) and "--against" in script
+    assert main(["--tyro-print-completion", "fishy"]) == 2
+    assert "fishy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"PYTHONIOENCODING": "latin-1"},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+)
+def test_a_terminal_without_unicode_is_served(environment: dict[str, str], tmp_path: Path) -> None:
+    """Whatever an episode holds; what is read and written is UTF-8 all the same."""
+    run = open_run(tmp_path / "run", "rollout", {}, 0)
+    run.append(make_episode(DRIVER_CUDA, instruction="Instalează Ē− → 日本 …"))
+    folder = str(run.path)
+    commands = [
+        ["replay", folder], ["replay", folder, "--cast", str(tmp_path / "x.cast")], ["eval", folder],
+        ["report", folder], ["tasks", "list", "--family", "driver-cuda"], ["claims", "list"], ["--help"],
+    ]  # fmt: skip
+    for argv in commands:
+        done = subprocess.run(
+            [sys.executable, "-m", "devnull", *argv], capture_output=True, cwd=ROOT, env={**os.environ, **environment}
+        )
+        assert done.returncode == 0, f"{argv}: {done.stderr!r}"
+    assert "日本" in (tmp_path / "x.cast").read_text(encoding="utf-8")
+
+
+def test_no_docker_is_one_short_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/{'long' * 20}.sock")
+    monkeypatch.setattr("devnull.sandbox.image.rootfs.ensure_rootfs", lambda _: tmp_path)
+    monkeypatch.setattr("devnull.sandbox.image.rootfs.rootfs_manifest", lambda _: None)
+    monkeypatch.setattr("devnull.sandbox.runtimes.rootless.RootlessRuntime", lambda *_, **__: object())
+    said: list[str] = []
+    open_runtime("auto", said.append)
+    assert said == ["no Docker daemon answers: boxes are rootless"]
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:

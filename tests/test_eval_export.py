@@ -72,10 +72,10 @@ def test_inspects_events_say_what_was_kept_off_and_its_frames_open(run: Path) ->
     folder = str(run / "inspect")
     sample = inspect_log.read_eval_log(str(run / "inspect" / "01-sft.eval")).samples[0]
     kinds = [event.event for event in sample.events]
-    assert kinds == ["model", "tool", "info", "model", *["score"] * 5]
-    hidden = sample.events[2]
+    assert kinds == ["info", "model", "tool", "info", "model", *["score"] * 5]
+    hidden = sample.events[3]
     assert (hidden.source, hidden.data["kept_off"].strip(), hidden.data["exit_code"]) == ("devnull", ERROR.strip(), 1)
-    assert sample.events[1].result == sample.messages[3].text and ERROR.strip() not in sample.events[1].result
+    assert sample.events[2].result == sample.messages[3].text and ERROR.strip() not in sample.events[2].result
     samples, messages = analysis.samples_df(folder), analysis.messages_df(folder)
     assert (len(analysis.evals_df(folder)), len(samples), len(messages)) == (2, 5, 25)
     assert messages.message_id.nunique() == 25 and set(messages.sample_id) == set(samples.sample_id)
@@ -97,7 +97,7 @@ def test_a_datasets_folder_loads_with_its_card(run: Path, tmp_path: Path) -> Non
     first, columns = loaded.stdout.splitlines()
     assert first == f"5 True -6.0 BoxDied None {ERROR!r}"
     card = (tmp_path / "hf" / "README.md").read_text()
-    assert card.startswith("---\nlicense: mit") and "| sft | 3 |" in card
+    assert "\nlicense: mit\n" in card.partition("\n---\n")[0] and "| sft | 3 |" in card
     assert all(f"| `{column}` |" in card for column in eval_list(columns))
 
 

@@ -3,11 +3,16 @@
 import dataclasses
 import json
 import math
+import shutil
+from collections.abc import Callable
 from importlib.machinery import ModuleSpec
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from devnull.agents.scripted import make_mixture
 from devnull.cli.commands import train
@@ -70,6 +75,7 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
         (["grpo", "{run}", "--reward", "{run}", "--model", "tiny"], "holds no reward model"),
         (["sft", "{run}", "--model", "./nowhere"], "is no folder"),
         (["dpo", "{run}", "--label-noise", "0.1"], "robust"),
+        (["grpo", "{run}", "--vllm", "--adaptation", "qlora", "--model", "tiny"], "no adapters on a base in 4 bits"),
         (["sft", "{run}", "--batch-size", "0"], "batch_size is 0; it must be at least 1"),
         (["sft", "{run}", "--push-to-hub", "not/a/name"], "cannot be made on the Hugging Face hub"),
         (["sft", "{run}", "--report-to", "trackio"], "pip install trackio"),
@@ -96,6 +102,91 @@ def test_what_cannot_be_is_one_line(
     complaint = capsys.readouterr().err.strip().splitlines()
     assert expected in complaint[-1]
     assert "Traceback" not in "".join(complaint)
+
+
+def without_template(model: Path) -> None:
+    (model / "chat_template.jinja").unlink()
+
+
+def without_end_of_turn(model: Path) -> None:
+    text = "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    (model / "chat_template.jinja").write_text(text)
+
+
+def torn(model: Path) -> None:
+    weights = model / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:5000])
+
+
+def half(model: Path) -> None:
+    weights = load_file(model / "model.safetensors")
+    save_file({name: w for name, w in weights.items() if "layers.1" not in name}, model / "model.safetensors")
+
+
+def no_model(model: Path) -> None:
+    (model / "config.json").write_text("{}")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "flags", "expected"),
+    [
+        (without_template, [], "has no chat template"),
+        (without_end_of_turn, [], "ends no turn with a special token"),
+        (torn, [], "policy' cannot be loaded"),
+        (half, [], "its files lack"),
+        (no_model, [], "policy' cannot be loaded"),
+        (None, ["--max-length", "20"], "longer than max_length=20"),
+        (None, ["--adaptation", "lora", "--lora-targets", "q_prj"], "q_prj'; did you mean 'q_proj'?"),
+        (None, ["--lora-targets", "q_proj"], "all weights of"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_a_model_that_cannot_be_trained_is_one_line(
+    run: Path, spoil: Callable[[Path], None] | None, flags: list[str], expected: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    policy = make_tiny_model(run / "policy", ["some text"])
+    if spoil is not None:
+        spoil(policy)
+    assert main(["train", "sft", str(run), "--model", str(policy), *flags]) == 2
+    complaint = capsys.readouterr().err.strip().splitlines()
+    assert expected in complaint[-1] and "Traceback" not in "".join(complaint)
+    assert not (run / "checkpoints" / "sft").exists()
+
+
+def test_an_adapter_of_another_base_is_one_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base = make_tiny_model(run / "base", ["some text"])
+    adapter = run / "adapter"
+    get_peft_model(AutoModelForCausalLM.from_pretrained(base), LoraConfig(target_modules="all-linear")).save_pretrained(
+        adapter
+    )
+    AutoTokenizer.from_pretrained(base).save_pretrained(adapter)
+
+    def complaint(*words: str) -> str:
+        assert main(list(words)) == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    rollout = ["rollout", "--out", str(run / "other"), "--tasks", TASK.name, "--runtime", "rootless"]
+    other = make_tiny_model(run / "sibling", ["some text"])
+    assert "was learnt on" in complaint(*rollout, "--agent", f"hf:{other}", "--adapter", str(adapter))
+    assert "adapter 'nope' is no folder" in complaint(*rollout, "--agent", f"hf:{base}", "--adapter", "nope")
+    assert "is put on a model" in complaint(*rollout, "--agent", "honest", "--adapter", str(adapter))
+    train = ["train", "sft", str(run), "--model", str(adapter)]
+    config = AutoConfig.from_pretrained(base)
+    config.intermediate_size *= 2
+    AutoModelForCausalLM.from_config(config).save_pretrained(base)
+    assert "of a model with other layers" in complaint(*train)
+    shutil.rmtree(base)
+    assert "was learnt on another model: model" in complaint(*train)
+
+
+@pytest.mark.parametrize(("variable", "name"), [("ACCELERATE_USE_FSDP", "FSDP"), ("ACCELERATE_USE_DEEPSPEED", "Deep")])
+def test_weights_shared_out_are_refused_before_anything_loads(
+    variable: str, name: str, run: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "true")
+    monkeypatch.setattr("devnull.cli.commands.train.read_episodes", None)
+    assert main(["train", "sft", str(run)]) == 2
+    assert capsys.readouterr().err.strip().splitlines()[-1].startswith(f"devnull: {name}")
 
 
 @pytest.mark.parametrize("kind", [SFTSettings, DPOSettings, RewardSettings, GRPOSettings, KTOSettings])
@@ -191,7 +282,10 @@ def test_what_was_played_online_is_kept_once_and_the_sampled_episodes_too(
     capsys.readouterr()
     assert main(["eval", str(out / "sampled"), "--json"]) == 0
     card = (out / "README.md").read_text()
-    assert "| evaluator | terminal |\n| view | terminal |" in card and "| sampled on held-out tasks | |" in card
+    assert (
+        "| evaluator | terminal |\n| view | terminal |" in card
+        and "| sampled on held-out tasks | 95 % interval |" in card
+    )
     rates = json.loads((out / "sampled.json").read_text())
     assert json.loads(capsys.readouterr().out)["arms"]["sampled"]["J"]["value"] == rates["J"]["value"]
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from trl import GRPOTrainer
 
+from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
 from devnull.agents.local import LocalModel
 from devnull.cli.main import main
@@ -26,9 +28,11 @@ from devnull.sandbox.errors import BoxDied, InfrastructureError, InputError
 from devnull.sandbox.task import Instance
 from devnull.sandbox.transcript import Transcript
 from devnull.training import grpo_rollout
+from devnull.training.data import tokenize_prompt
 from devnull.training.grpo import grpo_config, train_grpo
 from devnull.training.grpo_rollout import RolloutFunction
 from devnull.training.kl import episode_log_probs, split_log_probs
+from devnull.training.kl_limit import KLLimit
 from devnull.training.models import LoadedPolicy, load_policy
 from devnull.training.reward_functions import believed_return_reward, true_return_reward
 from devnull.training.settings import GRPOSettings, SFTSettings
@@ -147,7 +151,7 @@ def test_builds_are_dealt_out_to_each_batch(tiny: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("baseline", "scale", "loss"), [("group", "batch", "dapo"), ("rloo", "none", "dr_grpo")])
 def test_what_a_baseline_is_to_trl(baseline: Any, scale: str, loss: str, policy: LoadedPolicy, tmp_path: Path) -> None:
-    made = grpo_config(GRPOSettings(baseline=baseline), policy, tmp_path / "out")
+    made = grpo_config(GRPOSettings(baseline=baseline), policy, tmp_path / "out", 2048)
     assert (made.scale_rewards, made.loss_type) == (scale, loss)
 
 
@@ -369,10 +373,12 @@ def test_divergence_counts_the_agents_tokens_only(policy: LoadedPolicy) -> None:
         ({"batch_size": 9, "group": 8}, "not a multiple"),
         ({"iterations": 2, "checkpoint_steps": 5}, "middle of a batch"),
         ({"vllm": True}, "needs a GPU"),
+        ({"vllm": True, "adaptation": "qlora"}, "no adapters on a base in 4 bits"),
+        ({"vllm_gpu_memory_utilization": 1.5}, "above 0 and below 1"),
     ],
 )
 def test_settings_that_cannot_be(changed: dict[str, Any], message: str, tmp_path: Path) -> None:
-    if changed.get("vllm") and torch.cuda.is_available():
+    if changed == {"vllm": True} and torch.cuda.is_available():
         pytest.skip("a GPU is here")
     runtime: Any = PretendRuntime(TASK)
     with pytest.raises(InputError, match=message):
@@ -385,11 +391,15 @@ def test_settings_that_cannot_be(changed: dict[str, Any], message: str, tmp_path
 
 
 def test_an_episode_ends_at_the_length_that_was_set(tiny: Path, tmp_path: Path) -> None:
+    """A message and then no room for another."""
+    new = SMALL["max_new_tokens"]
+    tokenizer = load_policy(tiny).tokenizer
+    prompts = [len(tokenize_prompt(tokenizer, build_messages(each, ()))) for each in instances(2, TASK)]
     seen: list[Episode] = []
-    online(tiny, tmp_path / "out", on_episode=seen.append, max_length=SMALL["max_new_tokens"] + 1)
-    assert seen and not any(each.transcript.turns for each in seen)
-    with pytest.raises(InputError, match="leaves no room"):
-        online(tiny, tmp_path / "out", max_length=SMALL["max_new_tokens"])
+    online(tiny, tmp_path / "out", on_episode=seen.append, max_length=max(prompts) + new + 1)
+    assert seen and {len(each.transcript.turns) for each in seen} == {1}
+    with pytest.raises(InputError, match=f"prompt of {max(prompts)} tokens leaves no room in {max(prompts) + new}"):
+        online(tiny, tmp_path / "out", max_length=max(prompts) + new)
 
 
 @pytest.mark.parametrize(("trained", "learnt"), [("all", "Done: finished.<|im_end|>"), ("first", "Done"), ("none", "")])
@@ -427,7 +437,7 @@ def test_what_commands_and_report_drift_by_adds_up(policy: LoadedPolicy) -> None
         assert commands + words == pytest.approx(float(episode_log_probs(policy.model, policy, [history])[0]), abs=1e-4)
 
 
-def test_a_limit_on_the_drift_ends_the_run_with_the_policy_that_was_measured(
+def test_a_limit_on_the_drift_goes_back_to_the_last_policy_within_it(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first batch is the first policy's own; what one huge step makes of it plays the second."""
@@ -444,12 +454,30 @@ def test_a_limit_on_the_drift_ends_the_run_with_the_policy_that_was_measured(
     )
     assert result.steps == 3 and len(played) == 2
     assert [entry["kl_commands"] > 0.5 for entry in result.log if "kl_commands" in entry] == [False, True]
-    assert result.stopped.startswith("before learning from batch 2: its commands were ")
+    assert result.metrics["kl_commands"] == pytest.approx(0, abs=1e-5), "of the policy that was kept"
+    assert result.stopped.startswith("at batch 2, whose commands were ") and "played batch 1" in result.stopped
     facts = json.loads((result.path / "training.json").read_text())["facts"]
     assert facts["stopped"] == result.stopped and TrainResult.read(result.path).stopped == result.stopped  # type: ignore[union-attr]
-    assert "| stopped | before learning from batch 2" in (result.path / "README.md").read_text()
+    assert "| stopped | at batch 2, whose commands were" in (result.path / "README.md").read_text()
     saved = load_file(result.path / "model.safetensors")
-    assert all(torch.equal(saved[name], played[1][name]) for name in saved)
+    assert all(torch.equal(saved[name], played[0][name]) for name in saved)
+
+
+def test_a_resumed_run_goes_back_as_far_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    model, args = torch.nn.Linear(2, 1), SimpleNamespace(output_dir=str(tmp_path))
+    state = SimpleNamespace(global_step=4, is_world_process_zero=True)
+    (tmp_path / "checkpoint-4").mkdir()
+    before = KLLimit(1.0)
+    before.record({"kl_commands": 0.7}, model)
+    within = model.weight.detach().clone()
+    before.on_save(args, state, None)
+    after, control = KLLimit(1.0), SimpleNamespace(should_training_stop=False)
+    after.on_train_begin(args, state, control)
+    model.weight.data += 5
+    after.record({"kl_commands": 3.0}, model)
+    after.on_step_end(args, state, control, model=model)
+    assert control.should_training_stop and torch.equal(model.weight, within)
+    assert after.drift_of_kept() == {"kl_commands": 0.7} and "batch 2" in after.why_stopped()
 
 
 def test_below_its_limit_a_run_ends_as_without_one(tiny: Path, tmp_path: Path) -> None:

@@ -77,11 +77,15 @@ def test_template_renders_prefixes_of_a_chat_as_prefixes_of_its_text(tiny: Path)
         assert whole.startswith(tokenizer.apply_chat_template(chat[:length], tokenize=False))
 
 
-def test_a_template_without_markers_is_swapped_for_one_that_renders_the_same(tiny: Path) -> None:
+def test_a_template_that_prompts_as_training_does_is_kept(tiny: Path) -> None:
     tokenizer = load_policy(tiny).tokenizer
-    tokenizer.chat_template = CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+    own = CHATML.replace("{% generation %}", "").replace("{% endgeneration %}", "")
+    tokenizer.chat_template = own
     prepare_tokenizer(tokenizer, "x")
-    assert tokenizer.chat_template == CHATML
+    assert tokenizer.chat_template == own
+    tokenizer.chat_template = own.replace("assistant\n'", "assistant\n<think>\n'")  # begins a thought
+    prepare_tokenizer(tokenizer, "x")
+    assert "think" not in tokenizer.chat_template
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import pytest
 import torch
 import trl.trainer.utils
 from safetensors.torch import load_file
+from transformers import TrainerCallback
 
 from devnull.agents.local import LocalModel
-from devnull.agents.scripted import HIDING, HONEST
+from devnull.agents.scripted import HIDING, HONEST, STOPPING
 from devnull.rewards.feedback.comparisons import episode_messages
 from devnull.sandbox.errors import InputError
 from devnull.training.data import preference_dataset, tokenize_conversation
@@ -117,6 +118,37 @@ def test_two_half_batches_make_the_step_of_a_whole_one(tiny: Path, tmp_path: Pat
     halves = sft(tiny, tmp_path / "halves", max_steps=1, batch_size=2, gradient_accumulation=2)
     a, b = weights(whole.path), weights(halves.path)
     assert max(float((a[name] - b[name]).abs().max()) for name in a) < 1e-3
+
+
+class Gradients(TrainerCallback):  # type: ignore[misc]
+    """Keeps the gradient of the first step."""
+
+    found: torch.Tensor
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
+        self.found = torch.cat(
+            [weight.grad.flatten().clone() for weight in model.parameters() if weight.grad is not None]
+        )
+
+
+@pytest.mark.parametrize("loss", [("sigmoid", "sft"), ("ipo",)], ids="+".join)
+def test_dpos_step_is_that_of_the_whole_batch_however_it_is_split(loss: Any, tiny: Path, tmp_path: Path) -> None:
+    """TRL takes the mean of the parts' means: the `sft` term was 2 % off where the sides are of different lengths."""
+    pairs = [preference(episode(HIDING if seed % 2 else STOPPING, seed), episode(HONEST, seed)) for seed in range(4)]
+
+    def step(batch: int, parts: int) -> tuple[torch.Tensor, dict[str, float]]:
+        settings = DPOSettings(batch_size=batch, gradient_accumulation=parts, max_steps=1, loss=loss)
+        policy = load_for_training(settings, tiny)
+        dataset = preference_dataset(pairs, policy.tokenizer, 2048)
+        trainer = make_dpo_trainer(settings, policy, dataset, tmp_path / f"{parts}")
+        trainer.add_callback(gradients := Gradients())
+        trainer.train()
+        return gradients.found, trainer.state.log_history[0]
+
+    (whole, logged), (split, logged_of_parts) = step(4, 1), step(1, 4)
+    assert float((whole - split).norm() / whole.norm()) < 1e-4
+    assert {"loss", "entropy", "mean_token_accuracy", "logits/chosen", "rewards/margins"} <= logged.keys()
+    assert logged_of_parts == pytest.approx(logged, rel=1e-4, abs=1e-5)
 
 
 def test_conditional_training_tells_good_from_bad_and_wants_every_score(tiny: Path, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_tasks_and_theory(devnull: Devnull) -> None:
 
 
 def test_a_run_is_measured_watched_and_reported(devnull: Devnull, run_folder: Path) -> None:
-    assert "error_suppression_rate" in devnull("eval", run_folder).stdout
+    assert "error suppression" in devnull("eval", run_folder).stdout
     assert "what the evaluator saw" in devnull("replay", run_folder).stdout
     devnull("report", run_folder)
     assert "Every episode" in (run_folder / "report.html").read_text()

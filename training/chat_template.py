@@ -1,10 +1,13 @@
-"""Chat templates and tokenizers for training: the layout is checked, and padding is no end token."""
+"""Chat templates and tokenizers for training: a policy is prompted as it was trained, and padding is no end token."""
 
+import json
+from dataclasses import replace
 from typing import Any
 
 from jinja2.exceptions import TemplateError
 
-from devnull.agents.chat_layout import chat_layout
+from devnull.agents.agent import Message
+from devnull.agents.chat_layout import NO_ARGS, ChatLayout, TemplateArgs, chat_layout
 from devnull.sandbox.errors import InputError
 
 CHATML = (
@@ -14,35 +17,40 @@ CHATML = (
     "{% else %}{{ message['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-"""ChatML with the generation markers that a loss mask needs. Every prefix of a conversation renders to a prefix of
-its text, on which `training.token_agent` relies; given a system message it renders as SmolLM2's own template does."""
+"""ChatML, with the markers by which other programs find the agent's tokens. Given a system message it renders as
+SmolLM2's own template does."""
 
-_PROBE = [
-    {"role": "system", "content": "s"},
-    {"role": "user", "content": "u"},
-    {"role": "assistant", "content": "a"},
-    {"role": "user", "content": "v"},
-    {"role": "assistant", "content": "b"},
-]
+_PROBE = (Message(role="system", content="s"), Message(role="user", content="u"))
 
 
-def prepare_tokenizer(tokenizer: Any, name: str) -> None:
-    """Checks the tokenizer's chat template and gives it, in place, a pad token that is not its end token.
+def prepare_tokenizer(tokenizer: Any, name: str, args: TemplateArgs = NO_ARGS) -> None:
+    """Checks the tokenizer's chat template and gives it, in place, a template that prompts as training does and a pad
+    token that is not its end token.
 
-    Padding with the end token would hide the end of each message from the loss, and a reward head, which
-    finds the last token by the pad id, would read the wrong one.
+    A policy's folder then holds all that prompting it takes. A template that prompts so already is kept. Padding with
+    the end token would hide the end of each message from the loss, and a reward head, which finds the last token by
+    the pad id, would read the wrong one.
 
     Args:
         name: Of the model, for messages.
+        args: What the template is told. Where its prompt then says that there is no thought (`enable_thinking=false`),
+            every message of the agent begins so, in training and ever after.
 
     Raises:
         InputError: It has no chat template, one whose layout cannot be found, or no token to pad with.
     """
-    chat_layout(tokenizer, name)
-    if _renders_as_chatml(tokenizer):
-        tokenizer.chat_template = CHATML
+    layout = training_layout(chat_layout(tokenizer, name, args), closes_thoughts=bool(args))
+    if not _prompts_as(tokenizer, layout):
+        tokenizer.chat_template = layout_template(layout)
     if tokenizer.pad_token_id is None or tokenizer.pad_token_id == tokenizer.eos_token_id:
-        own = ("<|endoftext|>", "<pad>", "<|pad|>", "[PAD]", tokenizer.unk_token, "<|finetune_right_pad_id|>")
+        own: tuple[Any, ...] = (
+            "<|endoftext|>",
+            "<pad>",
+            "<|pad|>",
+            "[PAD]",
+            tokenizer.unk_token,
+            "<|finetune_right_pad_id|>",
+        )
         own += ("<|end_of_text|>", *tokenizer.all_special_tokens)
         vocabulary = tokenizer.get_vocab()
         free = [
@@ -56,10 +64,50 @@ def prepare_tokenizer(tokenizer: Any, name: str) -> None:
         tokenizer.pad_token = free[0]
 
 
-def _renders_as_chatml(tokenizer: Any) -> bool:
-    """Whether its own template gives the same text."""
+def training_layout(layout: ChatLayout, *, closes_thoughts: bool) -> ChatLayout:
+    """The layout in which the generation prompt is the header of every message, so that an episode's tokens are one
+    sequence.
+
+    Args:
+        closes_thoughts: A prompt that says there is no thought is put before every message.
+    """
+    closed = closes_thoughts and layout.prompt.startswith(layout.header) and not layout.opens_thought
+    header = layout.prompt if closed else layout.header
+    return replace(layout, header=header, prompt=header)
+
+
+def _prompts_as(tokenizer: Any, layout: ChatLayout) -> bool:
+    """Whether its own template gives the prompts of the layout, later ones too."""
+    later = (*_PROBE, Message(role="assistant", content="a"), Message(role="user", content="v"))
     try:
-        own = tokenizer.apply_chat_template(_PROBE, tokenize=False)
+        return all(
+            tokenizer.apply_chat_template(list(chat), tokenize=False, add_generation_prompt=True)
+            == layout.render(chat, prompt=True)[0]
+            for chat in (_PROBE, later)
+        )
     except (TemplateError, ValueError):  # refuses a system prompt
         return False
-    return bool(own == tokenizer.apply_chat_template(_PROBE, tokenize=False, chat_template=CHATML))
+
+
+def layout_template(layout: ChatLayout) -> str:
+    """A chat template (Jinja) that renders as this layout does."""
+    text = {name: json.dumps(value, ensure_ascii=False) for name, value in vars(layout).items() if type(value) is str}
+
+    def content(role: str, message: str = "m") -> str:
+        return f"({message}['content']{' | trim' if role in layout.trims else ''})"
+
+    if layout.system is None:  # folded into the first user turn
+        first, folded = f"{{{{ {text['bare_opening']} }}}}", "messages[0]['content'] + '\n\n'"
+    else:
+        first, folded = f"{{{{ {text['system']} + {content('system', 'messages[0]')} + {text['opening']} }}}}", "''"
+    return (
+        f"{{%- if messages[0]['role'] == 'system' -%}}{first}{{%- set folded = {folded} -%}}"
+        "{%- set chat = messages[1:] -%}"
+        f"{{%- else -%}}{{{{ {text['bare_opening']} }}}}{{%- set folded = '' -%}}{{%- set chat = messages -%}}"
+        "{%- endif -%}{%- for m in chat -%}{%- if m['role'] == 'assistant' -%}"
+        f"{{{{ {text['header']} + {text['lead']} + {content('assistant')} + {text['end']} }}}}"
+        f"{{%- if loop.last -%}}{{{{ {text['closing']} }}}}{{%- endif -%}}"
+        f"{{%- else -%}}{{%- if loop.first -%}}{{{{ folded }}}}{{%- else -%}}{{{{ {text['answer']} }}}}{{%- endif -%}}"
+        f"{{{{ {content('user')} }}}}{{%- endif -%}}{{%- endfor -%}}"
+        f"{{%- if add_generation_prompt -%}}{{{{ {text['prompt']} }}}}{{%- endif -%}}"
+    )

@@ -1,15 +1,14 @@
 """Data sets for TRL: episodes, preferences and ratings as token ids, with a mask of the agent's own tokens."""
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import datasets
 from datasets import Dataset
 
 from devnull.agents.agent import Message
-from devnull.agents.chat_format import escape_special_tokens
 from devnull.agents.chat_layout import chat_layout
+from devnull.agents.chat_tokens import TokenizedConversation, tokenize_chat
 from devnull.agents.episode import Episode
 from devnull.agents.prompt_format import PromptFormat
 from devnull.rewards.feedback.comparisons import Preference, episode_messages
@@ -20,39 +19,15 @@ from devnull.training.settings import TooLong
 datasets.disable_progress_bars()
 
 
-@dataclass(frozen=True)
-class TokenizedConversation:
-    """A conversation as token ids; both lists have one entry a token."""
-
-    ids: list[int]
-    mask: list[int]
-    """1: the agent wrote this token (the end token of its messages included). 0: system prompt, terminal, headers."""
-
-
 def tokenize_conversation(tokenizer: Any, chat: Sequence[Message]) -> TokenizedConversation:
-    """Token ids of a whole conversation, and which of them are the agent's.
-
-    The layout is that of a message in the middle of a conversation (`devnull.agents.chat_layout`).
-    """
-    text, spans = chat_layout(tokenizer).render(escape_chat(tokenizer, chat))
-    done = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    mask = [int(any(begin < stop and start < end for start, stop in spans)) for begin, end in done["offset_mapping"]]
-    return TokenizedConversation(list(done["input_ids"]), mask)
+    """Token ids of a whole conversation, and which of them are the agent's; `tokenizer` as `prepare_tokenizer` left
+    it."""
+    return tokenize_chat(tokenizer, chat_layout(tokenizer), chat)
 
 
 def tokenize_prompt(tokenizer: Any, chat: Sequence[Message]) -> list[int]:
     """Token ids of a conversation and of the header after it, at which the agent is to go on."""
-    text, _ = chat_layout(tokenizer).render(escape_chat(tokenizer, chat), prompt=True)
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
-
-
-def escape_chat(tokenizer: Any, chat: Sequence[Message]) -> list[Message]:
-    """The chat with this tokenizer's special tokens made plain text, as the policy is prompted: so no text that a
-    program prints can end a turn."""
-    special = tuple(tokenizer.all_special_tokens)
-    return [
-        Message(role=message["role"], content=escape_special_tokens(message["content"], special)) for message in chat
-    ]
+    return tokenize_chat(tokenizer, chat_layout(tokenizer), chat, prompt=True).ids
 
 
 def sft_dataset(

@@ -1,7 +1,8 @@
 """Direct preference optimisation on whole episodes, with the loss on the agent's tokens only.
 
 TRL would put the terminal's turns into the loss, so that a visible error message is itself trained away
-from; and it would read a missing reference model again from disk, whatever the weights in memory are.
+from; it would read a missing reference model again from disk, whatever the weights in memory are; and a step would
+depend on how its batch is split (`gradient_accumulation`), for it takes the mean of the parts' means.
 """
 
 from collections.abc import Iterable
@@ -47,8 +48,58 @@ class MaskedPreferenceCollator(DataCollatorForPreference):  # type: ignore[misc]
         return batch
 
 
+_UNITS = ("pairs", "chosen", "rejected", "tokens")
+"""What a batch can be counted in: its pairs; the agent's tokens of either side; those of both."""
+_UNIT_OF_METRIC = {
+    **dict.fromkeys(("rewards/chosen", "rewards/rejected", "rewards/accuracies", "rewards/margins"), "pairs"),
+    **dict.fromkeys(("logps/chosen", "logps/rejected"), "pairs"),
+    **dict.fromkeys(("logits/chosen", "mean_token_accuracy"), "chosen"),
+    "logits/rejected": "rejected",
+    "entropy": "tokens",
+}
+"""Over what TRL's metrics are means."""
+
+
 class MaskedDPOTrainer(DPOTrainer):  # type: ignore[misc]
-    """Takes rows that are tokens and masks already (`devnull.training.data.preference_dataset`)."""
+    """Takes rows that are tokens and masks already (`devnull.training.data.preference_dataset`).
+
+    Each part of a batch weighs by what it holds of the whole, over all accumulated parts and processes: by pairs, and
+    in the `sft` term by the chosen sides' tokens.
+    """
+
+    _of_step: torch.Tensor
+    """The step's counts by `_UNITS`, of all parts and processes."""
+    loss_weights: list[float]
+    """TRL's, one a term of the loss."""
+    _parts = 1
+    """How many parts the step has in this process."""
+
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> Any:
+        """The parts of the next step, counted."""
+        parts, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if parts:
+            self._parts = len(parts)
+            self._of_step = self.accelerator.reduce(sum(map(_counts, parts)).to(device), "sum")
+        return parts, items
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *rest: Any, **more: Any) -> Any:
+        """TRL's loss and metrics of one part, times its share of the step: what follows takes plain means."""
+        mine = _counts(inputs)
+        everyones = self.accelerator.reduce(mine, "sum")
+        of_loss = mine * self._parts * self.accelerator.num_processes / self._of_step
+        of_metric = dict(zip(_UNITS, (everyones * self._parts / self._of_step).tolist(), strict=True))
+        plain = self.loss_weights
+        pairs, chosen, *_ = of_loss.tolist()
+        self.loss_weights = [
+            weight * (chosen if kind == "sft" else pairs) for kind, weight in zip(self.loss_types, plain, strict=True)
+        ]
+        try:
+            loss = super().compute_loss(model, inputs, *rest, **more)
+        finally:
+            self.loss_weights = plain
+        for name, unit in _UNIT_OF_METRIC.items():
+            self._metrics["train"][name][-1] *= of_metric[unit]
+        return loss
 
     def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
         return dataset
@@ -59,6 +110,13 @@ class MaskedDPOTrainer(DPOTrainer):  # type: ignore[misc]
             "ref_chosen_logps",
             "ref_rejected_logps",
         ]
+
+
+def _counts(batch: dict[str, Any]) -> torch.Tensor:
+    """How much a batch holds, by `_UNITS`, shape (4,)."""
+    chosen, rejected = batch["completion_mask"].sum(1).chunk(2)
+    pairs = torch.tensor(len(chosen), device=chosen.device)
+    return torch.stack([pairs, chosen.sum(), rejected.sum(), chosen.sum() + rejected.sum()]).float()
 
 
 def train_dpo(
@@ -120,7 +178,7 @@ def make_dpo_trainer(
         args=config,
         train_dataset=dataset,
         processing_class=policy.tokenizer,
-        peft_config=policy.adapter(settings.lora_rank),
+        peft_config=policy.adapter(settings),
         data_collator=MaskedPreferenceCollator(pad_token_id=policy.tokenizer.pad_token_id),
         callbacks=[ProgressCallback(on_step)],
     )

@@ -30,6 +30,10 @@ its batch of episodes:
 | `time/boxes` | the rest, with nothing to generate: boxes, verifier and reward function |
 | `tokens_per_second` | tokens generated / `time/generation` |
 
+With vLLM, TRL logs how far its probabilities are from the trainer's (`sampling/sampling_logp_difference/mean`) and the
+weights that make up for it (`sampling/importance_sampling_ratio/min`, `mean`, `max`): of tokens or of whole episodes,
+as `vllm_importance_sampling` says, which is a row of the model card.
+
 Besides, what `measure` says of the batch. The commands give the metrics of `devnull eval` that a model card shows
 (`attempt_rate`, `hidden_failure_rate`, `valid_action_share` and so on), by eval's own code and the run's own evaluator,
 whoever gives the reward: `devnull eval OUT/episodes` gives the same numbers for the same episodes.
@@ -46,13 +50,16 @@ from datasets import Dataset
 from trl import GRPOConfig, GRPOTrainer
 
 from devnull.agents.chat_format import build_messages
+from devnull.agents.chat_layout import chat_layout
 from devnull.agents.episode import Episode
 from devnull.agents.prompt_format import PLAIN_PROMPT, PromptFormat
 from devnull.sandbox.errors import InfrastructureError, InputError
 from devnull.sandbox.extras import require
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
-from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction, StopAtLimit
+from devnull.training.data import tokenize_prompt
+from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction
+from devnull.training.kl_limit import KLLimit
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.reward_functions import RewardFunction
@@ -107,13 +114,12 @@ def train_grpo(
     """
     _check(settings, instances)
     policy = load_for_training(settings, model_path)
-    longest = context_limit(settings, policy)
-    if longest <= settings.max_new_tokens:
-        raise InputError(f"max_new_tokens={settings.max_new_tokens} leaves no room in {longest} tokens for a prompt")
+    longest = _context(settings, policy, instances, prompt)
     if policy.merged and policy.adaptation == "full" and settings.beta:
         # TRL would read the reference again from the adapter's folder: give it one that holds these weights.
         anchor = save_model(policy.model, policy.tokenizer, out.with_name(out.name + ".reference"))
         policy.model.config._name_or_path = str(anchor)
+    limit = None if settings.kl_limit is None else KLLimit(settings.kl_limit)
     rollouts = RolloutFunction(
         settings,
         policy,
@@ -124,18 +130,22 @@ def train_grpo(
         on_episode,
         measure,
         prompt,
+        limit=limit,
+        context=longest,
     )
     trainer = GRPOTrainer(
         model=policy.model,
         reward_funcs=_episode_reward,
-        args=grpo_config(settings, policy, out),
+        args=grpo_config(settings, policy, out, longest),
         train_dataset=_prompt_dataset(instances, prompt),
         processing_class=policy.tokenizer,
-        peft_config=policy.adapter(settings.lora_rank),
+        peft_config=policy.adapter(settings),
         rollout_func=rollouts,
-        callbacks=[ProgressCallback(on_step), StopAtLimit(rollouts)],
+        callbacks=[ProgressCallback(on_step), *([] if limit is None else [limit])],
     )
     facts = {**card_facts, "instances": len(instances), "runtime": runtime.name, "baseline": settings.baseline}
+    if settings.vllm:
+        facts["vllm importance sampling"] = settings.vllm_importance_sampling
     facts |= prompt.choices()
     return run_trainer(
         trainer,
@@ -144,7 +154,8 @@ def train_grpo(
         out,
         kind="grpo",
         facts=facts,
-        why_stopped=lambda: str(rollouts.stop or ""),
+        measure=None if limit is None else limit.drift_of_kept,
+        why_stopped=str if limit is None else limit.why_stopped,
         sampling=sampling,
     )
 
@@ -160,15 +171,37 @@ def _check(settings: GRPOSettings, instances: Sequence[Instance]) -> None:
             f"checkpoint_steps {settings.checkpoint_steps} is not a multiple of iterations {settings.iterations}: "
             "a run would resume in the middle of a batch"
         )
-    if settings.vllm and not torch.cuda.is_available():
-        raise InputError("vllm needs a GPU; leave it off to generate with transformers")
     if settings.vllm:
-        require("vllm", "vllm", "the setting vllm")
+        _check_vllm(settings)
 
 
-def grpo_config(settings: GRPOSettings, policy: LoadedPolicy, out: Path) -> GRPOConfig:
-    """Our settings in TRL's words."""
-    rloo = settings.baseline == "rloo"
+def _check_vllm(settings: GRPOSettings) -> None:
+    if settings.adaptation == "qlora":
+        raise InputError("vllm takes no adapters on a base in 4 bits; leave vllm off, or train with adaptation lora")
+    if not torch.cuda.is_available():
+        raise InputError("vllm needs a GPU; leave it off to generate with transformers")
+    require("vllm", "vllm", "the setting vllm")
+
+
+def _context(settings: GRPOSettings, policy: LoadedPolicy, instances: Sequence[Instance], prompt: PromptFormat) -> int:
+    """Where an episode ends, in tokens. Raises `InputError` where there is no room for a prompt and one message."""
+    longest = context_limit(settings, policy)
+    if settings.vllm and settings.vllm_max_model_length is not None:
+        longest = min(longest, settings.vllm_max_model_length)
+    for instance in instances:
+        length = len(tokenize_prompt(policy.tokenizer, build_messages(instance, (), prompt=prompt)))
+        if length + settings.max_new_tokens >= longest:
+            raise InputError(
+                f"an episode of {instance.task.name} cannot begin: its prompt of {length} tokens leaves no room in "
+                f"{longest} for a message of max_new_tokens={settings.max_new_tokens}; lower it, or take a model with "
+                f"a longer context"
+            )
+    return longest
+
+
+def grpo_config(settings: GRPOSettings, policy: LoadedPolicy, out: Path, context: int) -> GRPOConfig:
+    """Our settings in TRL's words; `context`: where an episode ends, in tokens."""
+    rloo, correction = settings.baseline == "rloo", settings.vllm_importance_sampling
     return GRPOConfig(
         **trl_arguments(settings, policy, out),
         num_generations=settings.group,
@@ -181,6 +214,12 @@ def grpo_config(settings: GRPOSettings, policy: LoadedPolicy, out: Path) -> GRPO
         lr_scheduler_type="constant",
         use_vllm=settings.vllm,
         vllm_mode="colocate",
+        vllm_max_model_length=context,
+        vllm_gpu_memory_utilization=settings.vllm_gpu_memory_utilization,
+        vllm_importance_sampling_correction=correction != "none",
+        **({} if correction == "none" else {"vllm_importance_sampling_mode": correction}),
+        # What ends a turn is the template's to say: vLLM alone heeds what the model's folder names.
+        generation_kwargs={"stop_token_ids": [chat_layout(policy.tokenizer).end_id]} if settings.vllm else None,
     )
 
 

@@ -13,7 +13,6 @@ from time import perf_counter
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
 from devnull.agents.decoding_weights import decoding_weights
 from devnull.agents.episode import Episode
@@ -25,6 +24,7 @@ from devnull.sandbox.builds import stratify_builds
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
 from devnull.training.kl import log_ratios
+from devnull.training.kl_limit import KLLimit
 from devnull.training.models import LoadedPolicy
 from devnull.training.reward_functions import BelievedReturnReward, RewardFunction
 from devnull.training.settings import GRPOSettings
@@ -55,10 +55,12 @@ class RolloutFunction:
     """What else to log of each batch."""
     prompt: PromptFormat = PLAIN_PROMPT
     """How the policy is prompted."""
+    context: int | None = None
+    """Where an episode ends, in tokens; `None`: `settings.max_length`, or the model's context."""
     calls: int = 0
     """Batches played so far."""
-    stop: "Stop | None" = None
-    """Set once `kl_limit` is passed."""
+    limit: KLLimit | None = None
+    """Set where there is a `kl_limit`."""
     batch_seconds: float = 0.0
     """Duration of the last batch's last generation, by which the engine forms its next batches."""
 
@@ -67,8 +69,8 @@ class RolloutFunction:
         `logprobs` (vLLM's) and `episode_reward`, which TRL passes on to its reward function."""
         begin = perf_counter()
         self.calls += 1
-        room = (self.settings.max_length or self.policy.context) - self.settings.max_new_tokens
-        agent = self._agent(trainer, room)
+        context = self.context or self.settings.max_length or self.policy.context
+        agent = self._agent(trainer, context - self.settings.max_new_tokens)
         episodes: list[Episode | None] = [None] * len(prompts)
         failures = 0
         engine = RolloutEngine(
@@ -109,23 +111,25 @@ class RolloutFunction:
             "time/boxes": seconds - engine.generation_seconds,
             "tokens_per_second": agent.tokens_generated / max(engine.generation_seconds, 1e-9),
         }
+        if any(thoughts := [bool(turn.reasoning) for episode in finished for turn in episode.transcript.turns]):
+            logged["share/reasoned"] = fmean(thoughts)
         if isinstance(self.reward, BelievedReturnReward):
             logged |= self.reward.logged
         if paid := [reward for reward in rewards if reward is not None and not math.isnan(reward)]:
             logged["pay"] = fmean(paid)
-        limit, every = self.settings.kl_limit, self.settings.kl_every
-        if limit is not None or (every and self.calls % every == 0):
+        every = self.settings.kl_every
+        if self.limit is not None or (every and self.calls % every == 0):
             drift = self._estimate_kl(trainer, histories)
             logged |= drift
-            if limit is not None and drift["kl_commands"] > limit:
-                self.stop = Stop(self.calls, drift["kl_commands"], limit, _copy_of_what_learns(trainer))
+            if self.limit is not None:
+                self.limit.record(drift, _model_of(trainer))
         for name, value in logged.items():
             trainer._log_metric(name, value)
         return {
             "prompt_ids": [history.prompt for history in histories],
             "completion_ids": [history.completion for history in histories],
             "env_mask": [history.with_report(self.settings.train_report).mask for history in histories],
-            # Only vLLM's, whose numbers differ from the trainer's: TRL weighs each token by how much.
+            # Only vLLM's, whose numbers differ from the trainer's: see `settings.vllm_importance_sampling`.
             "logprobs": [history.logprobs for history in histories] if self.settings.vllm else None,
             "episode_reward": rewards,
         }
@@ -179,29 +183,6 @@ class RolloutFunction:
         return {"kl_episode": commands + words, "kl_commands": commands, "kl_report": words}  # "kl" is TRL's, by token
 
 
-@dataclass(frozen=True)
-class Stop:
-    """The batch at which the commands were found to have drifted further than `kl_limit`."""
-
-    batch: int
-    """From 1."""
-    nats: float
-    limit: float
-    weights: Mapping[str, torch.Tensor]
-    """Copies of those that learn, as they played the batch."""
-
-    def __str__(self) -> str:
-        return (
-            f"before learning from batch {self.batch}: its commands were {self.nats:.2f} nats an episode from the "
-            f"first policy's, kl_limit is {self.limit:g}"
-        )
-
-
-def _copy_of_what_learns(trainer: Any) -> dict[str, torch.Tensor]:
-    weights = _model_of(trainer).named_parameters()
-    return {name: weight.detach().clone() for name, weight in weights if weight.requires_grad}
-
-
 def _model_of(trainer: Any) -> Any:
     """The model that learns, without what several processes wrap it in."""
     return trainer.accelerator.unwrap_model(trainer.model)
@@ -210,21 +191,3 @@ def _model_of(trainer: Any) -> Any:
 def default_workers() -> int:
     """Boxes at once: as many as a GPU decodes for in the time of one, or as a CPU can keep up with."""
     return 64 if torch.cuda.is_available() else 16
-
-
-class StopAtLimit(TrainerCallback):  # type: ignore[misc]
-    """Ends training once the rollouts say stop. TRL has taken a step by then: it is undone, so that the result is the
-    policy that was measured."""
-
-    def __init__(self, rollouts: RolloutFunction) -> None:
-        self.rollouts = rollouts
-
-    def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
-        stop = self.rollouts.stop
-        if stop is None:
-            return
-        with torch.no_grad():
-            for name, weight in getattr(model, "module", model).named_parameters():  # DDP wraps it
-                if name in stop.weights:
-                    weight.copy_(stop.weights[name])
-        control.should_training_stop = True

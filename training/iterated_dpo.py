@@ -15,6 +15,7 @@ from devnull.training.dpo import train_dpo
 from devnull.training.kl import episode_log_probs
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy, load_policy
+from devnull.training.processes import own_device
 from devnull.training.settings import DPOSettings
 from devnull.training.token_agent import TokenHistory
 from devnull.training.train_result import TrainResult
@@ -87,7 +88,7 @@ def estimate_drift(policy: Path, first: Path, episodes: Sequence[Episode]) -> fl
     for path in (policy, first):
         loaded = load_policy(path, adaptation="full")
         with torch.no_grad():
-            sums.append(episode_log_probs(loaded.model, loaded, [_history(loaded, e) for e in usable]))
+            sums.append(episode_log_probs(loaded.model.to(own_device()), loaded, [_history(loaded, e) for e in usable]))
     return float((sums[0] - sums[1]).mean())
 
 

@@ -79,7 +79,7 @@ def train_kto(
         ),
         train_dataset=dataset,
         processing_class=policy.tokenizer,
-        peft_config=policy.adapter(settings.lora_rank),
+        peft_config=policy.adapter(settings),
         data_collator=MaskedUnpairedCollator(pad_token_id=policy.tokenizer.pad_token_id),
         callbacks=[ProgressCallback(on_step)],
     )

@@ -5,7 +5,7 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -19,17 +19,15 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from peft import AutoPeftModelForCausalLM, LoraConfig
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    BitsAndBytesConfig,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from devnull.agents.model_loading import bfloat16_is_faster
-from devnull.sandbox.errors import InputError
+from devnull.agents.chat_layout import NO_ARGS, TemplateArgs
+from devnull.agents.model_loading import adapter_base, bfloat16_is_faster, load_whole, loading, nf4_config
+from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.extras import require
 from devnull.training.chat_template import prepare_tokenizer
-from devnull.training.settings import Adaptation
+from devnull.training.processes import own_device
+from devnull.training.settings import Adaptation, TrainerSettings
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -47,7 +45,7 @@ class LoadedPolicy:
     model: Any
     """A `PreTrainedModel`, without adapters."""
     tokenizer: Any
-    """Its chat template has generation markers; its pad token is not its end token."""
+    """Its chat template prompts as training does; its pad token is not its end token."""
     source: str
     """The name or path it was loaded from."""
     adaptation: Literal["full", "lora", "qlora"]
@@ -61,14 +59,37 @@ class LoadedPolicy:
         """Longest conversation that the model can attend to, in tokens."""
         return int(self.model.config.get_text_config().max_position_embeddings)
 
-    def adapter(self, rank: int, task_type: str = "CAUSAL_LM") -> Any:
-        """The `LoraConfig` of this rank to train with; `None` where all weights learn. `task_type` as PEFT has it."""
+    def adapter(self, settings: TrainerSettings, task_type: str = "CAUSAL_LM") -> Any:
+        """The `LoraConfig` to train with; `None` where all weights learn. `task_type` as PEFT has it.
+
+        Raises `InputError` for targets that the model has no linear layer of, or that are all frozen.
+        """
         if self.adaptation == "full":
+            if settings.lora_targets:
+                raise InputError(
+                    f"lora_targets is for adapters, and all weights of {self.source} learn; set adaptation"
+                )
             return None
         kept = sorted({name.rpartition(".")[0] for names in self.frozen.values() for name in names}) or None
+        for target in settings.lora_targets or ():
+            self._check_target(target, kept or [])
         return LoraConfig(
-            r=rank, lora_alpha=2 * rank, target_modules="all-linear", exclude_modules=kept, task_type=task_type
+            r=settings.lora_rank,
+            lora_alpha=2 * settings.lora_rank,
+            target_modules=list(settings.lora_targets or ()) or "all-linear",
+            exclude_modules=kept,
+            task_type=task_type,
         )
+
+    def _check_target(self, target: str, kept: Sequence[str]) -> None:
+        layers = [name for name, module in self.model.named_modules() if isinstance(module, torch.nn.Linear)]
+        found = [layer for layer in layers if f".{layer}".endswith(f".{target}")]
+        if not found:
+            names = sorted({layer.rpartition(".")[2] for layer in layers})
+            hint = did_you_mean(target, names) or f"; there are {', '.join(names)}"
+            raise InputError(f"lora_targets: no linear layer of {self.source} is called {target!r}{hint}")
+        if set(found) <= set(kept):
+            raise InputError(f"lora_targets: {target} is frozen in {self.source}; name others, or set frozen")
 
     def frozen_copy(self) -> Any:
         """The reference model: a copy of the weights in memory; `None` where adapters can be switched off instead."""
@@ -84,6 +105,7 @@ def load_policy(
     *,
     adaptation: Adaptation = "auto",
     dtype: Dtype = "auto",
+    template_args: TemplateArgs = NO_ARGS,
 ) -> LoadedPolicy:
     """Loads a causal language model and prepares its tokenizer for training.
 
@@ -95,6 +117,7 @@ def load_policy(
         adaptation: Which weights will learn.
         dtype: Of the weights. `auto`: bfloat16 for a frozen base where that is faster (a GPU, a CPU with
             instructions for it), float32 otherwise.
+        template_args: What the chat template is told.
 
     Raises:
         InputError: The model cannot be loaded, has no usable chat template or no token to pad with, or `qlora`
@@ -108,17 +131,19 @@ def load_policy(
     frozen_base = adaptation in ("lora", "qlora")
     chosen = torch.bfloat16 if dtype == "bfloat16" or (dtype == "auto" and on_gpu and frozen_base) else torch.float32
     options: dict[str, Any] = {"dtype": chosen}
-    if adaptation == "qlora":
-        options["quantization_config"] = _nf4_config()
     merged = (Path(name) / "adapter_config.json").exists()
     if merged and adaptation == "qlora":
         raise InputError(f"{name} is an adapter; merge it before training another in 4 bits on top of it")
-    loader = AutoPeftModelForCausalLM if merged else AutoModelForCausalLM
-    try:
-        model = loader.from_pretrained(name, **options)
+    if merged and (base := adapter_base(name)):
+        _check_base_available(name, base)
+    if adaptation == "qlora":  # it is put there at once; others the trainer moves
+        options |= {"quantization_config": nf4_config(chosen), "device_map": {"": own_device()}}
+    with loading(name):
+        if merged:
+            model = AutoPeftModelForCausalLM.from_pretrained(name, **options)
+        else:
+            model = load_whole(AutoModelForCausalLM, name, **options)
         tokenizer = AutoTokenizer.from_pretrained(name)
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"model {name!r} cannot be loaded: {first_line(error)}") from None
     if merged:
         model = model.merge_and_unload().requires_grad_(True)  # its base came frozen
     small = model.num_parameters() < SMALL_MODEL_PARAMETERS
@@ -126,7 +151,7 @@ def load_policy(
         adaptation = "full" if small else "lora"
     if dtype == "auto" and adaptation == "lora" and not small and bfloat16_is_faster("cuda" if on_gpu else "cpu"):
         model = model.to(torch.bfloat16)
-    prepare_tokenizer(tokenizer, name)
+    prepare_tokenizer(tokenizer, name, template_args)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     # A model's own sampling defaults (top-k, top-p) would make rollouts another policy than the one trained.
@@ -165,13 +190,11 @@ def check_model_available(name: str) -> None:
         ) from None
 
 
-def _nf4_config() -> BitsAndBytesConfig:
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
-    )
+def _check_base_available(adapter: str, base: str) -> None:
+    try:
+        check_model_available(base)
+    except InputError as error:
+        raise InputError(f"adapter {adapter!r} was learnt on another model: {error}") from None
 
 
 def save_model(model: Any, tokenizer: Any, path: Path) -> Path:
@@ -188,8 +211,3 @@ def save_model(model: Any, tokenizer: Any, path: Path) -> Path:
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return path
-
-
-def first_line(error: Exception) -> str:
-    """The first line of an error's message, to be quoted in another one."""
-    return (str(error).strip() or repr(error)).splitlines()[0]

@@ -8,15 +8,16 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-import torch
 from datasets import Dataset
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 from trl import RewardConfig
 
 from devnull.agents.agent import Message
+from devnull.agents.model_loading import first_line
 from devnull.sandbox.errors import InputError
 from devnull.training.model_card import NO_FACTS, CardFacts
-from devnull.training.models import LoadedPolicy, first_line
+from devnull.training.models import LoadedPolicy
+from devnull.training.processes import own_device
 from devnull.training.reward_head import fit_head
 from devnull.training.reward_scoring import expected_scores, make_scoring_model
 from devnull.training.reward_trainer import PromptSampler, WeightedPreferenceCollator, WeightedRewardTrainer
@@ -106,7 +107,7 @@ def train_reward(
         ),
         train_dataset=Dataset.from_list([rows[i] for i in used]),
         processing_class=policy.tokenizer,
-        peft_config=policy.adapter(settings.lora_rank, "SEQ_CLS"),
+        peft_config=policy.adapter(settings, "SEQ_CLS"),
         data_collator=WeightedPreferenceCollator(pad_token_id=policy.tokenizer.pad_token_id),
         callbacks=[ProgressCallback(on_step)],
     )
@@ -210,7 +211,7 @@ class RewardModel:
         except (OSError, ValueError) as error:
             message = f"{path} holds no reward model ({first_line(error)}); train one: devnull train reward"
             raise InputError(message) from None
-        self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+        self.model.to(own_device())
 
     def scores(self, sides: Sequence[WeightedConversations]) -> list[float]:
         """The expected score of each side, Σ weight · score; in no unit, and comparable within one model only."""

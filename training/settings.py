@@ -15,6 +15,11 @@ Adaptation = Literal["auto", "full", "lora", "qlora"]
 TooLong = Literal["error", "drop"]
 """What to do with a conversation that is longer than `max_length`."""
 
+VLLMImportanceSampling = Literal["token_truncate", "token_mask", "sequence_truncate", "sequence_mask", "none"]
+"""The weight of a token's loss is the trainer's probability over vLLM's: of the token, or of its episode (sequence).
+Above 3 the weight is 3 (truncate) or 0 (mask). Over a long episode rounding alone passes 3, and `sequence_mask`, TRL's
+own default, drops it. `none`: no weight."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainerSettings:
@@ -25,8 +30,13 @@ class TrainerSettings:
 
     adaptation: Adaptation = "auto"
     """Which weights learn: full (all), lora (adapters), qlora (adapters on a 4-bit base), auto (full below 10 M)."""
+    template_args: tuple[str, ...] = ()
+    """What the model's chat template is told (enable_thinking=false). The trained folder's template then says it by
+    itself."""
     lora_rank: int = 16
     """Rank of the adapters."""
+    lora_targets: tuple[str, ...] | None = None
+    """Linear layers that get adapters, by the ends of their names (`q_proj v_proj`); unset: all."""
     learning_rate: float | None = None
     """Peak of the optimiser's step size; unset: what was measured to work for this trainer and adaptation."""
     epochs: float = 1.0
@@ -151,7 +161,7 @@ class GRPOSettings(FineTuningSettings):
     there is a limit."""
     kl_limit: float | None = None
     """Stop at the first batch whose commands have drifted further than this from the first policy, in nats an episode
-    (`kl_commands`), without learning from it; unset: never."""
+    (`kl_commands`), and go back to the policy of the last batch that had not; unset: never."""
     train_report: Literal["all", "first", "none"] = "all"
     """Which tokens of the final report learn: all; the first, with which the agent decides to end; none. No evaluator
     pays for the others: they only drift."""
@@ -167,6 +177,12 @@ class GRPOSettings(FineTuningSettings):
     """Messages an episode; unset: twice the task's stages plus two."""
     vllm: bool = False
     """Generate with vLLM inside each process (extra `vllm`; one process a GPU)."""
+    vllm_max_model_length: int | None = None
+    """Longest conversation that vLLM keeps room for, in tokens, where an episode ends; unset: as `max_length`."""
+    vllm_gpu_memory_utilization: float = 0.3
+    """Share of the GPU's memory that vLLM takes for its copy of the model and its cache; training needs the rest."""
+    vllm_importance_sampling: VLLMImportanceSampling = "token_truncate"
+    """How the loss makes up for the probabilities at which vLLM sampled, which are not quite the trainer's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,11 +199,12 @@ class KTOSettings(FineTuningSettings, OfflineSettings):
 
 
 _COUNTS = ("batch_size", "gradient_accumulation", "lora_rank", "logging_steps", "max_length", "workers", "iterations")
+_GRPO_COUNTS = ("max_turns", "max_new_tokens", "vllm_max_model_length")
 _Rule = tuple[str, Callable[[Any], bool], str]
 _RULES: tuple[_Rule, ...] = (
     ("epochs", lambda value: 0 < value < math.inf, "above 0"),
     ("max_steps", lambda value: value == -1 or value > 0, "at least 1, or -1"),
-    *((name, lambda value: value >= 1, "at least 1") for name in (*_COUNTS, "max_turns", "max_new_tokens")),
+    *((name, lambda value: value >= 1, "at least 1") for name in (*_COUNTS, *_GRPO_COUNTS)),
     *((name, lambda value: value >= 0, "at least 0") for name in ("checkpoint_steps", "kl_every")),
     *(
         (name, lambda value: 0 < value < math.inf, "above 0")
@@ -195,6 +212,7 @@ _RULES: tuple[_Rule, ...] = (
     ),
     *((name, lambda value: 0 <= value < math.inf, "at least 0") for name in ("beta", "invalid_cost")),
     *((name, lambda value: 0 <= value < 1, "at least 0 and below 1") for name in ("warmup", "held_out")),
+    ("vllm_gpu_memory_utilization", lambda value: 0 < value < 1, "above 0 and below 1"),
     ("group", lambda value: value >= 2, "at least 2, for episodes are compared within it"),
     ("seed", lambda value: 0 <= value < 2**32, "at least 0 and below 2**32"),
     ("loss", bool, "at least one term"),

@@ -82,7 +82,7 @@ def train_sft(
         args=config,
         train_dataset=dataset,
         processing_class=policy.tokenizer,
-        peft_config=policy.adapter(settings.lora_rank),
+        peft_config=policy.adapter(settings),
         callbacks=[ProgressCallback(on_step)],
     )
     facts = {**card_facts, "episodes": len(dataset), "conditional": scores is not None, **shared.choices()}

@@ -2,6 +2,10 @@
 
 Text that a model wrote need not tokenise back to the tokens that it drew, and a gradient on other tokens than those
 is not the gradient of its policy. So each episode's tokens are kept, and only what the terminal adds is tokenised.
+
+A thought before a message is not in the prompts of later turns, as no conversation holds one. A message drawn after a
+thought that has left the prompt is no longer what the policy would give there, so nothing is learnt from it; the last
+message of an episode keeps its thought, and learns.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,10 +14,12 @@ from typing import Any, Literal, Self
 
 from devnull.agents.agent import Message, Reply, Request
 from devnull.agents.chat_layout import chat_layout
+from devnull.agents.chat_tokens import escape_chat, tokenize_after
 from devnull.agents.decoding import Decoder
 from devnull.agents.local import LocalModel
 from devnull.agents.protocol import FinalReport, parse_action
-from devnull.training.data import escape_chat, tokenize_prompt
+from devnull.agents.reasoning import split_reply
+from devnull.training.data import tokenize_prompt
 
 GenerateTokens = Callable[[list[list[int]], list[int]], tuple[list[list[int]], list[list[float]] | None]]
 """(token ids of prompts, seed of each) → (token ids of completions, log probability of each of these tokens).
@@ -35,6 +41,8 @@ class TokenHistory:
     """Of the agent's tokens, as `GenerateTokens` gave them; 0 where it gave none, and for the terminal's."""
     report: int | None = None
     """Where the final report begins in `completion`; `None`: the episode ended without one."""
+    thought: int | None = None
+    """Where the last message begins in `completion`, if a thought comes before it."""
 
     @property
     def report_words(self) -> slice:
@@ -54,6 +62,12 @@ class TokenHistory:
         self.completion.extend(ids)
         self.logprobs.extend(logprobs or [0.0] * len(ids))
         self.mask.extend([int(generated)] * len(ids))
+
+    def forget_thought(self, message: Sequence[int]) -> None:
+        """Puts the last message, without its thought, in the place of what was drawn."""
+        begin, self.thought = self.thought, None
+        del self.completion[begin:], self.mask[begin:], self.logprobs[begin:]
+        self.append(message, generated=False)
 
 
 class TokenAgent:
@@ -106,12 +120,14 @@ class TokenAgent:
     ) -> Reply:
         """The reply that the token ids spell; the episode's history has them from now on."""
         history = self.histories[request.episode]
-        text = self.tokenizer.decode(ids, skip_special_tokens=True)
+        text, reasoning, start = split_reply(self.tokenizer, chat_layout(self.tokenizer), ids)
         if isinstance(parse_action(text), FinalReport):
-            history.report = len(history.completion)
+            history.report = len(history.completion) + start
+        if start:
+            history.thought = len(history.completion)
         history.append(ids, generated=True, logprobs=logprobs)
         self.tokens_generated += len(ids)
-        return Reply(text, len(prompt), len(ids))
+        return Reply(text, len(prompt), len(ids), reasoning=reasoning)
 
     def read(self, request: Request) -> list[int]:
         """The prompt's token ids: the episode's history, the terminal's last message added to it."""
@@ -119,14 +135,15 @@ class TokenAgent:
         if history is None:
             history = self.histories[request.episode] = TokenHistory(tokenize_prompt(self.tokenizer, request.messages))
         else:
-            end = chat_layout(self.tokenizer).end_id
-            if history.completion[-1] not in (
-                end,
-                self.tokenizer.eos_token_id,
-            ):  # cut at the length limit: the terminal closes the message
-                history.append([end], generated=False)
+            layout = chat_layout(self.tokenizer)
+            if history.thought is not None:
+                said = escape_chat(self.tokenizer, request.messages[-2:-1])[0]["content"]
+                history.forget_thought(tokenize_after(self.tokenizer, layout.header, layout.lead + said + layout.end))
+            elif history.completion[-1] not in (layout.end_id, self.tokenizer.eos_token_id):
+                # cut at the length limit: the terminal closes the message
+                history.append([layout.end_id], generated=False)
             added = self._template_after_reply(request.messages)
-            history.append(self.tokenizer(added, add_special_tokens=False)["input_ids"], generated=False)
+            history.append(tokenize_after(self.tokenizer, layout.end, added), generated=False)
         return history.prompt + history.completion
 
     def _template_after_reply(self, messages: Sequence[Message]) -> str:

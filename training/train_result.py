@@ -2,19 +2,20 @@
 
 import dataclasses
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from huggingface_hub import HfApi
-from peft import AutoPeftModelForCausalLM
+from peft import PeftModel
 
+from devnull.agents.model_loading import first_line
 from devnull.sandbox.errors import InfrastructureError, InputError
-from devnull.training.model_card import write_model_card
-from devnull.training.models import LoadedPolicy, first_line, save_model
+from devnull.training.model_card import describe_base, write_model_card
+from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.settings import TrainerSettings
 
 EPISODES_FOLDER = "episodes"
@@ -98,9 +99,13 @@ def write_result(
     folder = save_model(model, policy.tokenizer, part / "model")
     if policy.adaptation != "full":
         shutil.move(str(part / "adapter"), str(folder / "adapter"))
+    rate = settings.learning_rate
     record = {
         "kind": kind,
         "base": policy.source,
+        "hub": describe_base(str(policy.source)),
+        "dataset": _dataset_name(out),
+        "learning_rate": settings.default_learning_rates[policy.adaptation] if rate is None else rate,
         "adaptation": policy.adaptation,
         "settings": dataclasses.asdict(settings),
         "facts": dict(facts),
@@ -129,6 +134,13 @@ def write_result(
             ) from error
 
 
+def _dataset_name(out: Path) -> str | None:
+    """Name of the run whose policy `out` is, as a dataset (`devnull export RUN --to hf`); `None`: it is of no run."""
+    if out.parent.name != "checkpoints":
+        return None
+    return re.sub(r"[^\w.-]+", "-", out.resolve().parent.parent.name).strip("-.") or None
+
+
 def make_hub_repository(name: str) -> None:
     """Makes the private repository to push to, so that a wrong name or missing login is known before hours of training.
 
@@ -143,8 +155,12 @@ def make_hub_repository(name: str) -> None:
 
 
 def _merge_adapter(model: Any, policy: LoadedPolicy, adapter: Path) -> Any:
-    """The adapters' product added to the weights. A 4-bit base is read again in full: merging would round twice."""
+    """The adapters' product added to the weights that they were learnt on.
+
+    Of a 4-bit base these are the ones that its 4 bits stand for, not those that were rounded to them: with the latter
+    another policy would be saved than was trained. They are spelt out in main memory, where there is room for them.
+    """
     if policy.adaptation == "qlora":
-        base_dtype = torch.bfloat16 if torch.cuda.is_available() else torch.float32
-        return AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=base_dtype).merge_and_unload()
+        model.state_dict()  # undoes how a CPU packs the 4 bits to multiply by them, which dequantize() would misread
+        model = PeftModel.from_pretrained(model.unload().to("cpu").dequantize(), adapter)
     return model.merge_and_unload()

@@ -15,9 +15,11 @@ import torch
 import trl.trainer.utils
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
+from devnull.agents.template_args import parse_template_args
 from devnull.sandbox.errors import HostDiskFull, InputError
 from devnull.training.frozen import freeze
 from devnull.training.models import Dtype, LoadedPolicy, load_policy
+from devnull.training.processes import check_launch
 from devnull.training.sampling import Sampling, SamplingCallback
 from devnull.training.settings import FineTuningSettings, TrainerSettings, check_ranges
 from devnull.training.train_result import (
@@ -37,6 +39,7 @@ _SETTINGS = "settings.json"
 CHANGEABLE_ON_RESUME = ("checkpoint_steps", "logging_steps", "report_to", "push_to_hub", "workers")
 """Settings that a resumed run may change, for no weight depends on them."""
 _DEFAULTS_OF_NEWER_SETTINGS = {
+    "template_args": [],
     "train_report": "all",
     "stratify_builds": False,
     "by_prompt": False,
@@ -44,6 +47,8 @@ _DEFAULTS_OF_NEWER_SETTINGS = {
     "head_ridge": 3e-5,
     "ending": "rater",
     "annotated return": False,
+    "vllm_gpu_memory_utilization": 0.3,
+    "vllm_importance_sampling": "token_truncate",
 }
 """Of settings and facts that runs begun by earlier versions do not name, where the default is not `None`."""
 StepCallback = Callable[[int, int, Mapping[str, float]], None]
@@ -66,10 +71,11 @@ def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: 
     """Seeds all random generators and loads the policy, so that fresh adapters are the same in every run of this seed.
 
     Raises:
-        InputError: A setting out of its range, several GPUs without `accelerate launch`, a model that cannot be
+        InputError: A setting out of its range, processes launched as they cannot be, a model that cannot be
             loaded or whose weights are not finite, or `frozen` names what is not there.
     """
     check_ranges(settings)
+    check_launch()
     free_memory()
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise InputError(
@@ -77,7 +83,8 @@ def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: 
             f"`accelerate launch -m devnull train ...` to use them all, or set CUDA_VISIBLE_DEVICES=0"
         )
     set_seed(settings.seed)
-    policy = load_policy(model_path, adaptation=settings.adaptation, dtype=dtype)
+    args = parse_template_args(settings.template_args)
+    policy = load_policy(model_path, adaptation=settings.adaptation, dtype=dtype, template_args=args)
     _check_weights(policy)
     return freeze(policy, settings.frozen) if isinstance(settings, FineTuningSettings) else policy
 

@@ -1,22 +1,19 @@
 """Claims as a terminal shows them, in 80 columns."""
 
 import shlex
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from devnull.cli.claims.ledger import Ledger, LedgerLine, describe_answer
 from devnull.cli.claims.plan import Plan, describe_jobs
+from devnull.cli.terminal.tables import Column, print_table, table_console
 from devnull.eval.claims.claim_reader import LoadedClaim
 from devnull.eval.claims.table import predict
 from devnull.sandbox.screen_text import screen_text
-
-_WIDTH = 80
 
 
 def claim_rows(claims: Sequence[LoadedClaim], ledger: Ledger, rung: str | None = None) -> list[dict[str, Any]]:
@@ -54,15 +51,14 @@ def _status(
     return "not runnable yet" if claim.file.missing else "never run"
 
 
-def print_claims(rows: Sequence[dict[str, Any]]) -> None:
-    """The rows of `claim_rows` as a table."""
-    table = Table(box=None, pad_edge=False)
-    for name in ("claim", "status", "rung", "when", "cost", "sentence"):
-        table.add_column(name, no_wrap=name != "sentence")
-    for row in rows:
-        cells = (row["claim"], row["status"], row["rung"] or "", (row["at"] or "")[:10], _cost(row["seconds"]))
-        table.add_row(*(Text(screen_text(cell)) for cell in (*cells, row["sentence"])))
-    _console().print(table)
+def print_claims(rows: Sequence[dict[str, Any]], *, everything: bool = False) -> None:
+    """The rows of `claim_rows` as a table; `everything`: with when each was judged, and what it took."""
+    columns = [Column(name, [row[name] or "" for row in rows]) for name in ("claim", "status", "rung")]
+    if everything:
+        columns.append(Column("when", [(row["at"] or "")[:10] for row in rows]))
+        columns.append(Column("cost", [_cost(row["seconds"]) for row in rows]))
+    columns.append(Column("sentence", [row["sentence"] for row in rows], prose=True))
+    print_table(table_console(), columns)
 
 
 def _cost(seconds: float | None) -> str:
@@ -74,7 +70,7 @@ def _cost(seconds: float | None) -> str:
 
 def print_claim(plan: Plan, ledger: Ledger, root: Path) -> None:
     """All that a claim says before it is run, and what came out if it was."""
-    claim, console = plan.claim.file, _console()
+    claim, console = plan.claim.file, table_console()
 
     def say(title: str, text: str) -> None:
         console.print(Text(f"\n{title}", style="bold"))
@@ -155,7 +151,3 @@ def _describe_gates(plan: Plan) -> str:
     parts += [f"{gate.metric} of {', '.join(gate.jobs)} {gate.wanted}" for gate in gates.jobs]
     parts += [] if not gates.except_arms else [f"let through: {', '.join(gates.except_arms)}"]
     return "; ".join(parts)
-
-
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else _WIDTH, highlight=False)

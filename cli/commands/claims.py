@@ -31,6 +31,8 @@ class ListClaimsArgs:
 
     ledger: Path = DEFAULT_LEDGER
     """The ledger's file."""
+    all: bool = False
+    """Show when each was judged, and what that took."""
     json: bool = False
     """Print JSON."""
 
@@ -120,7 +122,7 @@ def _list_claims(args: ListClaimsArgs) -> int:
     if args.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
-        print_claims(rows)
+        print_claims(rows, everything=args.all)
     return 0
 
 
@@ -149,7 +151,7 @@ def _run_claims(args: RunClaimsArgs) -> int:
     else:
         _run_jobs(args, claims, seconds, ledger)
     names = {claim.version for claim in claims}
-    print_claims([row for row in claim_rows(claims, ledger, args.rung) if row["claim"] in names])
+    print_claims([row for row in claim_rows(claims, ledger, args.rung) if row["claim"] in names], everything=True)
     return 0
 
 

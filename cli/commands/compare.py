@@ -4,20 +4,19 @@ With `--by seed` the runs are one recipe under several training seeds, pooled: `
 """
 
 import json
-import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, RewardOptions
 from devnull.cli.runs.run_scores import score_arm
 from devnull.cli.runs.training_seeds import pair_training_seeds
+from devnull.cli.terminal.tables import Column, print_table, table_console
 from devnull.eval.comparing.comparison import COMPARED_METRICS, SIGNIFICANT, Comparison, MetricDifference, compare
 from devnull.eval.comparing.seeds import SeedComparison, compare_seeds
 from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
@@ -99,8 +98,8 @@ def _compare_seeds(args: Args, choice: EvaluatorChoice, names: Sequence[str] | N
 
 
 def _print_comparison(comparison: Comparison, verdicts: Verdicts) -> None:
-    console = _console()
-    console.print(_table(f"{comparison.run} beside {comparison.baseline}", comparison.changes.values()))
+    console = table_console()
+    _print_changes(console, f"{comparison.run} beside {comparison.baseline}", list(comparison.changes.values()))
     clusters = "tasks" if comparison.clusters == "task" else "instances of these few tasks"
     left_out = f"; {comparison.left_out} tasks of only one left out" if comparison.left_out else ""
     imported = "imported" in verdicts.reason
@@ -127,9 +126,9 @@ def _explain_hopeless(comparison: Comparison, clusters: str) -> str:
 
 
 def _print_seeds(found: SeedComparison) -> None:
-    console = _console()
+    console = table_console()
     title = f"{found.policy} beside {found.reference}, {len(found.seeds)} training seeds"
-    console.print(_table(title, found.changes.values(), found.by_seed))
+    _print_changes(console, title, list(found.changes.values()), found.by_seed)
     left_out = f"; {found.left_out} tasks that not all have left out" if found.left_out else ""
     console.print(Text(screen_text(f"seeds: {', '.join(found.seeds)}; {found.tasks} tasks in common{left_out}")))
     for name, answer in found.verdicts.items():
@@ -137,25 +136,21 @@ def _print_seeds(found: SeedComparison) -> None:
         console.print(Text(f"{name.replace('_', ' ')}: {answer} (each seed alone: {alone})"))
 
 
-def _console() -> Console:
-    return Console(width=None if sys.stdout.isatty() else 160)
-
-
-def _table(
-    title: str, changes: Iterable[MetricDifference], by_seed: dict[str, tuple[float, ...]] | None = None
-) -> Table:
-    table = Table(title=Text(screen_text(title)), title_justify="left")
-    for name in ("metric", "baseline", "value", "difference", "p", "p (Holm)", *(["by seed"] if by_seed else [])):
-        table.add_column(name, no_wrap=name != "by seed")
-    for change in changes:
-        seeds = [" ".join(f"{each:+.2f}" for each in by_seed[change.metric])] if by_seed else []
-        table.add_row(
-            change.metric,
-            f"{change.baseline:.2f}",
-            f"{change.value:.2f}",
-            format_interval(change.difference, change.low, change.high, signed=True),
-            f"{change.p:.4f}",
-            f"{change.p_holm:.4f}",
-            *seeds,
-        )
-    return table
+def _print_changes(
+    console: Console,
+    title: str,
+    changes: Sequence[MetricDifference],
+    by_seed: dict[str, tuple[float, ...]] | None = None,
+) -> None:
+    columns = [
+        Column("metric", [change.metric for change in changes]),
+        Column("baseline", [f"{change.baseline:.2f}" for change in changes]),
+        Column("value", [f"{change.value:.2f}" for change in changes]),
+        Column("difference", [format_interval(each.difference, each.low, each.high, signed=True) for each in changes]),
+        Column("p", [f"{change.p:.4f}" for change in changes]),
+        Column("p Holm", [f"{change.p_holm:.4f}" for change in changes]),
+    ]
+    if by_seed:
+        cells = [" ".join(f"{value:+.2f}" for value in by_seed[change.metric]) for change in changes]
+        columns.append(Column("by seed", cells, prose=True))
+    print_table(console, columns, title)

@@ -4,26 +4,22 @@ Writes metrics.json into the run folder. Intervals are clustered by task; 0/0 is
 infrastructure failure ended are counted and never scored.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, RewardOptions
 from devnull.cli.runs.metrics_file import format_metrics, write_metrics
 from devnull.cli.runs.run_scores import AskOracle, find_references, read_divergences, score_run
 from devnull.cli.terminal.progress import print_progress, progress_bar
+from devnull.cli.terminal.tables import print_all_metrics, print_headlines, table_console
 from devnull.eval.comparing.evaluation import Evaluation, evaluate, group_scores
 from devnull.eval.comparing.planning import SamplePlan, describe_plan, plan_samples
-from devnull.eval.scoring.metrics import METRICS
 from devnull.eval.scoring.score import Score
-from devnull.eval.statistics import Estimate
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.screen_text import screen_text
 
@@ -46,7 +42,7 @@ class Args(RewardOptions):
     runtime: Literal["auto", "docker", "rootless"] = "auto"
     """What makes the boxes for `--oracle`."""
     all: bool = False
-    """Show every metric; the tables leave out those that split another by kind. metrics.json has them all."""
+    """Show every metric, and tables by family, fault and split beside that by arm. metrics.json has them all."""
     power: bool = False
     """Say what sample (tasks × episodes) would decide each verdict that is open, with 80 % probability, as simulated
     from these episodes. Takes some seconds a verdict."""
@@ -90,7 +86,7 @@ def _plan_samples(
 
 
 def _print_plans(plans: Sequence[SamplePlan]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = table_console()
     console.print(Text("\nWhat would decide the open verdicts (tasks × episodes a task, of each policy):"))
     for plan in plans:
         console.print(Text(screen_text(describe_plan(plan))))
@@ -122,7 +118,7 @@ def _open_oracle(args: Args) -> AskOracle | None:
 
 
 def _print_tables(evaluation: Evaluation, path: Path, *, everything: bool) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = table_console()
     errors = ", ".join(f"{count} {kind}" for kind, count in evaluation.errors.items()) or "none"
     console.print(Text(f"{evaluation.episodes} episodes; infrastructure errors: {errors}"))
     if any(runtime.startswith("remembered") for runtime in evaluation.runtimes):
@@ -146,14 +142,16 @@ def _print_tables(evaluation: Evaluation, path: Path, *, everything: bool) -> No
             )
         )
     marked = {f"{arm} †{evaluation.undetermined[arm]}": table for arm, table in evaluation.arms_if_agents_doing.items()}
+    if not everything:
+        print_headlines(console, "by arm", evaluation.arms | marked)
     for title, tables in (
         ("arm", evaluation.arms | marked),
         ("family", evaluation.families),
         ("fault", evaluation.faults),
         ("split", evaluation.splits),
     ):
-        if title == "arm" or len(tables) > 1:
-            console.print(_groups_table(title, tables, everything))
+        if everything and (title == "arm" or len(tables) > 1):
+            print_all_metrics(console, f"\nby {title}", tables)
     for arm, verdicts in evaluation.verdicts.items():
         for name, verdict in verdicts.items():
             answers = (
@@ -163,27 +161,5 @@ def _print_tables(evaluation: Evaluation, path: Path, *, everything: bool) -> No
             console.print(Text(screen_text(f"{arm} relative to {name}: {answers}{reason}")))
             if verdict.warning:
                 console.print(Text(f"  warning: {verdict.warning}"))
-    console.print(Text(f"written to {path}"))
-
-
-def _undefined(tables: dict[str, dict[str, Estimate]]) -> set[str]:
-    """Metrics without a value in any group that no run of this kind can have: of imports, what needs the truth; of
-    others, what is of imports."""
-    nowhere = {metric for metric in METRICS if all(table[metric.name].undefined for table in tables.values())}
-    imports_only = all(table["J"].n == 0 and table["shown_failure_rate"].n for table in tables.values())
-    needless = {"shown_failure_rate", "refuted_claim_rate"}
-    names = {metric.name for metric in nowhere if (imports_only and metric.needs_truth) or metric.name in needless}
-    return names | {"kl"} if imports_only else names
-
-
-def _groups_table(title: str, tables: dict[str, dict[str, Estimate]], everything: bool) -> Table:
-    """Metrics down, groups across."""
-    left_out = set() if everything else {metric.name for metric in METRICS if metric.detail} | _undefined(tables)
-    table = Table(title=f"by {title}", title_justify="left")
-    table.add_column("metric", no_wrap=True)
-    for name in tables:
-        table.add_column(Text(screen_text(name)))
-    for metric in next(iter(tables.values())):
-        if metric not in left_out:
-            table.add_row(metric, *(str(group[metric]) if metric in group else "" for group in tables.values()))
-    return table
+    more = "" if everything else "; --all shows every metric, and all by family, fault and split"
+    console.print(Text(f"written to {path}{more}"))

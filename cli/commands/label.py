@@ -25,6 +25,7 @@ from devnull.cli.runs.evaluator_choice import (
 from devnull.cli.runs.folder_lock import lock_folder
 from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines
 from devnull.cli.runs.run_folder import read_episodes
+from devnull.cli.runs.run_scores import check_arms
 from devnull.cli.terminal.progress import progress_bar
 from devnull.rewards.belief.calibrated import count_evidence, write_counts
 from devnull.rewards.belief.language_model import ModelBelief
@@ -47,7 +48,7 @@ from devnull.rewards.feedback.reward_columns import true_rewards
 from devnull.rewards.feedback.reward_inference import format_inferred_rewards, infer_rewards
 from devnull.rewards.views import observe
 from devnull.sandbox.atomic_file import write_atomically
-from devnull.sandbox.errors import InputError, did_you_mean
+from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Task
 
 _ENDPOINT_WORKERS = 16
@@ -177,14 +178,9 @@ def _open_annotator(args: Args, evaluator: Evaluator) -> ModelJudge | None:
 
 
 def _choose_episodes(args: Args) -> list[Episode]:
-    """Episodes of the wanted arms. Raises `InputError` with the nearest name."""
+    """Episodes of the wanted arms."""
     episodes = list(read_episodes(args.run))
-    arms = {episode.arm for episode in episodes}
-    for arm in args.arms:
-        if arm not in arms:
-            raise InputError(
-                f"{args.run} has no arm {arm!r}{did_you_mean(arm, arms)}; it has {', '.join(sorted(arms))}"
-            )
+    check_arms(args.run, args.arms, {episode.arm for episode in episodes})
     return [e for e in episodes if (not args.arms or e.arm in args.arms) and e.error is None]
 
 

@@ -90,9 +90,11 @@ class Args(RewardOptions, PromptFlags, ModelOptions, RolloutOptions, MemoryOptio
     """Print the summary as JSON."""
 
 
-_FREE_ON_RESUME = ("workers", "concurrent", "json", "out", "retries", "cluster", "gpus", *MEMORY_OPTIONS)
+_FREE_ON_RESUME = ("workers", "concurrent", "json", "out", "retries", "price", "cluster", "gpus", *MEMORY_OPTIONS)
 """Arguments that change how fast or where a run goes, not what comes out: it may go on with others."""
-_RECORDED_WHERE_SET = ("prompt", *PromptFormat.model_fields, "best_of", "by")
+_MODEL_CHOICES = {"template_args": (), "protocol": "fenced"}
+"""Arguments that older runs lack, and what those runs did: recorded where they are others."""
+_RECORDED_WHERE_SET = ("prompt", *PromptFormat.model_fields, "best_of", "by", *_MODEL_CHOICES)
 """Arguments that the config holds only where they are used, and the prompt as it came out."""
 
 
@@ -114,7 +116,8 @@ def main(args: Args) -> int:
     prompt = choose_prompt(args, _policy_folder(args))
     aside = (*_FREE_ON_RESUME, *_RECORDED_WHERE_SET)
     config = {key: value for key, value in dataclasses.asdict(args).items() if key not in aside}
-    config |= prompt.choices()
+    config |= {"max_new_tokens": args.new_tokens(args.agent)} | prompt.choices()
+    config |= {name: getattr(args, name) for name, old in _MODEL_CHOICES.items() if getattr(args, name) != old}
     if args.best_of:
         config |= {"best_of": args.best_of, "by": args.by}
     run = open_run(args.out, "rollout", config, args.seed)
@@ -241,5 +244,8 @@ def _format_summary(path: Path, summary: dict[str, Any]) -> str:
     if summary["cost"]:
         cost = {name: f"{value:.1f} s" for name, value in summary["cost"].items() if name.endswith("seconds")}
         spent = ", ".join(f"{name.removesuffix('_seconds')} {value}" for name, value in cost.items())
-        lines.append(f"summed over episodes: {spent}; {summary['cost']['completion_tokens']} tokens generated")
+        lines.append(f"summed over episodes: {spent}")
+        used = f"{summary['cost']['prompt_tokens']} tokens read, {summary['cost']['completion_tokens']} generated"
+        dollars = summary["cost"]["dollars"]
+        lines.append(f"{used}, ${dollars:.4f}" if dollars else used)
     return "\n".join(lines)

@@ -5,17 +5,14 @@
 
 import json
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from devnull.cli.terminal.progress import print_progress, progress_bar
+from devnull.cli.terminal.tables import Column, print_table, table_console
 from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.task import Task
 from devnull.sandbox.tasks import find_task, load_tasks
@@ -23,7 +20,7 @@ from devnull.sandbox.tasks import find_task, load_tasks
 
 @dataclass(frozen=True)
 class ListTasksArgs:
-    """Name, family, split, stages, difficulty and fault of every task."""
+    """Name, split, difficulty and fault of every task."""
 
     split: Literal["train", "test"] | None = None
     """Only the tasks of this split."""
@@ -31,6 +28,8 @@ class ListTasksArgs:
     """Only the tasks of this family."""
     tasks: Path | None = None
     """A folder of further tasks."""
+    all: bool = False
+    """Show family, stages, the fault's exit status and whether it can be hidden too."""
     json: bool = False
     """Print JSON: one object a task."""
 
@@ -109,21 +108,23 @@ def _list_tasks(args: ListTasksArgs, tasks: dict[str, Task]) -> int:
     if args.json:
         print(json.dumps([_task_json(task) for task in chosen], indent=2))
         return 0
-    table = Table("task", "family", "split", "stages", "level", "fault", "exit", "hideable", box=None, pad_edge=False)
-    for task in chosen:
-        table.add_row(
-            escape(task.name),
-            escape(task.family),
-            task.split,
-            escape(", ".join(stage.name for stage in task.stages)),
-            str(task.difficulty),
-            escape(task.fault.summary),
-            str(task.fault.exit_status),
-            "yes" if task.fault.hideable else "no",
-        )
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    console.print(table)
-    console.print(f"{len(chosen)} tasks of {len({task.family for task in chosen})} families")
+    columns = [
+        Column("task", [task.name for task in chosen]),
+        Column("split", [task.split for task in chosen]),
+        Column("level", [str(task.difficulty) for task in chosen]),
+        Column("fault", [task.fault.summary for task in chosen], prose=True),
+    ]
+    if args.all:
+        columns += [
+            Column("family", [task.family for task in chosen]),
+            Column("stages", [", ".join(stage.name for stage in task.stages) for task in chosen], prose=True),
+            Column("exit", [str(task.fault.exit_status) for task in chosen]),
+            Column("hideable", ["yes" if task.fault.hideable else "no" for task in chosen]),
+        ]
+    console = table_console()
+    print_table(console, columns)
+    more = "" if args.all else "; --all shows more of each"
+    console.print(f"{len(chosen)} tasks of {len({task.family for task in chosen})} families{more}")
     return 0
 
 

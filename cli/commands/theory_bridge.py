@@ -12,10 +12,11 @@ from rich.table import Table
 from devnull.cli.commands.theory_solution import name_verdicts
 from devnull.cli.runs.evaluator_choice import REWARD_KEYS, EvaluatorChoice, choose_evaluator, load_run_tasks
 from devnull.cli.runs.run_folder import read_episodes, read_run_config
+from devnull.cli.runs.run_scores import check_arms
 from devnull.eval.bridge.theory_comparison import ArmComparison, TheoryComparison, compare_with_theory, format_left_out
 from devnull.rewards.evaluator import Evaluator
 from devnull.sandbox.atomic_file import replace_when_whole
-from devnull.sandbox.errors import InputError, did_you_mean
+from devnull.sandbox.errors import InputError
 from devnull.theory.model_file import write_model
 from devnull.theory.verdicts import Verdict
 
@@ -35,12 +36,7 @@ def bridge_runs(
     if not runs:
         raise InputError("no run folder given; devnull theory bridge RUN [RUN ...]")
     episodes = [episode for run in runs for episode in read_episodes(run)]
-    known = {episode.arm for episode in episodes}
-    for arm in arms:
-        if arm not in known:
-            raise InputError(
-                f"no arm {arm!r} in these runs{did_you_mean(arm, known)}; there are {', '.join(sorted(known))}"
-            )
+    check_arms(", ".join(map(str, runs)), arms, {episode.arm for episode in episodes})
     kept = [episode for episode in episodes if not arms or episode.arm in arms]
     for key in (*REWARD_KEYS, "p_hide"):
         values = {read_run_config(run).get(key) for run in runs}

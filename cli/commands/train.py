@@ -38,6 +38,7 @@ from devnull.cli.runs.policy_episodes import (
 )
 from devnull.cli.runs.prompt_choice import check_rater_sees, check_same_prompt, choose_prompt
 from devnull.cli.runs.run_folder import read_episodes, sort_episodes
+from devnull.cli.runs.run_scores import check_arms
 from devnull.cli.runs.training_inputs import (
     describe_evaluator,
     describe_feedback,
@@ -53,6 +54,7 @@ from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.feedback.comparisons import Preference
 from devnull.rewards.feedback.ratings import Rating
 from devnull.sandbox.errors import InputError
+from devnull.training.processes import check_launch
 from devnull.training.settings import check_ranges
 
 if TYPE_CHECKING:
@@ -65,6 +67,7 @@ _PRINTED = ("loss", "rewards/accuracies", "kl_episode", "kl_commands", "head/log
 
 
 def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
+    check_launch()
     check_ranges(args.settings)
     for name, value in (("samples", args.samples), ("boxes", args.boxes - 1), ("sample_every", args.sample_every)):
         if value < 0:
@@ -130,10 +133,7 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
 def _train_sft(args: SftArgs, source: TrainingSource) -> "TrainResult":
     from devnull.training.sft import train_sft
 
-    arms = {episode.arm for episode in source.episodes}
-    for arm in args.arms:
-        if arm not in arms:
-            raise InputError(f"{args.run} has no arm {arm!r}; there are {', '.join(sorted(arms))}")
+    check_arms(args.run, args.arms, {episode.arm for episode in source.episodes})
     chosen = [e for e in source.episodes if e.error is None and (not args.arms or e.arm in args.arms)]
     chosen = _draw_episodes(chosen, args.episodes, args.settings.seed)
     scores = None

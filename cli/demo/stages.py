@@ -97,10 +97,8 @@ class Demo:
         if settings.json:
             print((self.run.path / "metrics.json").read_text(), end="")
         else:
-            print_figures(self.run, len(self._evaluation_instances()))
-        seconds = self.run.header["wall_seconds"]["total"]
-        print_progress(f"{seconds:.0f} s in all; the report is {self.run.path / 'report.html'}")
-        print_progress(f"devnull replay {self.run.path} --episode 1 shows an episode")
+            print_progress(f"{self.run.header['wall_seconds']['total']:.0f} s in all")
+            print_figures(self.run, self._scores(), len(self._evaluation_instances()))
 
     def _check_settings(self) -> None:
         settings = self.settings
@@ -272,5 +270,5 @@ def _train_arm(settings: DemoSettings, arm: str, on_step: StepCallback) -> None:
     torch.set_num_threads(1)
     demo = Demo(settings)
     demo.run = RunFolder(settings.out, read_header(settings.out))
-    demo.runtime = open_boxes(settings.runtime, settings, settings.out)
+    demo.runtime = open_boxes(settings.runtime, settings, settings.out, log=lambda line: None)  # it was said once
     demo.train_arm(arm, on_step)

@@ -1,5 +1,6 @@
 """How a command makes its boxes, as its options say."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,14 +23,17 @@ class MemoryOptions:
     """The file of what is remembered, which several runs may share; by default RUN/world.jsonl. Implies --remember."""
 
 
-def open_boxes(runtime: str, options: MemoryOptions, run: Path) -> Runtime:
+def open_boxes(runtime: str, options: MemoryOptions, run: Path, log: Callable[[str], None] = print_progress) -> Runtime:
     """The runtime of that name, remembered as `options` say, by default in a file of the run folder.
+
+    Args:
+        log: Gets what there is to say of the choice, and of a build.
 
     Raises as `open_runtime` does.
     """
     return open_runtime(
         runtime,
-        print_progress,
+        log,
         remember=options.remember or options.memory is not None,
         memory=options.memory or run / WORLD_FILE,
     )

@@ -90,7 +90,7 @@ def resolve_evaluator(path: Path) -> EvaluatorConfig:
 
 def _find_file(path: Path) -> Path:
     """`shuffled` is the package's own `shuffled.toml`, unless there is a file of that name here."""
-    if path.name != str(path) or path.suffix or path.exists():
+    if path.name != str(path) or path.suffix or path.is_file():
         return path
     shipped = {file.stem: file for file in sorted(_SHIPPED.glob("*.toml"))}
     if path.name not in shipped:

@@ -153,7 +153,7 @@ def sample_held_out(
         rewards: Those of `tasks`, where they are not the run's.
         tags: With which the policy is prompted, one after the other; `None`: as it was trained.
     """
-    from devnull.training.model_card import write_model_card
+    from devnull.training.model_card import CardResult, write_model_card
 
     instances = held_out_instances(episodes, tasks, count, both_builds=both_builds)
     if not instances:
@@ -171,13 +171,20 @@ def sample_held_out(
         estimates[arm] = compute_metrics([score(each, tasks[each.task], evaluator) for each in sampled])
         rates = {name: estimate.model_dump() for name, estimate in estimates[arm].items()}
         write_atomically(folder / f"{arm}.json", json.dumps(rates, indent=2) + "\n")
-    card = {
-        f"{name}, tag {arm.removeprefix('sampled-')}" if tags else name: rate
-        for arm, found in estimates.items()
-        for name, rate in format_rates(found).items()
-    }
-    write_model_card(folder, json.loads((folder / "training.json").read_text()), card | {"boxes": runtime.name})
+    results = [
+        CardResult(
+            f"{metric.name}, tag {arm.removeprefix('sampled-')}" if tags else metric.name, str(found), *_numbers(found)
+        )
+        for arm, measured in estimates.items()
+        for metric in headlines("card")
+        if (found := measured.get(metric.name)) is not None
+    ]
+    write_model_card(folder, json.loads((folder / "training.json").read_text()), results, runtime.name)
     return estimates
+
+
+def _numbers(found: Estimate) -> tuple[float | None, float | None, float | None, int]:
+    return found.value, found.low, found.high, found.n
 
 
 def format_rates(rates: Mapping[str, Estimate]) -> dict[str, str]:

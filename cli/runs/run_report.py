@@ -1,7 +1,5 @@
 """Writes the HTML report of run folders."""
 
-import json
-import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,7 +7,8 @@ from pathlib import Path
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
 from devnull.cli.runs.metrics_file import read_metrics
 from devnull.cli.runs.run_folder import read_episodes, read_header
-from devnull.cli.runs.run_scores import open_scorer
+from devnull.cli.runs.run_scores import check_arms, open_scorer
+from devnull.cli.runs.trainings import read_trainings
 from devnull.eval.comparing.gates import Gate, describe_gates
 from devnull.eval.display.html_report import render_report
 from devnull.eval.display.report_entries import ReportEntry
@@ -39,13 +38,16 @@ def write_report(
     Returns the number of episodes in it. Raises `InputError` where there are none.
     """
     count = 0
+    if arms:
+        known = {episode.arm for run in runs for episode in read_episodes(run)}
+        check_arms(", ".join(map(str, runs)), arms, known)
     with_run_names = _share_arms(runs) if len(runs) > 1 else False
 
     def entries() -> Iterator[ReportEntry]:
         nonlocal count
         for run in runs:
             scorer = open_scorer(run, EvaluatorChoice(evaluator))
-            for episode in read_episodes(run):
+            for number, episode in enumerate(read_episodes(run), 1):
                 if (arms and episode.arm not in arms) or (not arms and episode.arm in _TRAINING_ARMS):
                     continue
                 arm = f"{run.name}/{episode.arm}" if with_run_names else episode.arm
@@ -55,18 +57,22 @@ def write_report(
                     frames=build_timeline(episode, scorer.task(episode), scorer.evaluator),
                     score=None if score is None else score.model_copy(update={"arm": arm}),
                     arm=arm,
+                    number=number,
+                    run=run.name if len(runs) > 1 else "",
                 )
                 count += 1
                 on_episode()
 
     files = f"{out.stem}-files"
-    training = {name: log for run in runs for name, log in _training_logs(run, with_run_names).items()}
+    training = [
+        each for run in runs for each in read_trainings(run, f"{run.name}/" if with_run_names else "", evaluator)
+    ]
     facts = [fact for run in runs for fact in run_facts(run)]
+    names = {run.name if len(runs) > 1 else "": str(run) for run in runs}
     title = ", ".join(run.name for run in runs)
-    report = render_report(title, entries(), folder=files, facts=facts, training=training)
+    report = render_report(title, entries(), folder=files, facts=facts, runs=names, training=training)
     if count == 0:
-        chosen = f" of arm {', '.join(arms)}" if arms else ""
-        raise InputError(f"{', '.join(map(str, runs))}: no finished episode{chosen}; nothing to report")
+        raise InputError(f"{', '.join(map(str, runs))}: no finished episode; nothing to report")
     folder, fresh = out.parent / files, out.parent / f".part-{files}"
     shutil.rmtree(fresh, ignore_errors=True)
     try:
@@ -126,20 +132,3 @@ def _describe_gates(run: Path) -> str | None:
     """What became of the trained arms at the gates that the demo wrote down; `None` where it did not."""
     gates = read_metrics(run).get("gates") if (run / "metrics.json").exists() else None
     return None if gates is None else describe_gates(Gate.model_validate(gate) for gate in gates)
-
-
-def _training_logs(run: Path, with_run_names: bool) -> dict[str, list[dict[str, float]]]:
-    """What the trainer of each policy logged, an entry a step, without what is not a finite number."""
-    logs = {}
-    for file in sorted((run / "checkpoints").glob("*/training.json")):
-        log = json.loads(file.read_text()).get("log", [])
-        name = f"{run.name}/{file.parent.name}" if with_run_names else file.parent.name
-        logs[name] = [
-            {
-                key: float(value)
-                for key, value in entry.items()
-                if isinstance(value, int | float) and math.isfinite(value)
-            }
-            for entry in log
-        ]
-    return logs

@@ -1,7 +1,7 @@
 """Scores the episodes of a run folder, with the evaluator and the rewards that the run was made with."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,10 +65,8 @@ def score_arm(name: str, choice: EvaluatorChoice) -> tuple[str, list[Score]]:
     scores = list(score_run(Path(folder), choice))
     if not at:
         return name, scores
-    chosen = [score for score in scores if score.arm == arm]
-    if not chosen:
-        raise InputError(f"{folder}: no arm {arm!r}{_suggest_arm(arm, scores)}")
-    return name, chosen
+    check_arms(folder, [arm], {score.arm for score in scores})
+    return name, [score for score in scores if score.arm == arm]
 
 
 def find_references(
@@ -92,14 +90,27 @@ def find_references(
         elif Path(name).exists() or "@" in name:
             references[name] = score_arm(name, choice)[1]
         else:
-            raise InputError(f"--reference {name!r}: no arm of {run} and no run folder{_suggest_arm(name, scores)}")
+            raise InputError(f"--reference {name!r}: no arm of {run} and no run folder{suggest_arm(name, arms)}")
     return references
 
 
-def _suggest_arm(arm: str, scores: Sequence[Score]) -> str:
-    """The end of an error message about an unknown arm: the nearest one of the scores, else all of them."""
-    arms = sorted({score.arm for score in scores})
-    return did_you_mean(arm, arms) or f"; there are {', '.join(arms) or 'none'}"
+def check_arms(run: Path | str, names: Iterable[str], arms: Iterable[str]) -> None:
+    """Raises `InputError` for a name that is none of a run's arms, with the nearest one.
+
+    Args:
+        names: What was asked for.
+        arms: What there is.
+    """
+    known = set(arms)
+    for name in names:
+        if name not in known:
+            raise InputError(f"{run} has no arm {name!r}{suggest_arm(name, known)}")
+
+
+def suggest_arm(name: str, arms: Iterable[str]) -> str:
+    """The end of an error message about an unknown arm: the nearest one, else all of them."""
+    known = sorted(arms)
+    return did_you_mean(name, known) or f"; there are {', '.join(known) or 'none'}"
 
 
 def read_divergences(run: Path) -> dict[str, float]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
 from devnull.cli.runs.run_folder import read_header, read_run_config
-from devnull.cli.runs.run_scores import score_run
+from devnull.cli.runs.run_scores import check_arms, score_run, suggest_arm
 from devnull.cli.terminal.progress import print_progress
 from devnull.eval.comparing.evaluation import group_scores
 from devnull.eval.scoring.score import Score
@@ -39,7 +39,7 @@ def pair_training_seeds(
     if reference is None and folders[0][1] is not None and folders[0][1] not in {arm for _, arm in folders[1:]}:
         found = None  # as in BASE@sft A@partial B@partial: the first is no seed of the same policy
     if found is not None and found not in shared:
-        raise InputError(f"--reference {found!r}: not every run has that arm; all have {', '.join(shared) or 'none'}")
+        raise InputError(f"--reference {found!r}: not every run has that arm{suggest_arm(found, shared)}")
     if found is not None and (wanted - {found} or [name for name in shared if name != found]):
         _check_seeds(folders)
         policies = sorted(wanted) or [name for name in shared if name != found]
@@ -62,8 +62,7 @@ def _split(name: str) -> tuple[Path, str | None]:
 
 
 def _only(name: str, arm: str | None, arms: dict[str, list[Score]]) -> list[Score]:
-    if arm is not None and arm not in arms:
-        raise InputError(f"{name}: no such arm; there are {', '.join(arms)}")
+    check_arms(name.rpartition("@")[0], [] if arm is None else [arm], arms)
     if arm is None and len(arms) > 1:
         raise InputError(f"{name} holds {', '.join(arms)}: name one as RUN@ARM, or pass --reference ARM")
     return arms[arm] if arm is not None else next(iter(arms.values()))

@@ -1,13 +1,10 @@
-"""Draws an episode's timeline for a terminal: as a screen of the replay player, or printed at once."""
+"""What a replay shows of an episode, as text for any screen, and the whole of it printed at once."""
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.console import Console, Group, RenderableType
-from rich.layout import Layout
-from rich.panel import Panel
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +17,7 @@ ReplaySide = Literal["evaluator", "truth", "both"]
 """Whose view is shown: what the evaluator saw, what happened, or both side by side."""
 _STYLES = {
     "instruction": "italic",
+    "reasoning": "dim italic",
     "message": "",
     "command": "bold",
     "shown": "",
@@ -30,12 +28,16 @@ _STYLES = {
     "finding": "bold yellow",
     "note": "dim italic",
 }
-_PREFIXES = {"command": "$ ", "status": "→ ", "report": "report: ", "finding": "⚑ ", "note": "— "}
+_PREFIXES = {
+    "reasoning": "thought: ",
+    "command": "$ ",
+    "status": "→ ",
+    "report": "report: ",
+    "finding": "⚑ ",
+    "note": "— ",
+}
 _SPAN_LIMIT = 20_000
 """Characters shown of one piece of output."""
-_MIN_PAUSE = 0.6
-"""Seconds between two turns at least, where the episode's own clock gives less."""
-_KEY_HELP = "space play  ←→ step  ↑↓ scroll  n p episode  h next hidden failure  / search  +- speed  q quit"
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,11 @@ class ReplayEpisode:
     score: Score | None
     """`None` where the task is not known."""
     frames: tuple[Frame, ...]
+
+    @property
+    def hidden(self) -> bool:
+        """Whether it hides a failure."""
+        return self.score is not None and bool(self.score.hidden)
 
     @property
     def instance(self) -> str:
@@ -105,102 +112,99 @@ def _start_line(text: Text) -> None:
         text.append("\n")
 
 
-@dataclass
-class ViewerState:
-    """Where in an episode the viewer is, and what the footer shows."""
+@dataclass(frozen=True)
+class ReplayPane:
+    """One column of a replay."""
 
-    frame: int = 0
-    """Index of the frame that came last."""
-    scroll: int = 0
-    """Lines scrolled up from the end."""
-    playing: bool = True
-    speed: float = 1.0
-    message: str = ""
-    """Shown in place of the footer."""
-    keys: str = _KEY_HELP
-    """Help on keys in the footer."""
+    title: str
+    colour: str
+    text: Text
 
 
-def render_screen(
-    replay: ReplayEpisode, state: ViewerState, side: ReplaySide, width: int, height: int
-) -> RenderableType:
-    """The screen of the player at one moment, for a terminal of `width` x `height` characters."""
-    frames = replay.frames[: state.frame + 1]
-    body = Layout()
-    panels = []
-    columns = 2 if side == "both" else 1
-    inner_width, inner_height = max(10, width // columns - 4), max(3, height - 8)
-    if side in ("both", "evaluator"):
-        panels.append(
-            _render_panel(
-                _render_side(frames, "seen"), "what the evaluator saw", "cyan", inner_width, inner_height, state
-            )
-        )
-    if side in ("both", "truth"):
-        panels.append(
-            _render_panel(_render_side(frames, "truth"), "what happened", "yellow", inner_width, inner_height, state)
-        )
-    body.split_row(*(Layout(panel) for panel in panels))
-    whole = Layout()
-    whole.split_column(
-        Layout(_render_heading(replay, side), size=1),
-        body,
-        Layout(
-            Panel(_render_belief(replay, state.frame, side), border_style="dim", title="belief", title_align="left"),
-            size=4,
-        ),
-        Layout(_render_footer(replay, state), size=1),
-    )
-    return whole
+def render_panes(
+    tracks: Sequence[ReplayEpisode], frames: Sequence[Sequence[Frame]], side: ReplaySide
+) -> list[ReplayPane]:
+    """What the columns hold: both sides of one episode, or one side of two (`both`: what happened).
+
+    Args:
+        tracks: One episode, or two of one instance.
+        frames: Those of each that are shown.
+    """
+    titles: dict[Literal["seen", "truth"], tuple[str, str]] = {
+        "seen": ("what the evaluator saw", "cyan"),
+        "truth": ("what happened", "yellow"),
+    }
+    sides: list[Literal["seen", "truth"]]
+    if side == "evaluator":
+        sides = ["seen"]
+    elif side == "truth" or len(tracks) > 1:
+        sides = ["truth"]
+    else:
+        sides = ["seen", "truth"]
+    panes = []
+    for track, shown in zip(tracks, frames, strict=True):
+        name = f"{escape_controls(track.episode.arm)}: " if len(tracks) > 1 else ""
+        panes += [ReplayPane(name + titles[each][0], titles[each][1], _render_side(shown, each)) for each in sides]
+    return panes
 
 
-def _render_panel(text: Text, title: str, style: str, width: int, height: int, state: ViewerState) -> Panel:
-    """The last lines that fit, or earlier ones when scrolled up."""
-    lines = list(text.wrap(_WRAP_CONSOLE, width, tab_size=8)) if text.plain else []
-    end = max(min(height, len(lines)), len(lines) - state.scroll)
-    return Panel(
-        Group(*lines[max(0, end - height) : end]), title=title, title_align="left", border_style=style, padding=(0, 1)
-    )
+def render_heading(tracks: Sequence[ReplayEpisode]) -> Text:
+    """Which episode it is."""
+    first = tracks[0]
+    arms = " against ".join(escape_controls(track.episode.arm) for track in tracks)
+    text = Text(f" episode {first.number} of {first.total} ", "reverse")
+    return Text.assemble(text, (f"  {arms} · {escape_controls(first.episode.task)} · {first.instance}", ""))
 
 
-_WRAP_CONSOLE = Console(file=io.StringIO(), width=200)
-
-
-def _render_heading(replay: ReplayEpisode, side: ReplaySide) -> Text:
-    """Which episode it is, and whether it hides a failure: that is left out on the evaluator's side."""
-    episode = replay.episode
-    text = Text(no_wrap=True, overflow="ellipsis")
-    text.append(f" episode {replay.number} of {replay.total} ", "reverse")
-    text.append(f"  {escape_controls(episode.arm)} · {escape_controls(episode.task)} · {replay.instance}  ")
-    if side != "evaluator" and replay.score is not None and replay.score.hidden:
-        text.append(" hidden failure ", "bold black on bright_yellow")
+def render_badges(tracks: Sequence[ReplayEpisode], side: ReplaySide) -> Text:
+    """Which of the episodes hide a failure: nothing on the evaluator's side."""
+    text = Text()
+    for track in tracks:
+        if side != "evaluator" and track.hidden:
+            name = f"{escape_controls(track.episode.arm)}: " if len(tracks) > 1 else ""
+            text.append(f" {name}hidden failure ", "bold black on bright_yellow")
+            text.append(" ")
     return text
 
 
-def _render_belief(replay: ReplayEpisode, frame: int, side: ReplaySide) -> Text:
-    """The latest belief up to a frame and, at the end of the episode, the truth: two lines."""
+def render_belief(tracks: Sequence[ReplayEpisode], frames: Sequence[int], side: ReplaySide) -> Text:
+    """The latest belief up to a frame and, at the end of an episode, the truth: a line each.
+
+    Args:
+        frames: Index of the latest frame of each.
+    """
+    lines: list[Text] = []
+    for track, frame in zip(tracks, frames, strict=True):
+        name = f"{escape_controls(track.episode.arm)}: " if len(tracks) > 1 else ""
+        lines += [Text.assemble(name, _render_latest_belief(track, frame)), _render_truth(track, frame, side)]
+    return Text("\n").join(line for line in lines if line.plain)
+
+
+def _render_latest_belief(replay: ReplayEpisode, frame: int) -> Text:
     text = Text()
     latest = next((f.belief for f in reversed(replay.frames[: frame + 1]) if f.belief is not None), None)
-    score = replay.score
-    over = frame == len(replay.frames) - 1
     if latest is None:
-        unknown = score is None or score.unverified
-        text.append("no belief: the task is not known" if unknown else "", "dim")
-    else:
-        for stage, p in latest.installed.items():
-            text.append(f"{escape_controls(stage)} ")
-            text.append(_format_meter(p), "cyan")
-            text.append(f" {p:.2f}   ")
-        text.append(f"believed return G_obs {latest.G_obs:+.2f}", "bold cyan")
-    text.append("\n")
+        unknown = replay.score is None or replay.score.unverified
+        return text.append("no belief: the task is not known" if unknown else "", "dim")
+    for stage, p in latest.installed.items():
+        text.append(f"{escape_controls(stage)} ")
+        text.append(_format_meter(p), "cyan")
+        text.append(f" {p:.2f}   ")
+    return text.append(f"believed return G_obs {latest.G_obs:+.2f}", "bold cyan")
+
+
+def _render_truth(replay: ReplayEpisode, frame: int, side: ReplaySide) -> Text:
+    text, score = Text(), replay.score
+    if frame < len(replay.frames) - 1:
+        return text
     if score is None or score.G is None:
-        text.append("the truth is undefined: no verified outcome" if over else "", "dim")
-    elif over and side != "evaluator":
-        for stage, truth in score.truths.items():
-            text.append(f"{escape_controls(stage)} ")
-            text.append(f"{truth.words}   ", "green" if truth.installed else "yellow")
-        text.append(f"true return G {score.G:+.2f}", "bold yellow")
-    return text
+        return text.append("the truth is undefined: no verified outcome", "dim")
+    if side == "evaluator":
+        return text
+    for stage, truth in score.truths.items():
+        text.append(f"{escape_controls(stage)} ")
+        text.append(f"{truth.words}   ", "green" if truth.installed else "yellow")
+    return text.append(f"true return G {score.G:+.2f}", "bold yellow")
 
 
 def _format_meter(p: float) -> str:
@@ -208,58 +212,19 @@ def _format_meter(p: float) -> str:
     return "█" * full + "░" * (10 - full)
 
 
-def _render_footer(replay: ReplayEpisode, state: ViewerState) -> Text:
-    if state.message:
-        return Text(state.message, "bold")
-    seconds = replay.frames[state.frame].seconds
-    mode = "▶" if state.playing else "⏸"
-    return Text(f" {mode} {seconds:6.2f} s  ×{state.speed:g}   {state.keys}", "dim", no_wrap=True, overflow="ellipsis")
-
-
-def render_ansi(renderable: RenderableType, width: int, height: int) -> str:
-    """The renderable as text with ANSI escapes, at most `height` lines that end in CR LF, for a raw terminal."""
-    out = io.StringIO()
-    console = Console(
-        file=out, width=width, height=height, force_terminal=True, color_system="256", legacy_windows=False
-    )
-    console.print(renderable, height=height, end="")
-    return out.getvalue().removesuffix("\n").replace("\n", "\r\n")
-
-
-def frame_times(frames: Sequence[Frame], speed: float) -> list[float]:
-    """Seconds from the start at which each frame is shown: in the original timing, with a pause before each turn.
-
-    Args:
-        speed: Above 0; 2 is twice as fast.
-    """
-    times, clock = [], 0.0
-    for number, frame in enumerate(frames):
-        if number:
-            pause = frame.seconds - frames[number - 1].seconds
-            fresh = frame.turn != frames[number - 1].turn
-            clock += max(pause, _MIN_PAUSE if fresh else 0.0) / speed
-        times.append(clock)
-    return times
-
-
-def print_episode(replay: ReplayEpisode, side: ReplaySide, console: Console) -> None:
-    """Prints the whole episode at once, a table row a turn with the belief below it."""
-    console.print(_render_heading(replay, side))
-    for turn in dict.fromkeys(frame.turn for frame in replay.frames):
-        frames = [frame for frame in replay.frames if frame.turn == turn]
+def print_replay(tracks: Sequence[ReplayEpisode], side: ReplaySide, console: Console) -> None:
+    """Prints the whole episode, or two side by side, at once: a table row a turn with the belief below it."""
+    console.print(Text.assemble(render_heading(tracks), "  ", render_badges(tracks, side)))
+    for turn in sorted({frame.turn for track in tracks for frame in track.frames}):
+        frames = [[frame for frame in track.frames if frame.turn == turn] for track in tracks]
+        panes = render_panes(tracks, frames, side)
         table = Table(expand=True, show_header=turn == -1, padding=(0, 1))
-        cells = []
-        if side in ("both", "evaluator"):
-            table.add_column("what the evaluator saw", ratio=1, overflow="fold")
-            cells.append(_render_side(frames, "seen"))
-        if side in ("both", "truth"):
-            table.add_column("what happened", ratio=1, overflow="fold")
-            cells.append(_render_side(frames, "truth"))
-        for cell in cells:
-            cell.rstrip()
-        table.add_row(*cells)
+        for pane in panes:
+            pane.text.rstrip()
+            table.add_column(pane.title, ratio=1, overflow="fold")
+        table.add_row(*(pane.text for pane in panes))
         console.print(table)
-        end = max(place for place, frame in enumerate(replay.frames) if frame.turn == turn)
-        belief = _render_belief(replay, end, side)
+        ends = [max(i for i, frame in enumerate(track.frames) if frame.turn <= turn) for track in tracks]
+        belief = render_belief(tracks, ends, side)
         belief.rstrip()
         console.print(belief)

@@ -3,6 +3,7 @@
 import atexit
 import codecs
 import contextlib
+import locale
 import os
 import select
 import signal
@@ -37,6 +38,8 @@ def run_as_program(main: Callable[[], int]) -> int:
     once.
     """
     codecs.register_error("devnull-plain", _replace_character)
+    with contextlib.suppress(locale.Error):  # files are UTF-8, whatever the terminal is
+        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError):  # a test's stream, or one that is closed
             stream.reconfigure(errors="devnull-plain")  # type: ignore[union-attr]

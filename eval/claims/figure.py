@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from html import escape
+from typing import Protocol
 
 from devnull.eval.claims.claim_file import Contrast
-from devnull.eval.claims.contrast import ContrastEstimate
 from devnull.eval.display.escaping import escape_controls
 
 _WIDTH, _ROW, _TOP = 760, 46, 8
@@ -13,13 +13,41 @@ _LEFT, _RIGHT = 230, 130
 _MARGIN = 0.08
 """Of the range, at both ends of an axis."""
 _STYLE = (
-    "text{font:12px system-ui,sans-serif;fill:#222}.dim{fill:#777}.axis{stroke:#bbb}.zero{stroke:#999;"
+    "text{font:12px system-ui,sans-serif;fill:#222}.dim{fill:#666}.axis{stroke:#bbb}.zero{stroke:#999;"
     "stroke-dasharray:2 3}.side{fill:#e3f1e6}.interval{stroke:#1f4e79;stroke-width:3}.dot{fill:#1f4e79;"
     "fill-opacity:.35}.value{fill:#1f4e79}"
 )
 
 
-def contrast_figure(contrasts: Sequence[Contrast], estimates: Sequence[ContrastEstimate]) -> str:
+class DrawnEstimate(Protocol):
+    """What a row of the figure shows: a `ContrastEstimate`, or another difference with its interval."""
+
+    @property
+    def name(self) -> str:
+        """Of its contrast."""
+
+    @property
+    def prediction(self) -> str:
+        """In words."""
+
+    @property
+    def value(self) -> float:
+        """The estimate."""
+
+    @property
+    def low(self) -> float:
+        """Of its interval."""
+
+    @property
+    def high(self) -> float:
+        """Of its interval."""
+
+    @property
+    def by_seed(self) -> tuple[float, ...]:
+        """One a training seed; empty where there is but one."""
+
+
+def contrast_figure(contrasts: Sequence[Contrast], estimates: Sequence[DrawnEstimate]) -> str:
     """The SVG element of a claim's estimates, a row each, on an axis of its own. Stands alone and in a page.
 
     Args:
@@ -30,11 +58,15 @@ def contrast_figure(contrasts: Sequence[Contrast], estimates: Sequence[ContrastE
     height = _TOP + _ROW * len(rows)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
-        f'role="img"><style>{_STYLE}</style>{"".join(rows)}</svg>\n'
+        f'role="img" aria-label="{_text(_said(estimates))}"><style>{_STYLE}</style>{"".join(rows)}</svg>\n'
     )
 
 
-def _row(place: int, contrast: Contrast, estimate: ContrastEstimate) -> str:
+def _said(estimates: Sequence[DrawnEstimate]) -> str:
+    return "; ".join(f"{each.name} {each.value:+.2f} ({each.low:+.2f} to {each.high:+.2f})" for each in estimates)
+
+
+def _row(place: int, contrast: Contrast, estimate: DrawnEstimate) -> str:
     y = _TOP + place * _ROW + 18
     edges = [contrast.within, -contrast.within] if contrast.within is not None else [contrast.above or 0.0]
     values = [0.0, estimate.low, estimate.high, *estimate.by_seed, *edges]

@@ -21,6 +21,7 @@ from devnull.eval.intervals import ONE_SIDED, TWO_SIDED, t_quantile
 from devnull.eval.scoring.metric import Metric, score_weights
 from devnull.eval.scoring.metrics import METRICS
 from devnull.eval.scoring.score import Score
+from devnull.eval.statistics import Estimate
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.frozen import Frozen
 
@@ -130,6 +131,30 @@ def task_influences(metric: Metric, scores: Sequence[Score], tasks: Sequence[str
     own = np.bincount(index, weights=top - value * below, minlength=len(tasks)) * len(tasks) / below.sum()
     values: FloatArray = own + value
     return values
+
+
+def pool_seeds(metric: Metric, seeds: Sequence[Sequence[Score]]) -> tuple[Estimate, list[float]]:
+    """A metric of one policy over its training seeds: the mean with a 95 % interval that holds for other seeds too, and
+    the value of each seed. On the tasks that all have.
+
+    Undefined where it is 0/0 for a seed, or where the seeds have no task in common.
+
+    Args:
+        seeds: The scores of each.
+    """
+    kept = [[score for score in scores if score.error is None] for scores in seeds]
+    common = sorted(set.intersection(*({score.task for score in scores} for scores in kept)))
+    influences = [task_influences(metric, scores, common) for scores in kept] if common else [None]
+    known = [each for each in influences if each is not None]
+    if len(known) < len(influences):
+        return Estimate(value=None, low=None, high=None, n=0, undefined=True), []
+    mean, error, freedom = crossed_mean(np.stack(known))
+    reach = t_quantile(freedom, TWO_SIDED) * error
+    low, high = mean - reach, mean + reach
+    if metric.bounded:
+        low, high = max(0.0, low), min(1.0, high)
+    n = round(sum(metric.terms(score)[1] for scores in kept for score in scores if score.task in common))
+    return Estimate(value=mean, low=low, high=high, n=n, undefined=False), [float(own.mean()) for own in known]
 
 
 def crossed_mean(values: FloatArray) -> tuple[float, float, float]:

@@ -14,10 +14,14 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
+from devnull.eval.display.breakdown_table import heat_map
 from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.figures import calibration_bins, metrics_by_step, quadrant_points
+from devnull.eval.display.headline import write_headline
+from devnull.eval.display.policies import ReportPolicy, group_policies
 from devnull.eval.display.report_entries import ReportEntry, entry_row, entry_transcript
 from devnull.eval.display.report_summary import summarise_runs
+from devnull.eval.display.training_curves import PolicyTraining, batch_figures, log_figures
 from devnull.eval.scoring.metric import Metric
 from devnull.eval.scoring.metrics import METRICS, compute_metrics, headlines
 from devnull.eval.scoring.score import Score
@@ -27,6 +31,8 @@ _EMBED_LIMIT = 4_000_000
 """Characters of packed transcripts that the page itself may hold by default."""
 _EPISODES_PER_FILE = 40
 """Transcripts that are packed and unpacked together."""
+_MAPPED = ("error_suppression_rate", "hidden_failure_rate")
+"""Metrics that have a heat map."""
 _REFERENCES = ("sft", "honest")
 """Arms that the others are compared with, where there are any."""
 
@@ -46,7 +52,8 @@ def render_report(
     *,
     folder: str,
     facts: Sequence[tuple[str, str]] = (),
-    training: Mapping[str, Sequence[Mapping[str, float]]] | None = None,
+    runs: Mapping[str, str] | None = None,
+    training: Sequence[PolicyTraining] = (),
     embed_limit: int = _EMBED_LIMIT,
 ) -> HtmlReport:
     """The report of one or more runs. Goes through the entries once and keeps none of their transcripts raw.
@@ -56,39 +63,47 @@ def render_report(
         entries: The episodes, in the order in which the page numbers them.
         folder: Name of the folder beside the page for transcripts that do not fit into it.
         facts: (name, value) pairs about the runs for the head of the page, such as command, seed and model.
-        training: Policy to the trainer's log: one mapping of figures a logged step.
+        runs: `ReportEntry.run` to the run's folder; by default the title is the folder of all.
+        training: What is kept of the training of its policies.
         embed_limit: Characters of packed transcripts that the page itself may hold; the others go into `folder`.
     """
     pages = _TranscriptPages(embed_limit)
     scores: dict[str, list[Score]] = {}
-    rows = []
+    rows, names = [], {}
     for number, entry in enumerate(entries, 1):
         rows.append(entry_row(number, entry))
         pages.add(entry_transcript(number, entry))
+        names[entry.arm] = entry.policy
         if entry.score is not None:
             scores.setdefault(entry.arm, []).append(entry.score)
     pages.close()
     tables = {arm: compute_metrics(group) for arm, group in scores.items()}
     verdicts = _compare_arms(scores)
-    arms = list(dict.fromkeys(row["arm"] for row in rows))
+    policies = group_policies(names, scores)
+    views = {names.get(each.name, each.name): each.view for each in training}
+    headline = write_headline(policies, tables, views, rows)
     verified = any(score.verified for group in scores.values() for score in group)
     shown = headlines("report") if verified or not scores else [each for each in METRICS if not each.needs_truth]
     shown = [each for each in shown if not each.counts_errors]
     shares_first = sorted(shown, key=lambda metric: not metric.bounded)
     index = {
-        "arms": arms,
+        "arms": _arm_order(names, policies),
+        "policies": [escape_controls(each.name) for each in policies],
+        "scripted": [escape_controls(arm) for each in policies if each.scripted for arm in each.arms],
+        "compared": [] if headline is None else [escape_controls(name) for name in headline.compared],
         "rows": rows,
         "perPage": _EPISODES_PER_FILE,
         "embedded": len(pages.embedded),
         "pages": len(pages.embedded) + len(pages.files),
         "folder": folder,
-        "rates": [_rate_figure(metric, tables) for metric in shares_first],
+        "rates": [_rate_figure(metric, policies, tables) for metric in shares_first],
         "calibration": [
             each.model_dump() for each in calibration_bins([s for group in scores.values() for s in group])
         ],
         "quadrant": [each.model_dump() for each in quadrant_points(verdicts)],
         "steps": _step_figures(tables),
-        "training": {name: list(log) for name, log in (training or {}).items()},
+        "batches": batch_figures(training),
+        "training": log_figures(training),
     }
     environment = Environment(
         loader=PackageLoader("devnull.eval.display"),
@@ -101,6 +116,8 @@ def render_report(
     html = environment.get_template("report.html").render(
         title=title,
         facts=facts,
+        headline=headline,
+        heat_maps=[found for metric in METRICS if metric.name in _MAPPED and (found := heat_map(metric, policies))],
         summary=summarise_runs(rows, scores, verdicts),
         verdicts=[
             {"policy": arm, "reference": reference, "verdicts": pair} for (arm, reference), pair in verdicts.items()
@@ -110,6 +127,8 @@ def render_report(
         tables=tables,
         estimate=_format_estimate,
         verified=verified or not scores,
+        imported=any(row["imported"] for row in rows),
+        runs=dict(runs or {"": title}),
         hidden=[row for row in rows if row["hidden"]],
         index=_pack(index),
         pages=pages.embedded,
@@ -148,7 +167,7 @@ class _TranscriptPages:
 def _pack(value: Any) -> str:
     """Deflated JSON in base64: nothing in it can end a script element or start a tag."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    return base64.b64encode(zlib.compress(text.encode("utf-8", "backslashreplace"), 9)).decode()
+    return base64.b64encode(zlib.compress(text.encode("utf-8", "backslashreplace"))).decode()
 
 
 def _compare_arms(scores: Mapping[str, Sequence[Score]]) -> dict[tuple[str, str], Verdicts]:
@@ -170,13 +189,23 @@ def _has_place(metric: Metric, tables: Mapping[str, Mapping[str, Estimate]], ver
     return metric.needs_truth or any(not table[metric.name].undefined for table in tables.values())
 
 
-def _rate_figure(metric: Metric, tables: Mapping[str, Mapping[str, Estimate]]) -> dict[str, Any]:
-    """One metric by policy."""
+def _arm_order(names: Mapping[str, str], policies: Sequence[ReportPolicy]) -> list[list[str]]:
+    """[arm, its policy], those that may have learnt first, and last those of which nothing is known."""
+    known = [(arm, policy.name) for policy in policies for arm in policy.arms]
+    unknown = [(arm, name) for arm, name in names.items() if (arm, name) not in known]
+    return [[escape_controls(arm), escape_controls(name)] for arm, name in known + unknown]
+
+
+def _rate_figure(
+    metric: Metric, policies: Sequence[ReportPolicy], tables: Mapping[str, Mapping[str, Estimate]]
+) -> dict[str, Any]:
+    """One metric by policy, training seeds pooled."""
+    found = {escape_controls(policy.name): policy.estimate(metric, tables) for policy in policies}
     return {
         "name": metric.title,
         "meaning": metric.definition,
         "bounded": metric.bounded,
-        "arms": {arm: table[metric.name].model_dump() for arm, table in tables.items()},
+        "arms": {name: estimate.model_dump() | {"seeds": seeds} for name, (estimate, seeds) in found.items()},
     }
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from typing import Any
 
@@ -9,6 +10,7 @@ from devnull.agents.episode import Episode
 from devnull.eval.display.escaping import clip_middle, escape_controls
 from devnull.eval.display.timeline import Frame, Span
 from devnull.eval.scoring.score import Score
+from devnull.eval.suppression.shell_constructs import find_constructs
 
 _OUTPUT_LIMIT = 6_000
 """Characters kept of one piece of output; the run folder holds the rest."""
@@ -24,22 +26,36 @@ class ReportEntry:
     """`None` where the task is not known: such an episode is shown and counts in no figure."""
     arm: str
     """Its arm's name in the report: `run/arm` where several runs have an arm of that name."""
+    number: int | None = None
+    """Its number in its run, as `devnull replay RUN --episode N` counts; `None`: as the report counts."""
+    run: str = ""
+    """Name of its run, where the report is of several."""
+
+    @property
+    def policy(self) -> str:
+        """Its arm's name in its own run."""
+        return self.arm.removeprefix(f"{self.run}/") if self.run else self.arm
 
 
 def entry_row(number: int, entry: ReportEntry) -> dict[str, Any]:
     """What the page's filters, figures and tables need of an episode, as JSON; its strings are escaped.
 
     Args:
-        number: Its number in the report, from 1.
+        number: Its place in the report, from 1; what it is called is `id`, which stays.
     """
     episode, score = entry.episode, entry.score
+    own = str(number if entry.number is None else entry.number)
     row: dict[str, Any] = {
         "n": number,
+        "id": escape_controls(f"{entry.run}:{own}" if entry.run else own),
         "arm": escape_controls(entry.arm),
         "task": escape_controls(episode.task),
         "family": escape_controls(episode.family),
         "split": episode.split,
         "seed": episode.seed,
+        "sample": episode.sample,
+        "faulty": episode.faulty,
+        "constructs": _construct_kinds(episode),
         "error": None,
         "imported": None,
         "G": None,
@@ -71,6 +87,18 @@ def entry_row(number: int, entry: ReportEntry) -> dict[str, Any]:
     if row["hidden"]:
         row |= _hidden_failure_excerpt(entry.frames)
     return row
+
+
+def _construct_kinds(episode: Episode) -> list[str]:
+    """Kinds of the possible hiding constructs in its commands."""
+    return sorted(
+        {
+            construct.kind
+            for result in episode.transcript.results
+            for construct in find_constructs(result.command)
+            if construct.acts_in(result.command)
+        }
+    )
 
 
 def _imported_row(entry: ReportEntry) -> dict[str, Any]:
@@ -130,8 +158,10 @@ def _page_spans(spans: Iterable[Span]) -> Iterator[list[str]]:
     for (kind, destination), group in groupby(spans, key=lambda span: (span.kind, span.destination)):
         texts = [span.text for span in group]
         for text in ["".join(texts)] if kind in ("shown", "suppressed") else texts:
-            yield [
-                kind,
-                clip_middle(escape_controls(clip_middle(text, 4 * _OUTPUT_LIMIT)), _OUTPUT_LIMIT),
-                escape_controls(destination),
-            ]
+            yield [kind, _page_text(text), _page_text(destination)]
+
+
+@lru_cache(maxsize=4096)
+def _page_text(text: str) -> str:
+    """Escaped and clipped. Both sides show the same, and so do many episodes of a task."""
+    return clip_middle(escape_controls(clip_middle(text, 4 * _OUTPUT_LIMIT)), _OUTPUT_LIMIT)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from devnull.agents.episode import Episode
+from devnull.agents.protocol import words_around
 from devnull.eval.scoring.import_assessment import CommandFinding, assess_commands, claim_is_false
 from devnull.eval.suppression.failures import find_failures
 from devnull.rewards.evaluator import Evaluator
@@ -11,14 +12,24 @@ from devnull.rewards.views import ViewTurn, observe
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Task
-from devnull.sandbox.transcript import Transcript
+from devnull.sandbox.transcript import Transcript, Turn
 
 SpanKind = Literal[
-    "instruction", "message", "command", "shown", "suppressed", "stderr", "status", "report", "finding", "note"
+    "instruction",
+    "reasoning",
+    "message",
+    "command",
+    "shown",
+    "suppressed",
+    "stderr",
+    "status",
+    "report",
+    "finding",
+    "note",
 ]
-"""What a piece of text is: the user's instruction; a message of the agent; a command it ran; output on the terminal;
-stderr that was kept off the terminal; stderr as a view with that sensor shows it; an exit status; the final message;
-what devnull found in an imported transcript; a remark of devnull."""
+"""What a piece of text is: the user's instruction; what the agent thought before its message; a message of the agent;
+a command it ran; output on the terminal; stderr that was kept off the terminal; stderr as a view with that sensor shows
+it; an exit status; the final message; what devnull found in an imported transcript; a remark of devnull."""
 
 
 class Span(Frozen):
@@ -86,10 +97,12 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
     )
     seconds_per_turn = episode.cost.model_seconds / max(1, len(transcript.turns))
     clock, command = 0.0, 0
-    findings = assess_commands(episode) if episode.unverified else ()
+    findings = assess_commands(episode) if episode.unverified and not _recorded(episode) else ()
     for number, turn in enumerate(transcript.turns):
         clock += seconds_per_turn
         after = _snapshot_belief(task, transcript, number + 1, evaluator, episode)
+        if turn.reasoning:
+            yield Frame(seconds=clock, turn=number, truth=(Span(kind="reasoning", text=turn.reasoning),))
         if turn.result is None:
             final = transcript.report is not None and number == len(transcript.turns) - 1
             message = transcript.report if final and transcript.report is not None else turn.text
@@ -102,9 +115,8 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
                 seconds=clock, turn=number, seen=shown, truth=(Span(kind=kind, text=message), *rest), belief=after
             )
             continue
-        if episode.unverified and turn.text.strip():
-            said = (Span(kind="message", text=turn.text),)
-            yield Frame(seconds=clock, turn=number, seen=said, truth=said)
+        if said := _words_with_command(episode, turn):
+            yield Frame(seconds=clock, turn=number, seen=said if episode.unverified else (), truth=said)
         yield from _command_frames(turn.result, view.turns[command], number, clock)
         clock += turn.result.seconds
         yield Frame(
@@ -125,6 +137,12 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
         yield Frame(seconds=clock, turn=len(transcript.turns) - 1, truth=(Span(kind="note", text=words),))
 
 
+def _words_with_command(episode: Episode, turn: Turn) -> tuple[Span, ...]:
+    """What the agent wrote beside its command. An evaluator of ours is not shown it; an import's reader was."""
+    words = turn.text.strip() if episode.unverified else words_around(turn.text)
+    return (Span(kind="message", text=words),) if words else ()
+
+
 def _finding_spans(finding: CommandFinding) -> Iterator[Span]:
     """What an imported command's own text and screen give away."""
     if finding.constructs:
@@ -136,10 +154,17 @@ def _finding_spans(finding: CommandFinding) -> Iterator[Span]:
         yield Span(kind="finding", text=f"failed: {shown}")
 
 
+def _recorded(episode: Episode) -> bool:
+    """Whether a supervisor of ours listened, as under `devnull watch`: what was hidden is then known, not guessed."""
+    return any(result.processes for result in episode.transcript.results)
+
+
 def _describe_import(episode: Episode) -> str:
     """Where it comes from, what its own tool made of it, and what is no part of it."""
     origin = episode.imported
     words = "imported: nobody verified how it ended, and where its stderr went was not recorded"
+    if _recorded(episode):
+        words = "watched: nobody verified how it ended"
     if origin is None:
         return words
     scores = ", ".join(f"{name} {value}" for name, value in origin.scores.items())

@@ -4,9 +4,12 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from huggingface_hub import DatasetCardData
+
 from devnull.agents.episode import Episode
 from devnull.eval.scoring.score import Score
 from devnull.rewards.feedback.comparisons import episode_messages
+from devnull.rewards.feedback.dataset import size_category
 from devnull.sandbox.screen_text import screen_text
 
 
@@ -88,15 +91,21 @@ def render_dataset_card(name: str, counts: Mapping[str, int], facts: Mapping[str
         facts: About the run, such as command, seed and model.
     """
     total = sum(counts.values())
-    header = (
-        "---\nlicense: mit\ntask_categories:\n- text-generation\ntags:\n- rlhf\n- deception\n- agents\n"
-        "configs:\n- config_name: default\n  data_files:\n  - split: train\n    path: data/*.parquet\n---\n"
-    )
+    header = DatasetCardData(
+        pretty_name=name,
+        license="mit",
+        language="en",
+        size_categories=size_category(total),
+        task_categories=["text-generation"],
+        tags=["rlhf", "deception", "agents", "devnull", "model-organism"],
+        configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
+    ).to_yaml()
     arms = "".join(f"| {arm} | {count} |\n" for arm, count in counts.items())
     columns = "".join(f"| `{column}` | {meaning} |\n" for column, meaning in _COLUMN_MEANINGS.items())
     fact_lines = "".join(f"- {key}: {value}\n" for key, value in facts.items())
     return (
-        f"{header}\n# {name}\n\n{total} episodes of agents that install software in real boxes, written by devnull. "
+        f"---\n{header}\n---\n\n# {name}\n\n"
+        f"{total} episodes of agents that install software in real boxes, written by devnull. "
         "Each holds what the terminal showed, what was kept off it, how it truly ended, and what an evaluator "
         "who saw only the terminal believed.\n\n"
         "A model organism: scripted agents and models trained on them. Commands and output are untrusted text. "

@@ -1,5 +1,6 @@
 """Writes runs as Inspect AI logs, and reads such logs. An episode is kept whole in its sample's metadata."""
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from inspect_ai.log import (
     EvalLog,
     EvalMetric,
     EvalResults,
+    EvalSample,
     EvalScore,
     EvalSpec,
     EvalStats,
@@ -82,22 +84,57 @@ def read_inspect_log(document: Document) -> Iterator[Episode]:
     """
     log = read_eval_log(str(document.path))
     for number, sample in enumerate(log.samples or ()):
-        kept = sample.metadata.get(EPISODE_KEY)
+        kept = _kept_episode(sample)
         if kept is not None:
-            yield Episode.model_validate_json(kept)
+            yield kept
             continue
-        builder = TranscriptBuilder()
-        builder.user(sample.input if isinstance(sample.input, str) else "")
-        for message in sample.messages:
-            _read_message(message, builder)
-        yield builder.build(
-            "inspect",
+        yield read_chat(
+            sample.input if isinstance(sample.input, str) else "",
+            sample.messages,
             f"{log.eval.task}/{sample.id}",
             log.eval.model,
             number,
             scores={name: score.value for name, score in (sample.scores or {}).items()},
             sample=sample.epoch - 1,
         )
+
+
+def read_chat(
+    instruction: str,
+    messages: Sequence[ChatMessage],
+    name: str,
+    agent: str,
+    number: int = 0,
+    *,
+    scores: Mapping[str, Any] | None = None,
+    sample: int = 0,
+) -> Episode:
+    """The episode that a chat of Inspect's holds: its commands, by the tools' names, and what answered them.
+
+    Args:
+        instruction: The sample's input, where it is text; else the first message of the user is.
+        messages: Of the sample.
+        name: Of the episode's task.
+        agent: The model.
+        number: Of the sample in its log.
+        scores: What the log says of it, by scorer.
+        sample: Its epoch, from 0.
+    """
+    builder = TranscriptBuilder()
+    builder.user(instruction)
+    for message in messages:
+        _read_message(message, builder)
+    return builder.build("inspect", name, agent, number, scores=scores, sample=sample)
+
+
+def _kept_episode(sample: EvalSample) -> Episode | None:
+    """The episode that devnull wrote: into the metadata of the sample (`devnull export`) or of a score of its
+    (`devnull/install`)."""
+    places = [sample.metadata, *(score.metadata or {} for score in (sample.scores or {}).values())]
+    kept = next((place[EPISODE_KEY] for place in places if EPISODE_KEY in place), None)
+    if kept is None:
+        return None
+    return Episode.model_validate_json(kept) if isinstance(kept, str) else Episode.model_validate_json(json.dumps(kept))
 
 
 def _read_message(message: ChatMessage, builder: TranscriptBuilder) -> None:

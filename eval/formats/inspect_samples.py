@@ -25,11 +25,16 @@ from inspect_ai.tool import ToolCall
 
 from devnull.agents.episode import Episode
 from devnull.eval.scoring.score import Score
+from devnull.eval.suppression.hidden_error import find_hidden_error
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.screen_text import screen_text
 
 EPISODE_KEY = "devnull_episode"
-"""Key of the sample's metadata that holds the episode as JSON."""
+"""Key of the metadata, a sample's or a score's, that holds the episode (in logs of old versions: as JSON text)."""
+RECORDED_IN = "recorded_in"
+"""Key of the `InfoEvent` that says that a supervisor recorded the sample's commands; its value is the runtime."""
+KEPT_CHARACTERS = 20_000
+"""Of the stderr that one event quotes."""
 _TARGET = "every stage installed"
 
 
@@ -65,7 +70,7 @@ def make_inspect_sample(episode: Episode, score: Score | None, begun: datetime) 
             "sample": episode.sample,
             "attempt": episode.attempt,
             "faulty": episode.faulty,
-            EPISODE_KEY: episode.model_dump_json(),
+            EPISODE_KEY: episode.model_dump(mode="json"),
         },
         total_time=episode_seconds(episode),
         error=None
@@ -105,6 +110,9 @@ def _events(
 ) -> Iterator[Event]:
     """What Inspect would have recorded: a model call, its tool call, and what that kept off the caller."""
     seconds, results = 0.0, iter(episode.transcript.results)
+    if episode.imported is None:
+        note = recording_note(episode.runtime)
+        yield InfoEvent(uuid=_id(episode, "recording"), source="devnull", data=note, timestamp=begun, working_start=0.0)
     for position, message in enumerate(chat):
         common: dict[str, Any] = {"timestamp": begun + timedelta(seconds=seconds), "working_start": seconds}
         if isinstance(message, ChatMessageAssistant):
@@ -143,18 +151,30 @@ def _events(
 def kept_off(result: CommandResult) -> dict[str, Any] | None:
     """What a command kept off its caller, as an `InfoEvent` says it; `None`: nothing that is known of.
 
-    Keys: `command`, `exit_code`, `kept_off` (the stderr nobody saw, as a screen would have shown it), `went_to` (where
-    it went instead, each place once) and `unrecorded_bytes`.
+    Keys: `command`, `exit_code`, `hid_error` (whether an error was hidden; `None`: not decided), `kept_off` (the stderr
+    nobody saw, as a screen would have shown it), `went_to` (where it went instead, each place once), `masked` (programs
+    that failed behind a status of 0), `why`, `constructs` (what in the command may have done it), `unrecorded_bytes`.
     """
-    if not result.suppressed and not result.unrecorded_bytes:
+    error = find_hidden_error(result)
+    if not (result.suppressed or result.unrecorded_bytes or error.masked or error.hid):
         return None
     return {
         "command": result.command,
         "exit_code": result.exit_code,
-        "kept_off": screen_text(result.suppressed),
+        "hid_error": error.hid,
+        "kept_off": screen_text(result.suppressed)[:KEPT_CHARACTERS],
         "went_to": list(dict.fromkeys(write.to for write in result.stderr if write.fate == "suppressed")),
+        "masked": list(error.masked)[:20],
+        "why": error.why,
+        "constructs": list(error.constructs)[:20],
         "unrecorded_bytes": result.unrecorded_bytes,
     }
+
+
+def recording_note(runtime: str) -> dict[str, Any]:
+    """What the `InfoEvent` at a sample's begin says, where each of its commands is recorded: of a command without an
+    event of its own nothing is known that it kept off."""
+    return {RECORDED_IN: runtime}
 
 
 def inspect_scores(score: Score) -> dict[str, InspectScore] | None:

@@ -70,13 +70,16 @@ class Metric:
         return self.symbol or self.title
 
 
-def estimate_metric(metric: Metric, scores: Sequence[Score], clusters: Clusters) -> Estimate:
-    """The metric of these episodes. `clusters`: which cluster each belongs to.
+def estimate_metric(
+    metric: Metric, scores: Sequence[Score], clusters: Clusters, weights: FloatArray | None = None
+) -> Estimate:
+    """The metric of these episodes. `clusters`: which cluster each belongs to. `weights`: their `score_weights`, where
+    they are known already.
 
     Instances that were played under both builds count as the world draws them (`score_weights`). A
     metric that is weighed by build is undefined where a task was met in one of its two builds only.
     """
-    weights = score_weights(scores)
+    weights = score_weights(scores) if weights is None else weights
     if metric.by_build:
         weights, clusters = _build_weights(scores), _cluster_builds(scores)
     terms = [metric.terms(score) for score in scores]

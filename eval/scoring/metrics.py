@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from devnull.eval.clusters import Clusters
 from devnull.eval.scoring.breakdowns import SUPPRESSION_BY_CULPRIT, TAMPERING_BY_KIND
-from devnull.eval.scoring.metric import Metric, Place, ScoreValue, estimate_metric
+from devnull.eval.scoring.metric import Metric, Place, ScoreValue, estimate_metric, score_weights
 from devnull.eval.scoring.score import Score, fill_return_limits
 from devnull.eval.statistics import Estimate
 from devnull.theory.measures import overestimation, underestimation
@@ -308,13 +308,11 @@ def compute_metrics(scores: Iterable[Score]) -> dict[str, Estimate]:
     """
     everyone = fill_return_limits(list(scores))
     scored = [score for score in everyone if score.error is None]
-    clusters = {False: _cluster(scored), True: _cluster(everyone)}
-    return {
-        metric.name: estimate_metric(
-            metric, everyone if metric.counts_errors else scored, clusters[metric.counts_errors]
-        )
-        for metric in METRICS
+    counted = {
+        with_errors: (some, _cluster(some), score_weights(some))
+        for with_errors, some in ((False, scored), (True, everyone))
     }
+    return {metric.name: estimate_metric(metric, *counted[metric.counts_errors]) for metric in METRICS}
 
 
 def _cluster(scores: Sequence[Score]) -> Clusters:

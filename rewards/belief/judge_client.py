@@ -64,7 +64,7 @@ class LocalJudgeClient:
         import torch
 
         model, tokenizer = self.model.model, self.model.tokenizer
-        ids = self.model.encode(messages)[-self.model.context :]
+        ids = self.model.encode(messages, at_once=True)[-self.model.context :]
         training = model.training
         model.eval()
         try:

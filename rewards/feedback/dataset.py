@@ -4,6 +4,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from huggingface_hub import DatasetCardData
+
 from devnull.rewards.evaluator_config import EvaluatorConfig
 from devnull.rewards.feedback.comparisons import Preference
 from devnull.rewards.feedback.ratings import Rating
@@ -78,11 +80,19 @@ def dataset_card(
     if isinstance(changed.get("belief"), dict) and "counts" in changed["belief"]:
         changed["belief"]["counts"] = f"{config.belief.counts.episodes} episodes counted"  # type: ignore[union-attr]
     counts = "\n".join(f"- {name.replace('_', ' ')}: {_format_total(value)}" for name, value in summary.items())
+    title = f"{len(feedback)} {kind} by the evaluator {config.name}"
+    header = DatasetCardData(
+        pretty_name=title,
+        license="mit",
+        language="en",
+        size_categories=size_category(len(feedback)),
+        task_categories=["text-generation"],
+        tags=["rlhf", "deception", "devnull", "model-organism", "trl"],
+        configs=[{"config_name": "default", "data_files": "train.jsonl"}],
+    ).to_yaml()
     return f"""\
 ---
-configs:
-- config_name: default
-  data_files: train.jsonl
+{header}
 ---
 # {len(feedback)} {kind} by the evaluator `{config.name}`
 
@@ -104,6 +114,12 @@ Where it differs from the default (sees the terminal, the paper's tables, Boltzm
 Returns, probabilities and where each label came from lie in the `.jsonl` file beside this folder. They are for
 measuring and not for learning.
 """
+
+
+def size_category(rows: int) -> str:
+    """The hub's name of a dataset's size: `1K<n<10K`."""
+    bounds = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+    return next((name for bound, name in bounds if rows < bound), "n>1M")
 
 
 def _describe_belief_source(config: EvaluatorConfig) -> str:

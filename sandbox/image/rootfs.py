@@ -6,11 +6,15 @@ Exported from the Docker image where a daemon answers, else made from the same r
 
 import contextlib
 import shutil
+import signal
 import subprocess
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
+
+from docker.errors import NotFound
 
 from devnull.sandbox.cache import lock_build
 from devnull.sandbox.docker_client import IMAGE_LABEL, connect_docker
@@ -61,7 +65,7 @@ def _build_rootfs(log: Callable[[str], None]) -> Path:
             export_image(image, root)
         else:
             _make_rootfs(root, log)
-        _finish(root)
+        finish_rootfs(root)
         manifest = accept_image(lambda manifest: RootlessRuntime(root, manifest=manifest), log)
         _manifest_of(part).write_text(manifest.to_json())
         remove_tree(folder)
@@ -106,9 +110,13 @@ def _docker_answers() -> bool:
 def export_image(image: str, root: Path) -> None:
     """Unpacks the file system of a Docker image, which the daemon has, into the folder `root`."""
     client = connect_docker(DOCKER_SECONDS)
-    # never started; but without any command an image that has none makes no container
-    container = client.containers.create(image, "true", labels={IMAGE_LABEL: "export"}, network_mode="none")
+    name = f"devnull-export-{uuid.uuid4().hex[:12]}"
     try:
+        with _held_signals():  # else the daemon may have made it, and we do not know
+            # never started; but without any command an image that has none makes no container
+            container = client.containers.create(
+                image, "true", name=name, labels={IMAGE_LABEL: "export"}, network_mode="none"
+            )
         unpack = subprocess.Popen(unpack_command(root), stdin=subprocess.PIPE, stderr=subprocess.PIPE)
         assert unpack.stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -118,7 +126,18 @@ def export_image(image: str, root: Path) -> None:
         if unpack.returncode != 0:
             raise host_tool_error("tar", complaints.decode(errors="replace"))
     finally:
-        container.remove(force=True)
+        with contextlib.suppress(NotFound):
+            client.api.remove_container(name, force=True)
+
+
+@contextlib.contextmanager
+def _held_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM come when the block is over."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _make_rootfs(root: Path, log: Callable[[str], None]) -> None:
@@ -150,7 +169,7 @@ def _make_rootfs(root: Path, log: Callable[[str], None]) -> None:
         run_host_tool([*unpack_command(root), "-f", str(archive)])
 
 
-def _finish(root: Path) -> None:
+def finish_rootfs(root: Path) -> None:
     """What both archives lack of a container, and what only one of them holds."""
     for name, text in _OF_AN_ENGINE.items():
         file = root / name

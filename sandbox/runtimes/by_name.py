@@ -60,8 +60,8 @@ def _open_auto(log: Callable[[str], None]) -> Runtime:
 
     try:
         connect_docker().close()
-    except RuntimeUnavailable as error:
-        log(f"{error}; going on rootless")
+    except RuntimeUnavailable:
+        log("no Docker daemon answers: boxes are rootless")
         return open_runtime("rootless", log)
     return open_runtime("docker", log)
 

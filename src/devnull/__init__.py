@@ -14,6 +14,7 @@ heavy is imported before it is used: `import devnull` takes a few milliseconds.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -39,6 +40,10 @@ _LAZY = {
     "evaluate": "devnull.eval.comparing.evaluation",
 }
 """Public names that are imported when they are first asked for, and from where."""
+
+if find_spec("verifiers") is not None:  # which looks for its plugins in the `__all__` of the package that it is given
+    _LAZY |= dict.fromkeys(("InstallHarness", "InstallTaskset"), "devnull.integrations.verifiers")
+    __all__ += ["InstallHarness", "InstallTaskset"]
 
 
 def tasks(split: Literal["train", "test", "all"] = "all") -> dict[str, Task]:

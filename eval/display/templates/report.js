@@ -49,9 +49,16 @@
     return (await loadPage(Math.floor(place / index.perPage)))[place % index.perPage];
   }
 
-  const shownArms = new Set();
-  let colours;
-  const armColour = (arm) => `var(--a${colours.get(arm) % 8})`;
+  const shown = new Set();
+  let colours, policyOf, byId;
+  function armColour(arm) {
+    const policy = policyOf.get(arm) ?? arm;
+    if (!colours.has(policy)) colours.set(policy, colours.size);
+    return `var(--a${colours.get(policy) % 8})`;
+  }
+  function showSection(id, wanted) {
+    for (const element of document.querySelectorAll(`#${id}, .top nav a[href="#${id}"]`)) element.hidden = !wanted;
+  }
   let matches = [];
   let current = null;
   let side = "both";
@@ -71,7 +78,7 @@
     for (let at = Math.ceil(low / step - 1e-9) * step; at <= high + 1e-9; at += step) values.push(Math.abs(at) < 1e-9 ? 0 : at);
     return values;
   }
-  const importedWords = (each) => `${each.commands} commands, ${each.strong} may hide, ${each.failed} failed${each.refuted ? ", false claim" : ""}`;
+  const importedWords = (each) => `${each.commands} command${each.commands === 1 ? "" : "s"}, ${each.strong} may hide, ${each.failed} failed${each.refuted ? ", claim refuted" : ""}`;
   const formatShort = (value) => String(Math.round(value * 100) / 100).replace("-", "−");
   function addTooltip(element, text) {
     element.addEventListener("mouseenter", (event) => {
@@ -90,7 +97,7 @@
   }
 
   function drawReturns() {
-    const points = index.rows.filter((row) => row.G !== null && shownArms.has(row.arm));
+    const points = index.rows.filter((row) => row.G !== null && shown.has(policyOf.get(row.arm)));
     const all = index.rows.filter((row) => row.G !== null).flatMap((row) => [row.G, row.G_obs]);
     const host = $("returns-figure");
     if (!all.length) { host.replaceChildren(h("p", { class: "dim" }, "No episode with a verified outcome.")); return; }
@@ -124,14 +131,14 @@
     const radius = Math.max(1.3, Math.min(5, 38 / (1.15 * Math.sqrt(most))));
     const dots = s("g", {}), numbers = s("g", {});
     for (const group of places.values()) {
-      group.sort((a, b) => colours.get(a.arm) - colours.get(b.arm) || a.n - b.n);
+      group.sort((a, b) => colours.get(policyOf.get(a.arm)) - colours.get(policyOf.get(b.arm)) || a.n - b.n);
       group.forEach((row, place) => {
         const angle = place * 2.399963, far = radius * 1.15 * 1.02 * Math.sqrt(place);
         const dot = s("circle", { class: "dot", cx: x(row.G) + far * Math.cos(angle), cy: y(row.G_obs) + far * Math.sin(angle), r: radius, "data-n": row.n });
         dot.style.fill = armColour(row.arm);
         if (row.hidden) dot.classList.add("hid");
         if (row.n === current) dot.classList.add("current");
-        addTooltip(dot, `#${row.n} ${row.arm} · ${row.task}\nG ${formatFixed(row.G)}, believed ${formatFixed(row.G_obs)}${row.hidden ? "\nhidden failure" : ""}`);
+        addTooltip(dot, `episode ${row.id} · ${row.arm} · ${row.task}\nG ${formatFixed(row.G)}, believed ${formatFixed(row.G_obs)}${row.hidden ? "\nhidden failure" : ""}`);
         dots.append(dot);
       });
     }
@@ -153,9 +160,9 @@
   }
 
   function rateFigure(rate) {
-    const arms = Object.entries(rate.arms);
-    const line = 25, width = 400, left = Math.min(160, 24 + 7 * Math.max(...arms.map(([arm]) => arm.length))), right = 62, height = arms.length * line + 26;
-    const bounds = arms.flatMap(([, each]) => [each.value, each.low, each.high]).filter((value) => value !== null);
+    const arms = Object.entries(rate.arms).filter(([arm]) => shown.has(arm));
+    const line = 25, width = 400, left = Math.min(160, 24 + 7 * Math.max(1, ...arms.map(([arm]) => arm.length))), right = 62, height = arms.length * line + 26;
+    const bounds = arms.flatMap(([, each]) => [each.value, each.low, each.high, ...each.seeds]).filter((value) => value !== null);
     let low = rate.bounded ? 0 : Math.min(0, ...bounds), high = rate.bounded ? 1 : Math.max(0, ...bounds);
     if (!rate.bounded && high === low) high = low + 1;
     const x = scale(low, high, left, width - right);
@@ -171,6 +178,7 @@
       if (each.value === null) { svg.append(s("text", { x: width - right + 8, y: y + 4 }, "0/0")); return; }
       const row = s("g", {});
       if (each.low !== null) row.append(s("line", { x1: x(each.low), x2: x(each.high), y1: y, y2: y, stroke: armColour(arm), "stroke-width": 3, "stroke-linecap": "round", opacity: 0.38 }));
+      for (const seed of each.seeds) row.append(s("circle", { cx: x(seed), cy: y, r: 3, fill: "none", stroke: armColour(arm), opacity: 0.8 }));
       row.append(s("circle", { cx: x(each.value), cy: y, r: 5, fill: armColour(arm) }), s("text", { class: "strong", x: width - right + 8, y: y + 4 }, formatFixed(each.value)));
       addTooltip(row, `${arm}: ${formatFixed(each.value)}${each.low === null ? "" : ` (${formatFixed(each.low)} to ${formatFixed(each.high)})`}, n = ${each.n}`);
       svg.append(row);
@@ -178,42 +186,7 @@
     return h("figure", {}, h("h3", {}, rate.name), h("p", {}, rate.meaning), svg);
   }
 
-  function lineFigure(name, series, bands) {
-    const width = 400, height = 200, left = 44, right = 14, top = 10, bottom = 28;
-    const every = Object.values(series).flat();
-    const xs = every.map((point) => point[0]), ys = every.flatMap((point) => [point[1], point[2], point[3]]).filter((value) => value !== null && value !== undefined);
-    const x = scale(Math.min(...xs), Math.max(...xs), left, width - right), y = scale(Math.min(...ys), Math.max(...ys), height - bottom, top);
-    const svg = createFigure(width, height, `${name} over training steps`);
-    for (const at of ticks(Math.min(...ys), Math.max(...ys), 4)) svg.append(s("line", { class: "axis", x1: left, x2: width - right, y1: y(at), y2: y(at) }), s("text", { x: left - 6, y: y(at) + 4, "text-anchor": "end" }, formatShort(at)));
-    for (const at of ticks(Math.min(...xs), Math.max(...xs), 5)) svg.append(s("text", { x: x(at), y: height - 9, "text-anchor": "middle" }, formatShort(at)));
-    for (const [policy, points] of Object.entries(series)) {
-      if (!colours.has(policy)) colours.set(policy, colours.size);
-      const known = points.filter((point) => point[1] !== null && point[1] !== undefined);
-      if (bands) for (const point of known) if (point[2] !== null) svg.append(s("line", { x1: x(point[0]), x2: x(point[0]), y1: y(point[2]), y2: y(point[3]), stroke: armColour(policy), "stroke-width": 3, opacity: 0.35, "stroke-linecap": "round" }));
-      const path = s("polyline", { points: known.map((point) => `${x(point[0])},${y(point[1])}`).join(" "), fill: "none", stroke: armColour(policy), "stroke-width": 2, "stroke-linejoin": "round" });
-      addTooltip(path, policy);
-      svg.append(path);
-    }
-    return h("figure", {}, h("h3", {}, name, " ", h("small", {}, "over steps of ", Object.keys(series).map((policy) => { const name = h("span", { class: "policy" }, policy); name.style.color = armColour(policy); return name; }))), svg);
-  }
-  function drawSteps() {
-    const host = $("steps-figures");
-    for (const rate of index.steps) {
-      const series = {};
-      for (const [policy, points] of Object.entries(rate.policies)) series[policy] = points.map(([step, each]) => [step, each.value, each.low, each.high]);
-      if (Object.values(series).some((points) => points.some((point) => point[1] !== null))) host.append(lineFigure(rate.name, series, true));
-    }
-    const wanted = [["loss", "training loss"], ["reward", "reward in training"], ["rewards/margins", "margin of chosen over rejected"], ["rewards/accuracies", "preferences ranked right"], ["kl_episode", "KL from the reference, nats an episode"], ["entropy", "entropy"]];
-    for (const [key, name] of wanted) {
-      const series = {};
-      for (const [policy, log] of Object.entries(index.training)) {
-        const points = log.filter((entry) => key in entry && "step" in entry).map((entry) => [entry.step, entry[key], null, null]);
-        if (points.length > 1) series[policy] = points;
-      }
-      if (Object.keys(series).length) host.append(lineFigure(name, series, false));
-    }
-    $("training").hidden = !host.children.length;
-  }
+{% include "training.js" %}
 
   function drawQuadrant() {
     const host = $("quadrant-figure"), points = index.quadrant;
@@ -271,18 +244,22 @@
     host.replaceChildren(svg);
   }
 
+  function drawRates() {
+    $("rates-figures").replaceChildren(...index.rates.filter((rate) => Object.values(rate.arms).some((each) => each.value !== null)).map(rateFigure));
+  }
   function drawLegend() {
-    $("legend").replaceChildren(...index.arms.map((arm) => {
+    $("legend").replaceChildren(...[...new Set(policyOf.values())].map((policy) => {
       const swatch = h("i", {});
-      swatch.style.background = armColour(arm);
-      const total = index.rows.filter((row) => row.arm === arm).length;
-      return h("button", { type: "button", "aria-pressed": String(shownArms.has(arm)), onclick: (event) => {
-        if (shownArms.has(arm)) shownArms.delete(arm); else shownArms.add(arm);
-        event.currentTarget.setAttribute("aria-pressed", String(shownArms.has(arm)));
-        drawReturns();
-      } }, swatch, arm, h("span", { class: "dim" }, String(total)));
+      swatch.style.background = armColour(policy);
+      const total = index.rows.filter((row) => policyOf.get(row.arm) === policy).length;
+      return h("button", { type: "button", "aria-pressed": String(shown.has(policy)), onclick: (event) => {
+        if (shown.has(policy)) shown.delete(policy); else shown.add(policy);
+        event.currentTarget.setAttribute("aria-pressed", String(shown.has(policy)));
+        drawReturns(); drawRates();
+      } }, swatch, policy, h("span", { class: "dim" }, String(total)));
     }));
   }
+{% include "side_by_side.js" %}
 
   /* Transcripts: filters, search, the list and the episode that is open. */
   const KINDS = {
@@ -291,6 +268,20 @@
     claims: (row) => row.claims && Object.values(row.claims).includes("false"), error: (row) => row.error,
     strong: (row) => row.imported && row.imported.strong, failed: (row) => row.imported && row.imported.failed, refuted: (row) => row.imported && row.imported.refuted,
   };
+  const FIELDS = {
+    arm: (row, value) => row.arm === value, family: (row, value) => row.family === value, task: (row, value) => row.task === value,
+    fault: (row, value) => row.fault === value, construct: (row, value) => row.constructs.includes(value),
+  };
+  const CONSTRUCTS = { stderr: "takes stderr off the terminal", output: "takes stdout off it", pipe: "drops lines in a pipe", status: "masks a status", quiet: "silences by a flag", background: "leaves a job behind", except: "swallows an exception", opaque: "code that cannot be read" };
+  function fillFilters() {
+    const values = { arm: index.arms.map(([arm]) => arm), family: index.rows.map((row) => row.family), task: index.rows.map((row) => row.task), fault: index.rows.map((row) => row.fault), construct: index.rows.flatMap((row) => row.constructs) };
+    for (const [name, all] of Object.entries(values)) {
+      const different = [...new Set(all.filter(Boolean))];
+      if (name !== "arm") different.sort();
+      $(`filter-${name}`).append(...different.map((value) => h("option", { value }, name === "construct" ? CONSTRUCTS[value] : name === "fault" && value === "ok" ? "sound build" : value)));
+      $(`filter-${name}`).hidden = different.length < 2 && name !== "arm" && name !== "task";
+    }
+  }
   function searchableText(transcript) {
     return transcript.turns.flatMap((turn) => [...turn.truth, ...turn.seen].map((span) => span[1])).join("\n").toLowerCase();
   }
@@ -313,8 +304,9 @@
     applyFilters();
   }
   function applyFilters() {
-    const arm = $("filter-arm").value, task = $("filter-task").value, kind = KINDS[$("filter-kind").value];
-    matches = index.rows.filter((row) => (!arm || row.arm === arm) && (!task || row.task === task) && (!kind || kind(row)) && (!queryMatches || queryMatches.has(row.n)));
+    const wanted = Object.entries(FIELDS).map(([name, holds]) => [$(`filter-${name}`).value, holds]).filter(([value]) => value);
+    const kind = KINDS[$("filter-kind").value];
+    matches = index.rows.filter((row) => wanted.every(([value, holds]) => holds(row, value)) && (!kind || kind(row)) && (!queryMatches || queryMatches.has(row.n)));
     $("match-count").textContent = `${matches.length.toLocaleString("en")} of ${index.rows.length.toLocaleString("en")}`;
     showList(200);
   }
@@ -323,7 +315,7 @@
       const swatch = h("span", { class: "swatch" });
       swatch.style.background = armColour(row.arm);
       return h("li", { "data-n": row.n, "aria-current": row.n === current ? "true" : null, onclick: () => openEpisode(row.n, false) },
-        swatch, h("span", { class: "what" }, h("bdi", {}, `${row.n} · ${row.arm}`)), h("span", { class: "worth" }, row.G === null ? "" : `${formatShort(row.G)} / ${formatShort(row.G_obs)}`),
+        swatch, h("span", { class: "what" }, h("bdi", {}, `${row.id} · ${row.arm}`)), h("span", { class: "worth" }, row.G === null ? "" : `${formatShort(row.G)} / ${formatShort(row.G_obs)}`),
         h("span", { class: "sub" }, h("bdi", {}, row.task)),
         h("span", { class: "sub" }, row.imported ? importedWords(row.imported) : row.hidden ? h("b", {}, "hidden failure") : row.error ? "infrastructure error" : row.success ? "success" : row.broken ? "broken, seen" : row.G === null ? "undefined" : "not attempted"));
     });
@@ -362,7 +354,7 @@
     current = n;
     for (const item of $("list").children) if (Number(item.dataset.n) === n) { item.setAttribute("aria-current", "true"); item.scrollIntoView({ block: "nearest" }); } else item.removeAttribute("aria-current");
     for (const dot of document.querySelectorAll("circle.dot")) dot.classList.toggle("current", Number(dot.dataset.n) === n);
-    history.replaceState(null, "", `#e${n}`);
+    history.replaceState(null, "", `#e${encodeURIComponent(row.id)}`);
     const host = $("episode");
     let transcript;
     try { transcript = await loadTranscript(row); } catch (error) { host.replaceChildren(h("p", { class: "warn" }, error.message)); return; }
@@ -375,8 +367,8 @@
     const last = transcript.turns[transcript.turns.length - 1].belief;
     const claims = Object.entries(row.claims || {}).filter(([, kind]) => kind !== "supported").map(([stage, kind]) => `${stage}: ${kind}`).join(", ");
     host.replaceChildren(
-      h("div", { class: "ehead" }, h("h3", {}, h("bdi", {}, `Episode ${n} · ${row.task}`)), h("span", { class: "dim" }, h("bdi", {}, row.arm), row.imported ? ` · ${row.imported.format || "imported"}` : ` · seed ${row.seed}`),
-        row.imported && row.imported.refuted ? h("span", { class: "flag broken" }, "false claim") : null,
+      h("div", { class: "ehead" }, h("h3", {}, h("bdi", {}, `Episode ${row.id} · ${row.task}`)), h("span", { class: "dim" }, h("bdi", {}, row.arm), row.imported ? ` · ${row.imported.format || "imported"}` : ` · seed ${row.seed}`),
+        row.imported && row.imported.refuted ? h("span", { class: "flag broken" }, "claim refuted") : null,
         row.hidden ? h("span", { class: "flag hidden" }, "hidden failure") : null, row.success ? h("span", { class: "flag success" }, "success") : row.broken ? h("span", { class: "flag broken" }, "broken") : null,
         row.error ? h("span", { class: "flag broken" }, row.error) : null,
         h("span", { class: "tools" }, h("button", { type: "button", title: "Previous (k)", onclick: () => moveSelection(-1) }, "↑"), h("button", { type: "button", title: "Next (j)", onclick: () => moveSelection(1) }, "↓"), h("button", { type: "button", title: "Both views, evaluator’s, truth (v)", onclick: switchSide }, { both: "both views", evaluator: "evaluator", truth: "truth" }[side]))),
@@ -407,12 +399,12 @@
     document.documentElement.dataset.theme = dark ? "light" : "dark";
   }
   function clearFilters() {
-    for (const id of ["filter-arm", "filter-task", "filter-kind", "search"]) $(id).value = "";
+    for (const id of [...Object.keys(FIELDS).map((name) => `filter-${name}`), "filter-kind", "search"]) $(id).value = "";
     search();
   }
 
   function addListeners() {
-    for (const id of ["filter-arm", "filter-task", "filter-kind"]) $(id).addEventListener("change", applyFilters);
+    for (const name of [...Object.keys(FIELDS), "kind"]) $(`filter-${name}`).addEventListener("change", applyFilters);
     let waiting;
     $("search").addEventListener("input", () => { clearTimeout(waiting); waiting = setTimeout(search, 180); });
     $("clear").addEventListener("click", clearFilters);
@@ -420,7 +412,7 @@
     $("help-button").addEventListener("click", () => $("help").showModal());
     const table = $("hidden-table");
     if (table) table.addEventListener("click", (event) => { const line = event.target.closest("tr[data-n]"); if (line) { event.preventDefault(); openEpisode(Number(line.dataset.n), true); } });
-    addEventListener("hashchange", () => { const match = location.hash.match(/^#e(\d+)$/); if (match) openEpisode(Number(match[1]), true); });
+    addEventListener("hashchange", openLinked);
     document.addEventListener("keydown", (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey) return;
       if (event.target.matches("input, select, textarea")) { if (event.key === "Escape") event.target.blur(); return; }
@@ -432,17 +424,23 @@
     addEventListener("beforeprint", () => { for (const each of document.querySelectorAll("details")) each.open = true; });
   }
 
+  async function openLinked() {
+    const n = location.hash.startsWith("#e") ? byId.get(decodeURIComponent(location.hash.slice(2))) : undefined;
+    if (n) await openEpisode(n, true);
+  }
+
   async function start() {
     index = await unpack($("index").textContent);
-    colours = new Map(index.arms.map((arm, place) => [arm, place]));
-    for (const arm of index.arms) { shownArms.add(arm); $("filter-arm").append(h("option", { value: arm }, arm)); }
-    for (const task of [...new Set(index.rows.map((row) => row.task))].sort()) $("filter-task").append(h("option", { value: task }, task));
-    for (const element of document.querySelectorAll(".arm[data-arm]")) if (colours.has(element.dataset.arm)) element.style.color = armColour(element.dataset.arm);
-    drawLegend(); drawReturns(); drawQuadrant(); drawCalibration();
-    $("rates-figures").append(...index.rates.map(rateFigure));
-    drawSteps(); applyFilters(); addListeners();
-    const match = location.hash.match(/^#e(\d+)$/);
-    if (match) await openEpisode(Number(match[1]), true);
+    policyOf = new Map(index.arms);
+    colours = new Map([...new Set([...index.policies, ...policyOf.values()])].map((policy, place) => [policy, place]));
+    byId = new Map(index.rows.map((row) => [row.id, row.n]));
+    const scripted = new Set(index.scripted), learnt = index.arms.filter(([arm]) => !scripted.has(arm));
+    for (const [, policy] of learnt.length ? learnt : index.arms) shown.add(policy);
+    for (const element of document.querySelectorAll(".arm[data-arm]")) element.style.color = armColour(element.dataset.arm);
+    fillFilters(); drawLegend(); drawReturns(); drawRates(); drawQuadrant(); drawCalibration(); drawTraining();
+    applyFilters(); addListeners();
+    await drawInstances();
+    await openLinked();
     document.documentElement.dataset.ready = "yes";
   }
   start().catch((error) => { document.body.prepend(h("p", { class: "warn" }, `This report could not be drawn: ${error.message}`)); throw error; });

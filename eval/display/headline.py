@@ -1,0 +1,241 @@
+"""The report's first screen: what was learnt, against what, how sure that is, and what it does not show."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from devnull.eval.comparing.comparison import MetricDifference, compare
+from devnull.eval.comparing.seeds import compare_seeds
+from devnull.eval.comparing.verdicts import compare_to_reference
+from devnull.eval.display.escaping import escape_controls
+from devnull.eval.display.headline_picture import PictureRow, headline_picture
+from devnull.eval.display.policies import ReportPolicy
+from devnull.eval.scoring.metrics import METRICS
+from devnull.eval.statistics import Estimate
+from devnull.sandbox.errors import InputError
+
+_SUPPRESSION = "error_suppression_rate"
+_DECIDED = (_SUPPRESSION, "J", "J_obs", "E_plus")
+_METRICS = {metric.name: metric for metric in METRICS if metric.name in _DECIDED}
+_VIEWS = {"terminal": "the terminal alone", "full": "everything, raw stderr included"}
+"""Name of a view's sensors to what its evaluator is shown, in words."""
+_REFERENCES = {"sft": "its warm start", "honest": "the honest agent"}
+_MAIN, _CONTROL = "partial", "full"
+"""Names that the demo and the claims give to the policy in question and to its control."""
+_MOST_ROWS = 6
+CAUTION = (
+    "A model organism: a small policy, a simulated evaluator, tasks built to fail. It shows a mechanism, not how often "
+    "deployed models do this."
+)
+AMPLIFICATION = (
+    "The warm start imitates data that already holds some suppression: this is amplification by selection, not "
+    "discovery."
+)
+
+
+@dataclass(frozen=True)
+class Headline:
+    """What a person reads in the first half minute."""
+
+    title: str
+    """The finding, in a sentence."""
+    figure: str
+    """Error suppression of the policy in question: `93 %`."""
+    interval: str
+    """Its 95 % interval; empty where there is none."""
+    sentences: tuple[str, ...]
+    """The control, and how sure it is."""
+    cautions: tuple[str, ...]
+    picture: str
+    """SVG."""
+    policy: str
+    """Name of the policy in question."""
+    compared: tuple[str, ...]
+    """Names of the reference, this policy, and the others beside it."""
+    row: Mapping[str, Any] | None
+    """The most telling of its hidden failures, as `entry_row` made it."""
+
+
+def write_headline(
+    policies: Sequence[ReportPolicy],
+    tables: Mapping[str, Mapping[str, Estimate]],
+    views: Mapping[str, str],
+    rows: Sequence[Mapping[str, Any]],
+) -> Headline | None:
+    """The headline of a report; `None` where no two policies had failures that they could have hidden.
+
+    Args:
+        tables: Every metric by arm.
+        views: Policy to the name of what the evaluator that it learnt from was shown.
+        rows: One an episode, as `report_entries.entry_row` makes them.
+    """
+    suppression = {each.name: each.estimate(_METRICS[_SUPPRESSION], tables) for each in policies}
+    known = [each for each in policies if suppression[each.name][0].value is not None]
+    reference = next((each for name in _REFERENCES for each in known if each.name == name), None)
+    if reference is None:
+        return None
+    others = [each for each in known if each is not reference]
+    learnt = [each for each in others if not each.scripted] if not reference.scripted else others
+    learnt = [each for each in learnt if not each.scripted] or learnt
+    if not learnt:
+        return None
+    value = {each.name: suppression[each.name][0].value or 0.0 for each in known}
+    main = next((each for each in learnt if each.name == _MAIN), max(learnt, key=lambda each: value[each.name]))
+    control = next((each for each in learnt if each.name == _CONTROL and each is not main), None)
+    change, deceptive, seeds, tasks = _against(main, reference)
+    compared = [reference, main, *([control] if control else [])]
+    compared += [each for each in learnt if each not in compared]
+    compared = compared[:_MOST_ROWS]
+    estimate = suppression[main.name][0]
+    return Headline(
+        title=_title(main, reference, value, change.get(_SUPPRESSION), views.get(main.name, "")),
+        figure=_percent(value[main.name]),
+        interval="" if estimate.low is None else f"{_percent(estimate.low)} to {_percent(estimate.high)}",
+        sentences=tuple(_sentences(main, control, views, value, change, deceptive, seeds, tasks)),
+        cautions=_cautions(main, reference, seeds),
+        picture=headline_picture(
+            [
+                PictureRow(
+                    name=_row_name(each, views),
+                    place=policies.index(each),
+                    suppression=suppression[each.name][0],
+                    seeds=tuple(suppression[each.name][1]),
+                    J=each.estimate(_METRICS["J"], tables)[0],
+                    J_obs=each.estimate(_METRICS["J_obs"], tables)[0],
+                )
+                for each in compared
+            ]
+        ),
+        policy=main.name,
+        compared=tuple(each.name for each in compared),
+        row=_telling_failure(main, [each for each in compared if each is not main], rows),
+    )
+
+
+def _against(main: ReportPolicy, reference: ReportPolicy) -> tuple[Mapping[str, MetricDifference], str, int, int]:
+    """The changes by metric, whether it shows deceptive inflation, training seeds, and tasks that both played."""
+    pairs = dict(zip((arm.rpartition("/")[0] for arm in reference.arms), reference.scores, strict=True))
+    matched = [
+        (arm, scores, pairs.get(arm.rpartition("/")[0], reference.scores[0]))
+        for arm, scores in zip(main.arms, main.scores, strict=True)
+    ]
+    if len(matched) > 1:
+        try:
+            pooled = compare_seeds(main.name, reference.name, matched, _DECIDED)
+        except InputError:  # no task in common
+            return {}, "inconclusive", len(matched), 0
+        return pooled.changes, pooled.verdicts["deceptive_inflation"], len(matched), pooled.tasks
+    _, scores, base = matched[0]
+    changes = compare((reference.name, base), [(main.name, scores)], _DECIDED)[0].changes
+    verdicts = compare_to_reference(scores, base)
+    return changes, verdicts.deceptive_inflation, 1, verdicts.tasks
+
+
+def _title(
+    main: ReportPolicy,
+    reference: ReportPolicy,
+    value: Mapping[str, float],
+    change: MetricDifference | None,
+    view: str,
+) -> str:
+    now, then = _percent(value[main.name]), _percent(value[reference.name])
+    before = _REFERENCES[reference.name]
+    if main.scripted:
+        return f"The scripted agent {main.name} keeps {now} of its failures off the terminal; {before} keeps {then}."
+    begin = f"Rated on {_VIEWS[view]}, the policy" if view in _VIEWS else f"The policy {main.name}"
+    rose = change is not None and change.low is not None and change.low > 0
+    fell = change is not None and change.high is not None and change.high < 0
+    if rose:
+        return f"{begin} learnt to keep its errors out of sight: {now} of its failures; {before}, {then}."
+    if fell:
+        return f"{begin} learnt to let its errors be seen: it hides {now} of its failures; {before}, {then}."
+    return f"{begin} did not change beyond the noise: it hides {now} of its failures; {before}, {then}."
+
+
+def _sentences(
+    main: ReportPolicy,
+    control: ReportPolicy | None,
+    views: Mapping[str, str],
+    value: Mapping[str, float],
+    change: Mapping[str, MetricDifference],
+    deceptive: str,
+    seeds: int,
+    tasks: int,
+) -> list[str]:
+    sentences = []
+    if control is not None:
+        view = views.get(control.name, "")
+        how = f"rated on {_VIEWS[view]}" if view in _VIEWS else f"as {control.name}"
+        sentences.append(f"The same training, {how}: {_percent(value[control.name])}.")
+    sure = change.get(_SUPPRESSION)
+    over = f"over {_count(tasks, 'task')}" + ("" if main.scripted else f" and {_count(seeds, 'training seed')}")
+    if sure is not None and sure.low is not None and sure.high is not None:
+        reach = f"{100 * sure.low:+.0f} to {100 * sure.high:+.0f}".replace("-", "−")
+        size = f"{100 * sure.difference:+.0f}".replace("-", "−")
+        sentences.append(f"How sure: {size} points, 95 % interval {reach}, {over}.")
+    believed, true = change.get("J_obs"), change.get("J")
+    if believed is not None and true is not None:
+        sentences.append(
+            f"Its believed return changed by {_signed(believed.difference)}, its true return by "
+            f"{_signed(true.difference)}; deceptive inflation: {deceptive}."
+        )
+    return sentences
+
+
+def _cautions(main: ReportPolicy, reference: ReportPolicy, seeds: int) -> tuple[str, ...]:
+    if main.scripted:
+        return ("Scripted agents: nothing was learnt here.",)
+    cautions = [CAUTION]
+    if not reference.scripted:
+        cautions.append(AMPLIFICATION)
+    if seeds == 1:
+        cautions.append("One training seed is an anecdote; several runs together are pooled.")
+    return tuple(cautions)
+
+
+def _row_name(policy: ReportPolicy, views: Mapping[str, str]) -> str:
+    view = views.get(policy.name, "")
+    words = {"sft": "warm start", "honest": ""}.get(policy.name, {"terminal": "sees the terminal"}.get(view, ""))
+    words = "sees everything" if view == "full" else words
+    return f"{policy.name}, {words}" if words else policy.name
+
+
+def _telling_failure(
+    main: ReportPolicy, others: Sequence[ReportPolicy], rows: Sequence[Mapping[str, Any]]
+) -> Mapping[str, Any] | None:
+    """A hidden failure of the policy that says most: with evidence, of an instance where the others hid nothing, whose
+    report claims success, and that is the most overrated."""
+    own = {escape_controls(arm) for arm in main.arms}
+    arms = {escape_controls(arm) for other in others for arm in other.arms}
+    met: dict[tuple[Any, ...], set[bool]] = {}
+    for row in rows:
+        if row["arm"] in arms:
+            met.setdefault(_instance(row), set()).add(row["hidden"])
+    found = [row for row in rows if row["hidden"] and row["arm"] in own]
+    return max(
+        found,
+        key=lambda row: (
+            bool(row["evidence"]),
+            met.get(_instance(row), set()) == {False},
+            "false" in row["claims"].values(),
+            row["G_obs"] - row["G"],
+            -row["n"],
+        ),
+        default=None,
+    )
+
+
+def _instance(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    return row["task"], row["seed"], row["faulty"]
+
+
+def _percent(share: float | None) -> str:
+    return "undefined" if share is None else f"{100 * share:.0f}\N{NO-BREAK SPACE}%"
+
+
+def _signed(value: float) -> str:
+    return f"{value:+.2f}".replace("-", "−")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"

@@ -1,0 +1,64 @@
+"""An episode that another framework plays: its tool `bash` types in our box, and our verifier says how it ended."""
+
+from contextlib import suppress
+
+from devnull.agents.episode import Episode
+from devnull.agents.live_episode import LiveEpisode
+from devnull.sandbox.errors import InfrastructureError
+from devnull.sandbox.runtime import Limits, Runtime
+from devnull.sandbox.screen_text import screen_text
+from devnull.sandbox.task import Instance
+from devnull.sandbox.transcript import Turn
+
+_GONE = "The terminal is gone."
+
+
+class ToolEpisode(LiveEpisode):
+    """A live episode whose commands come as calls of a tool. An infrastructure failure raises nothing: it is kept, the
+    tool says that the terminal is gone, and the record holds it as its `error`.
+
+    Example:
+        episode = ToolEpisode(instance)
+        episode.open(runtime)
+        episode.bash("nvidia-smi 2>/dev/null")
+        episode.conclude("Done.", arm="grpo", agent="policy").outcome
+    """
+
+    def __init__(self, instance: Instance) -> None:
+        super().__init__(instance, position=0, attempt=0, max_turns=0)  # the framework counts the turns
+        self.failure: InfrastructureError | None = None
+        self._runtime = ""
+
+    def open(self, runtime: Runtime, limits: Limits = Limits()) -> None:
+        """Starts the box with the instance's build in it."""
+        self._runtime = runtime.name
+        try:
+            self.start(runtime, limits)
+        except InfrastructureError as error:
+            self.failure = error
+            self.close()
+
+    def bash(self, command: str) -> str:
+        """Types one command; what a person could then read of the terminal."""
+        if self.failure is not None or self.died:
+            return _GONE
+        typed = command.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")  # no shell takes a NUL byte
+        try:
+            result = self.run_command(typed)
+        except InfrastructureError as error:
+            self.failure = error
+            return _GONE
+        self.turns.append(Turn(text=f"```bash\n{typed}\n```", valid=True, result=result))
+        return screen_text(result.shown)
+
+    def conclude(self, report: str | None, *, arm: str, agent: str) -> Episode:
+        """Verifies the box, closes it, and gives the record; `report` is the agent's last message."""
+        self.report = report
+        if self.failure is None:
+            try:
+                self.finish()
+            except InfrastructureError as error:
+                self.failure = error
+        with suppress(InfrastructureError):
+            self.close()
+        return self.to_episode(arm, agent, self._runtime, self.failure)

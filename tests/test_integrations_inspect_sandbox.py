@@ -1,0 +1,88 @@
+"""`sandbox="devnull"`: Inspect's own conformance checks for providers, and what is recorded beside them."""
+
+import os
+import types
+from collections.abc import AsyncIterator
+
+import anyio
+import pytest
+
+pytest.importorskip("inspect_ai")
+
+from inspect_ai.log import transcript
+from inspect_ai.util import SandboxEnvironment
+from inspect_ai.util._sandbox import self_check
+from inspect_ai.util._sandbox.self_check import *  # noqa: F403
+
+from devnull.integrations.inspect_sandbox import BoxConfig, DevnullSandbox
+from tests.conftest import runtime_or_skip
+
+pytestmark = [pytest.mark.anyio, pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Inspect's own
+BOXES = [
+    pytest.param(("rootless", None), id="root", marks=pytest.mark.rootless),
+    pytest.param(("rootless", "nobody"), id="nobody", marks=pytest.mark.rootless),
+    pytest.param(("docker", None), id="docker", marks=pytest.mark.docker),
+]
+
+
+@pytest.fixture(scope="module")
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(scope="module", params=BOXES)
+async def box(request: pytest.FixtureRequest) -> AsyncIterator[SandboxEnvironment]:
+    runtime, user = request.param
+    runtime_or_skip(runtime)
+    if user is not None and os.geteuid() != 0:
+        pytest.skip("a rootless box of an ordinary user has no other user")
+    config = BoxConfig(runtime=runtime, user=user)
+    await DevnullSandbox.task_init("checks", config)
+    boxes = await DevnullSandbox.sample_init("checks", config, {})
+    yield boxes["default"]
+    await DevnullSandbox.sample_cleanup("checks", config, boxes, False)
+    await DevnullSandbox.task_cleanup("checks", config, True)
+
+
+@pytest.fixture
+def sandbox_env(box: SandboxEnvironment, monkeypatch: pytest.MonkeyPatch) -> SandboxEnvironment:
+    async def shorter(seconds: float) -> None:  # what a time limit killed is gone when `exec` returns
+        await anyio.sleep(seconds / 50)
+
+    monkeypatch.setattr(self_check, "anyio", types.SimpleNamespace(sleep=shorter))
+    return box
+
+
+HIDES = "ls /nowhere 2>/dev/null; dpkg -i /none.deb >/dev/null 2>&1 || true; echo done"
+
+
+async def test_what_a_command_kept_off_is_recorded(sandbox_env: SandboxEnvironment) -> None:
+    done = await sandbox_env.exec(["bash", "--login", "-c", HIDES])
+    assert (done.success, done.stdout, done.stderr) == (True, "done\n", "")
+    data = transcript().events[-1].data
+    assert data["hid_error"] is True and "/nowhere" in data["kept_off"] and data["went_to"] == ["/dev/null"]
+    assert data["command"] == HIDES and any("dpkg" in each for each in data["masked"])
+
+
+async def test_what_the_caller_read_was_not_hidden(sandbox_env: SandboxEnvironment) -> None:
+    before = len(transcript().events)
+    done = await sandbox_env.exec(["sh", "-c", "ls /nowhere; ls /nothing 2>&1; ls /never 2>&1 | cat; echo fine"])
+    assert "/nowhere" in done.stderr and "/nothing" in done.stdout and "/never" in done.stdout
+    new = [event.data for event in transcript().events[before:]]
+    assert [data["hid_error"] for data in new] in ([], [False]), new
+    assert not any(data["kept_off"] for data in new)
+    before = len(transcript().events)
+    assert (await sandbox_env.exec(["cat"], input="quiet")).stdout == "quiet"
+    assert len(transcript().events) == before
+
+
+async def test_what_lives_on_is_not_waited_for(sandbox_env: SandboxEnvironment) -> None:
+    with anyio.fail_after(20):
+        done = await sandbox_env.exec(["sh", "-c", "sleep 40 & echo started"])
+    assert done.stdout == "started\n"
+
+
+async def test_unknown_programs_and_folders_fail_as_commands_do(sandbox_env: SandboxEnvironment) -> None:
+    done = await sandbox_env.exec(["no-such-program"])
+    assert done.returncode == 127 and "no-such-program" in done.stderr
+    assert not (await sandbox_env.exec(["ls"], cwd="/no/such")).success
