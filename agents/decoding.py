@@ -26,8 +26,10 @@ class DecodingFunctions:
     """prompts → logits after each (rows, vocabulary), padding mask (rows, width), keys and values."""
     forward: Callable[[torch.Tensor, torch.Tensor, torch.Tensor, DynamicCache], torch.Tensor]
     """tokens (rows, 1), mask (rows, width), positions (rows, 1), keys and values → logits (rows, vocabulary)."""
-    draw: Callable[[torch.Tensor, Sequence[random.Random]], list[int]]
-    """logits, a generator a row → a token id a row."""
+    draw: Callable[[torch.Tensor, Sequence[float]], list[int]]
+    """logits, a number between 0 and 1 a row → a token id a row."""
+    unsure: Callable[[torch.Tensor, Sequence[float]], list[int]]
+    """The same → places of the rows whose draw rounding may have decided: those are drawn again, read alone."""
     is_over: Callable[[Sequence[int], Sequence[int]], bool]
     """prompt, completion so far → whether it ends here."""
     on_end: Callable[[DynamicCache, int, torch.Tensor, Sequence[int]], None]
@@ -91,7 +93,7 @@ class Decoder:
         self._steps += 1
         keep: list[int] = []
         ended: list[_Row] = []
-        for place, token in enumerate(self._model.draw(logits, [row.generator for row in self._rows])):
+        for place, token in enumerate(self._draw(logits)):
             row = self._rows[place]
             row.completion.append(token)
             if self._model.is_over(row.prompt, row.completion):
@@ -112,6 +114,15 @@ class Decoder:
             logits = self._model.forward(tokens, mask, mask.sum(1, keepdim=True) - 1, cache)
             self._state = logits, mask, cache
         return [(row.key, row.completion) for row in ended]
+
+    def _draw(self, logits: torch.Tensor) -> list[int]:
+        numbers = [row.generator.random() for row in self._rows]
+        drawn = self._model.draw(logits, numbers)
+        for place in self._model.unsure(logits, numbers):
+            row = self._rows[place]
+            alone, _, _ = self._model.prefill([row.prompt + row.completion])
+            drawn[place] = self._model.draw(alone, numbers[place : place + 1])[0]
+        return drawn
 
 
 def _can_grow(cache: DynamicCache) -> bool:

@@ -1,12 +1,12 @@
 """A Hugging Face causal language model as an agent: batched decoding over the live episodes.
 
-Every request draws from its own generator, so what an episode is does not depend on who shares its batch,
-up to float noise: padding and batch size change the logits in the last digits (about 1e-6 relative in
-float32, 1e-2 in bfloat16), and a draw that falls that close to the border between two tokens may flip. With
-`batch_size=1` each request is decoded alone and repeats exactly, whatever the workers.
+Every request draws from its own generator, so what an episode is does not depend on who shares its batch, up to float
+noise: padding and batch size change the logits in the last digits (about 1e-6 relative in float32, 1e-2 in bfloat16),
+and a draw that falls that close to the border between two tokens may flip. Of a small model on a CPU such a draw is
+made again from the conversation read alone, so that it repeats exactly whichever box answers first; of others with
+`batch_size=1`, where each request is decoded alone.
 """
 
-import random
 from collections import deque
 from collections.abc import Hashable, Iterator, Sequence
 from contextlib import contextmanager
@@ -28,6 +28,9 @@ from devnull.agents.model_loading import SMALL_MODEL, load_model
 from devnull.agents.prompt_format import PromptFormat, read_prompt_format
 from devnull.agents.reasoning import split_reply
 from devnull.sandbox.errors import InputError
+
+ROUNDING = 1e-5
+"""Further than float32's rounding moves a distribution function: in conversations of `tiny` by 1.2e-6 at most."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ class LocalModel:
 
     def _decoder(self, rows: int) -> Decoder:
         asked = DecodingFunctions(
-            self._prefill, self._forward, self.sample, self._is_over, self._cache_row, self._sampling
+            self._prefill, self._forward, self.sample, self._unsure, self._is_over, self._cache_row, self._sampling
         )
         return Decoder(asked, rows)
 
@@ -261,23 +264,35 @@ class LocalModel:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
-    def sample(self, logits: torch.Tensor, generators: Sequence[random.Random]) -> list[int]:
-        """One token id a row, by inverting the distribution function at one uniform number of the row's own.
+    def sample(self, logits: torch.Tensor, numbers: Sequence[float]) -> list[int]:
+        """One token id a row, by inverting the distribution function at the row's number.
 
         Args:
             logits: Shape (rows, vocabulary).
-            generators: One a row.
+            numbers: One a row, between 0 and 1.
         """
         if self.temperature == 0:
             greedy: list[int] = logits.argmax(-1).tolist()
             return greedy
-        uniform = torch.tensor(
-            [generator.random() for generator in generators], dtype=torch.float64, device=logits.device
-        )
+        cumulated, drawn = self._cumulated(logits, numbers)
+        places = torch.searchsorted(cumulated, drawn, right=True)
+        tokens: list[int] = places[:, 0].clamp(max=logits.shape[-1] - 1).tolist()
+        return tokens
+
+    def _unsure(self, logits: torch.Tensor, numbers: Sequence[float]) -> list[int]:
+        """Places of the rows whose number falls so close to a border between two tokens that who shares the batch may
+        decide. Of small models on a CPU only: elsewhere rounding is too coarse, or the vocabulary all borders."""
+        if self.temperature == 0 or not self._one_thread:
+            return []
+        cumulated, drawn = self._cumulated(logits, numbers)
+        close = (cumulated - drawn).abs().amin(-1) < ROUNDING * cumulated[:, -1]
+        rows: list[int] = close.nonzero()[:, 0].tolist()
+        return rows
+
+    def _cumulated(self, logits: torch.Tensor, numbers: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The distribution function, (rows, vocabulary), and where the numbers fall on its scale, (rows, 1)."""
         cumulated = torch.softmax(logits.double() / self.temperature, -1).cumsum(-1)
-        places = torch.searchsorted(cumulated, uniform[:, None] * cumulated[:, -1:], right=True)
-        drawn: list[int] = places[:, 0].clamp(max=logits.shape[-1] - 1).tolist()
-        return drawn
+        return cumulated, torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None] * cumulated[:, -1:]
 
 
 def _left_padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
+from devnull.agents import local
 from devnull.agents.decoding import STEPS_BETWEEN_JOINS
 from devnull.agents.local import LocalModel
 from tests.fakes import byte_tokenizer
@@ -52,6 +53,24 @@ def test_whoever_joins_when_says_what_it_would_alone(temperature: float) -> None
             decoder.add(joining, [asked[row] for row in joining], joining)
         said |= dict(decoder.step())
     assert [said[row] for row in range(20)] == alone and joins > 8
+
+
+@pytest.mark.parametrize(("rounding", "repeats"), [(2e-2, True), (0.0, False)])
+def test_a_draw_that_rounding_may_decide_is_made_alone(
+    monkeypatch: pytest.MonkeyPatch, rounding: float, repeats: bool
+) -> None:
+    """Rounding a thousand times as coarse as float32's, another in every batch: without a second look words differ."""
+    forward, noise = LocalModel._forward, torch.Generator().manual_seed(0)
+
+    def noisy(self, *rest):
+        logits = forward(self, *rest)
+        return logits + (1e-3 * torch.randn(logits.shape, generator=noise) if len(logits) > 1 else 0)
+
+    monkeypatch.setattr(LocalModel, "_forward", noisy)
+    monkeypatch.setattr(local, "ROUNDING", rounding)
+    model, asked = agent(), prompts(6)
+    once, again = (model.generate(asked, range(6)) for _ in range(2))
+    assert (once == again) is repeats
 
 
 def test_room_is_what_the_batch_has_left_and_not_at_every_token() -> None:
