@@ -1,7 +1,6 @@
 """Models to train: any causal language model of a folder or the Hugging Face hub, with its tokenizer."""
 
 import copy
-import logging
 import os
 import shutil
 import tempfile
@@ -31,7 +30,6 @@ from devnull.training.settings import Adaptation, TrainerSettings
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 Dtype = Literal["auto", "float32", "bfloat16"]
 SMALL_MODEL_PARAMETERS = 10_000_000
