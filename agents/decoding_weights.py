@@ -16,6 +16,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from devnull.agents.model_loading import has_bfloat16
+
 
 @contextmanager
 def decoding_weights(model: Any, dtype: torch.dtype | None = None) -> Iterator[None]:
@@ -49,7 +51,7 @@ def merge_for_good(model: Any) -> None:
 
 
 def _fastest_dtype(model: Any) -> torch.dtype | None:
-    return torch.bfloat16 if model.device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    return torch.bfloat16 if model.device.type == "cuda" and has_bfloat16() else None
 
 
 def _put_in(

@@ -8,8 +8,11 @@ import pytest
 import torch
 from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForCausalLM
 
-from devnull.training import kl
-from devnull.training.settings import SFTSettings
+from devnull.sandbox.errors import InputError
+from devnull.training import kl, memory
+from devnull.training.memory import StepSize, check_memory, check_weights_fit, checkpoints, step_bytes
+from devnull.training.models import load_policy
+from devnull.training.settings import GRPOSettings, SFTSettings
 from devnull.training.sft import train_sft
 from devnull.training.tiny import make_tiny_model
 from devnull.training.token_agent import TokenHistory
@@ -100,3 +103,79 @@ def test_a_trained_model_is_gone_before_the_next_is_loaded(adaptation: Any, tiny
     train_sft(SFTSettings(adaptation=adaptation, max_steps=1), episodes(8), tiny, tmp_path / "out")
     free_memory()
     assert alive() == before
+
+
+def shaped(layers: int, width: int, feed_forward: int) -> LlamaForCausalLM:
+    """A model that takes no memory: Qwen2.5's and Qwen3's widths."""
+    config = LlamaConfig(
+        vocab_size=151936,
+        hidden_size=width,
+        intermediate_size=feed_forward,
+        num_hidden_layers=layers,
+        num_attention_heads=16,
+        num_key_value_heads=2,
+        tie_word_embeddings=True,
+    )
+    with torch.device("meta"):
+        return LlamaForCausalLM(config)
+
+
+@pytest.mark.parametrize(
+    ("shape", "measured", "with_checkpointing"),
+    [((24, 896, 4864), 1.44, 0.14), ((28, 1536, 8960), 3.01, 0.26), ((36, 4096, 12288), 8.9, 2.2)],
+    ids=["0.5B", "1.5B", "8B"],
+)
+def test_the_estimate_is_near_what_was_measured(
+    shape: tuple[int, int, int], measured: float, with_checkpointing: float
+) -> None:
+    """MiB a token on a GPU, of the layers alone: docs/training.md and, of 8B, its first measurement in bfloat16."""
+    model = shaped(*shape).requires_grad_(False)
+    found = [
+        step_bytes(model, SFTSettings(gradient_checkpointing=way), StepSize(1, 1000, 0)) / 1000 / 2**20 / 2  # float32
+        for way in ("off", "on")
+    ]
+    assert 0.8 * measured < found[0] < 1.4 * measured
+    assert found[1] < 0.3 * found[0] and found[1] > 0.8 * with_checkpointing * (0.2 if shape[0] < 30 else 1)
+
+
+def test_checkpointing_is_on_from_a_billion_parameters() -> None:
+    assert [checkpoints(SFTSettings(), count) for count in (5 * 10**8, 10**9)] == [False, True]
+    assert checkpoints(SFTSettings(gradient_checkpointing="on"), 1)
+    assert not checkpoints(SFTSettings(gradient_checkpointing="off"), 10**10)
+
+
+def test_too_little_memory_names_the_settings_that_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = shaped(24, 896, 4864)
+    settings, step = SFTSettings(batch_size=8), StepSize(8, 2000, 300)
+    need = step_bytes(model, settings, step)
+    learnt = 4 * model.num_parameters()
+    assert 3 * learnt < need
+    monkeypatch.setattr(memory, "free_bytes", lambda device: need)
+    check_memory(model, settings, step)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: need - learnt)
+    with pytest.raises(InputError, match=r"8 conversations of 2000 tokens needs about .* GiB") as refused:
+        check_memory(model, settings, step)
+    for helps in ("gradient_checkpointing on (", "batch_size 1 and gradient_accumulation 8 (", "optimizer adafactor ("):
+        assert helps in str(refused.value)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: need // 100)
+    with pytest.raises(InputError, match=r"set several of these: .* a lower max_length, a smaller model"):
+        check_memory(model, settings, step)
+    with pytest.raises(InputError, match="batch_size 4 and gradient_accumulation 8, "):
+        check_memory(model, GRPOSettings(batch_size=32), StepSize(32, 2000, 300))
+    with pytest.raises(InputError, match=r"weights of big take .* take adaptation qlora, dtype bfloat16"):
+        check_weights_fit("big", 10**12, 2, torch.device("cpu"))
+
+
+def test_a_run_that_would_not_fit_is_refused_before_its_first_step(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("devnull.training.memory.free_bytes", lambda device: 10_000_000)
+    with pytest.raises(InputError, match="besides the weights"):
+        train_sft(SFTSettings(), episodes(8), tiny, tmp_path / "out")
+    assert not (tmp_path / "out").exists() and not (tmp_path / "out.part").exists()
+
+
+def test_no_model_is_larger_than_what_is_free(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("devnull.training.memory.free_bytes", lambda device: 1000)
+    with pytest.raises(InputError, match="the weights of "):
+        load_policy(tiny)

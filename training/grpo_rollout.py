@@ -23,6 +23,7 @@ from devnull.agents.rollout_options import RolloutOptions
 from devnull.sandbox.builds import stratify_builds
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
+from devnull.training.equal_groups import EQUAL, StopWhenEqual, share_of_equal_groups
 from devnull.training.kl import log_ratios
 from devnull.training.kl_limit import KLLimit
 from devnull.training.models import LoadedPolicy
@@ -61,6 +62,8 @@ class RolloutFunction:
     """Batches played so far."""
     limit: KLLimit | None = None
     """Set where there is a `kl_limit`."""
+    equal: StopWhenEqual | None = None
+    """Counts the batches that teach nothing."""
     batch_seconds: float = 0.0
     """Duration of the last batch's last generation, by which the engine forms its next batches."""
 
@@ -115,6 +118,9 @@ class RolloutFunction:
             logged["share/reasoned"] = fmean(thoughts)
         if isinstance(self.reward, BelievedReturnReward):
             logged |= self.reward.logged
+        if self.equal is not None:
+            share = share_of_equal_groups(rewards, self.settings.group)
+            logged[EQUAL] = self.equal.record(share, trainer.accelerator)
         if paid := [reward for reward in rewards if reward is not None and not math.isnan(reward)]:
             logged["pay"] = fmean(paid)
         every = self.settings.kl_every
