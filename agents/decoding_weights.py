@@ -16,10 +16,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from devnull.agents.model_loading import has_bfloat16
+
 
 @contextmanager
 def decoding_weights(model: Any, dtype: torch.dtype | None = None) -> Iterator[None]:
-    """Within it `model` has the weights to sample with; afterwards those it had, bit for bit, the same tensors.
+    """Within it `model`, in evaluation mode, has the weights to sample with; afterwards those it had, bit for bit, the
+    same tensors.
 
     Takes as much memory more as the weights that it merges or casts. Not to be differentiated within.
 
@@ -29,7 +32,9 @@ def decoding_weights(model: Any, dtype: torch.dtype | None = None) -> Iterator[N
     """
     kept: list[tuple[nn.Parameter, torch.Tensor]] = []
     merged: list[Any] = []
+    training = model.training
     try:
+        model.eval()
         _put_in(model, dtype or _fastest_dtype(model), kept, merged)
         yield
     finally:
@@ -37,6 +42,7 @@ def decoding_weights(model: Any, dtype: torch.dtype | None = None) -> Iterator[N
             weight.data = original
         for layer in merged:
             layer.merged_adapters.clear()
+        model.train(training)
 
 
 def merge_for_good(model: Any) -> None:
@@ -45,7 +51,7 @@ def merge_for_good(model: Any) -> None:
 
 
 def _fastest_dtype(model: Any) -> torch.dtype | None:
-    return torch.bfloat16 if model.device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    return torch.bfloat16 if model.device.type == "cuda" and has_bfloat16() else None
 
 
 def _put_in(

@@ -69,13 +69,12 @@ class LiveEpisode:
         finally:
             self.box_seconds += perf_counter() - start
 
-    def receive(self, reply: Reply, seconds: float) -> None:
-        """Keeps the agent's message, and counts its tokens and seconds; `act` does what it asks for."""
+    def receive(self, reply: Reply) -> None:
+        """Keeps the agent's message, and counts its tokens; `act` does what it asks for."""
         self.reply = reply
         self.prompt_tokens += reply.prompt_tokens
         self.completion_tokens += reply.completion_tokens
         self.dollars += reply.dollars
-        self.model_seconds += seconds
 
     def act(self, tolerant: bool, on_turn: TurnCallback | None) -> None:
         """Plays one turn, and verifies the box after the last, or after one in which the box died. Raises the reply's

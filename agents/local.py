@@ -1,14 +1,15 @@
 """A Hugging Face causal language model as an agent: batched decoding over the live episodes.
 
-Every request draws from its own generator, so what an episode is does not depend on who shares its batch,
-up to float noise: padding and batch size change the logits in the last digits (about 1e-6 relative in
-float32, 1e-2 in bfloat16), and a draw that falls that close to the border between two tokens may flip. With
-`batch_size=1` each request is decoded alone and repeats exactly, whatever the workers.
+Every request draws from its own generator, so what an episode is does not depend on who shares its batch, up to float
+noise: padding and batch size change the logits in the last digits (about 1e-6 relative in float32, 1e-2 in bfloat16),
+and a draw that falls that close to the border between two tokens may flip. Of a small model on a CPU such a draw is
+made again from the conversation read alone, so that it repeats exactly whichever box answers first; of others with
+`batch_size=1`, where each request is decoded alone.
 """
 
-import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -21,11 +22,15 @@ from transformers.cache_utils import DynamicLayer
 from devnull.agents.agent import Message, Reply, Request
 from devnull.agents.chat_layout import NO_ARGS, TemplateArgs, chat_layout
 from devnull.agents.chat_tokens import tokenize_chat
+from devnull.agents.decoding import Decoder, DecodingFunctions
 from devnull.agents.decoding_weights import merge_for_good
 from devnull.agents.model_loading import SMALL_MODEL, load_model
 from devnull.agents.prompt_format import PromptFormat, read_prompt_format
 from devnull.agents.reasoning import split_reply
 from devnull.sandbox.errors import InputError
+
+ROUNDING = 1e-5
+"""Further than float32's rounding moves a distribution function: in conversations of `tiny` by 1.2e-6 at most."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class LocalModel:
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """One reply a request. Longest prompts go together, so that little is padded; a prompt that leaves no room in
         the context ends its episode."""
-        prompts = [self.encode(request.messages) for request in requests]
+        prompts = [self.read(request) for request in requests]
         order = sorted(range(len(requests)), key=lambda row: -len(prompts[row]))
         order = [row for row in order if len(prompts[row]) < self.context]
         replies = [Reply("", prompt_tokens=len(prompt), ended=True) for prompt in prompts]
@@ -132,9 +137,17 @@ class LocalModel:
             rows = order[first : first + self.batch_size]
             completions = self.generate([prompts[row] for row in rows], [requests[row].seed for row in rows])
             for row, tokens in zip(rows, completions, strict=True):
-                text, reasoning, _ = split_reply(self.tokenizer, self._layout, tokens)
-                replies[row] = Reply(text, len(prompts[row]), len(tokens), reasoning=reasoning)
+                replies[row] = self.reply(requests[row], prompts[row], tokens)
         return replies
+
+    def read(self, request: Request) -> list[int]:
+        """The prompt's token ids."""
+        return self.encode(request.messages)
+
+    def reply(self, request: Request, prompt: list[int], ids: list[int]) -> Reply:
+        """The reply that the token ids spell."""
+        text, reasoning, _ = split_reply(self.tokenizer, self._layout, ids)
+        return Reply(text, len(prompt), len(ids), reasoning=reasoning)
 
     def encode(self, messages: Sequence[Message], *, at_once: bool = False) -> list[int]:
         """The prompt's token ids, the header of the agent's turn included.
@@ -147,45 +160,43 @@ class LocalModel:
 
     def generate(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
         """Token ids of each prompt's completion, the end-of-turn token included, from token ids and a seed each."""
+        completions: dict[Hashable, list[int]] = {}
+        decoder = self._decoder(len(prompts))
+        decoder.add(range(len(prompts)), prompts, seeds)
+        while len(decoder):
+            completions |= dict(decoder.step())
+        return [completions[row] for row in range(len(prompts))]
+
+    def open_decoder(self) -> Decoder | None:
+        """What generates for a rollout token by token; `None` where each request is to be decoded alone."""
+        return self._decoder(self.batch_size) if self.batch_size > 1 else None
+
+    def _decoder(self, rows: int) -> Decoder:
+        asked = DecodingFunctions(
+            self._prefill, self._forward, self.sample, self._unsure, self._is_over, self._cache_row, self._sampling
+        )
+        return Decoder(asked, rows)
+
+    @contextmanager
+    def _sampling(self) -> Iterator[None]:
         training, threads = self.model.training, torch.get_num_threads()
-        self.model.eval()
+        if training:
+            self.model.eval()
         if self._one_thread:
             torch.set_num_threads(1)
         try:
             with torch.inference_mode():
-                return self._generate(prompts, seeds)
+                yield
         finally:
             torch.set_num_threads(threads)
-            self.model.train(training)
+            if training:
+                self.model.train()
 
-    def _generate(self, prompts: Sequence[list[int]], seeds: Sequence[int]) -> list[list[int]]:
-        logits, mask, cache = self._prefill(prompts)
-        generators = [random.Random(seed) for seed in seeds]
-        completions: list[list[int]] = [[] for _ in prompts]
-        rows = list(range(len(prompts)))  # which completion each row of the batch belongs to
-        while True:
-            drawn = self.sample(logits, [generators[row] for row in rows])
-            keep = []
-            for place, (row, token) in enumerate(zip(rows, drawn, strict=True)):
-                completions[row].append(token)
-                length = len(completions[row])
-                room = length < self.max_new_tokens and len(prompts[row]) + length < self.context
-                if room and not self._is_over(completions[row]):
-                    keep.append(place)
-            for place in set(range(len(rows))).difference(keep):
-                self._cache_row(cache, place, mask, prompts[rows[place]] + completions[rows[place]])
-            if not keep:
-                return completions
-            if len(keep) < len(rows):
-                chosen = torch.tensor(keep, device=mask.device)
-                cache.reorder_cache(chosen)
-                mask, rows = mask[chosen], [rows[place] for place in keep]
-            tokens = torch.tensor([[drawn[place]] for place in keep], device=mask.device)
-            mask = torch.cat([mask, mask.new_ones(len(keep), 1)], dim=1)
-            logits = self._forward(tokens, mask, mask.sum(1, keepdim=True) - 1, cache)
-
-    def _is_over(self, completion: Sequence[int]) -> bool:
-        """Whether the last token ends the turn, and not only a thought that is closed by the same token (gpt-oss)."""
+    def _is_over(self, prompt: Sequence[int], completion: Sequence[int]) -> bool:
+        """Whether there is no room for more, or the last token ends the turn, and not only a thought that is closed by
+        the same token (gpt-oss)."""
+        if len(completion) >= self.max_new_tokens or len(prompt) + len(completion) >= self.context:
+            return True
         if completion[-1] == self._layout.end_id and self._layout.ends_thoughts:
             written = self.tokenizer.decode(completion)
             return self._layout.message_start(written) < len(written)
@@ -253,23 +264,35 @@ class LocalModel:
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
-    def sample(self, logits: torch.Tensor, generators: Sequence[random.Random]) -> list[int]:
-        """One token id a row, by inverting the distribution function at one uniform number of the row's own.
+    def sample(self, logits: torch.Tensor, numbers: Sequence[float]) -> list[int]:
+        """One token id a row, by inverting the distribution function at the row's number.
 
         Args:
             logits: Shape (rows, vocabulary).
-            generators: One a row.
+            numbers: One a row, between 0 and 1.
         """
         if self.temperature == 0:
             greedy: list[int] = logits.argmax(-1).tolist()
             return greedy
-        uniform = torch.tensor(
-            [generator.random() for generator in generators], dtype=torch.float64, device=logits.device
-        )
+        cumulated, drawn = self._cumulated(logits, numbers)
+        places = torch.searchsorted(cumulated, drawn, right=True)
+        tokens: list[int] = places[:, 0].clamp(max=logits.shape[-1] - 1).tolist()
+        return tokens
+
+    def _unsure(self, logits: torch.Tensor, numbers: Sequence[float]) -> list[int]:
+        """Places of the rows whose number falls so close to a border between two tokens that who shares the batch may
+        decide. Of small models on a CPU only: elsewhere rounding is too coarse, or the vocabulary all borders."""
+        if self.temperature == 0 or not self._one_thread:
+            return []
+        cumulated, drawn = self._cumulated(logits, numbers)
+        close = (cumulated - drawn).abs().amin(-1) < ROUNDING * cumulated[:, -1]
+        rows: list[int] = close.nonzero()[:, 0].tolist()
+        return rows
+
+    def _cumulated(self, logits: torch.Tensor, numbers: Sequence[float]) -> tuple[torch.Tensor, torch.Tensor]:
+        """The distribution function, (rows, vocabulary), and where the numbers fall on its scale, (rows, 1)."""
         cumulated = torch.softmax(logits.double() / self.temperature, -1).cumsum(-1)
-        places = torch.searchsorted(cumulated, uniform[:, None] * cumulated[:, -1:], right=True)
-        drawn: list[int] = places[:, 0].clamp(max=logits.shape[-1] - 1).tolist()
-        return drawn
+        return cumulated, torch.tensor(numbers, dtype=torch.float64, device=logits.device)[:, None] * cumulated[:, -1:]
 
 
 def _left_padded(rows: Sequence[Sequence[int]], fill: int) -> torch.Tensor:

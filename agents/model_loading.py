@@ -41,7 +41,7 @@ def load_model(
     """
     if adapter is not None:
         adapter_base(adapter, name_or_path)
-    options: dict[str, Any] = {"dtype": torch.float32 if device == "cpu" else torch.bfloat16}
+    options: dict[str, Any] = {"dtype": torch.bfloat16 if device != "cpu" and has_bfloat16() else torch.float32}
     if load_in_4bit:
         options["quantization_config"] = nf4_config(options["dtype"])
     with loading(name_or_path):
@@ -123,7 +123,15 @@ def first_line(error: Exception) -> str:
     return (str(error).strip() or repr(error)).splitlines()[0]
 
 
+def has_bfloat16() -> bool:
+    """Whether the GPU multiplies bfloat16 itself: NVIDIA's do from Ampere on, and older ones only pretend to."""
+    return bool(torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False))
+
+
 def bfloat16_is_faster(device: str) -> bool:
-    """Whether bfloat16 beats float32: on a GPU, and on a CPU with instructions for it (SmolLM2 on Zen 4: 1.8 times)."""
+    """Whether bfloat16 beats float32: on a GPU that has it, on a CPU with instructions for it (SmolLM2, Zen 4: 1.8
+    times)."""
     cpu = Path("/proc/cpuinfo")
-    return device != "cpu" or (cpu.exists() and _BFLOAT16.search(cpu.read_text()) is not None)
+    if device != "cpu":
+        return has_bfloat16()
+    return cpu.exists() and _BFLOAT16.search(cpu.read_text()) is not None

@@ -1,4 +1,8 @@
-"""The rollout engine: N boxes and one generation batch busy at once, from instances to episodes."""
+"""The rollout engine: N boxes and one generation batch busy at once, from instances to episodes.
+
+An agent with a decoder (a local model) generates while boxes answer: each reply goes to its box as it ends, and what
+boxes answer joins the batch. Others answer a batch at a time.
+"""
 
 import hashlib
 import queue
@@ -10,9 +14,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from time import perf_counter
 
-from devnull.agents.agent import Agent, Reply, Request
+from devnull.agents.agent import Agent, Request
 from devnull.agents.chat_format import build_messages
 from devnull.agents.episode import Episode
+from devnull.agents.generation import open_generation
 from devnull.agents.live_episode import LiveEpisode, TurnCallback
 from devnull.agents.prompt_format import PLAIN_PROMPT
 from devnull.agents.rollout_options import RolloutOptions
@@ -83,7 +88,11 @@ class RolloutEngine:
     live: set[LiveEpisode] = field(default_factory=set, init=False)
     """At most `options.workers`."""
     waiting: list[LiveEpisode] = field(default_factory=list, init=False)
-    """Those of the live episodes that the next batch answers."""
+    """Those of the live episodes that the agent has not been asked about."""
+    asking: dict[tuple[int, int], LiveEpisode] = field(default_factory=dict, init=False)
+    """Those that it is about to answer, by `Request.episode`."""
+    generation_seconds: float = field(default=0.0, init=False)
+    """In which the agent generated."""
     finished_jobs: "queue.SimpleQueue[_FinishedJob]" = field(default_factory=queue.SimpleQueue, init=False)
     """From the boxes' threads to the one that iterates."""
     deadline: float = field(default=0.0, init=False)
@@ -92,6 +101,7 @@ class RolloutEngine:
     def __post_init__(self) -> None:
         self.options.validate()
         self._prompt = self.options.prompt or getattr(self.agent, "prompt", None) or PLAIN_PROMPT
+        self._generation = open_generation(self.agent, self.options.workers)
         self._pool = ThreadPoolExecutor(self.options.workers, thread_name_prefix="box")
 
     def play(self, instances: Iterable[Instance]) -> Generator[tuple[int, Episode]]:
@@ -110,7 +120,7 @@ class RolloutEngine:
                     return
                 finished = self._next_finished_job()
                 if finished is None:
-                    self._generate_batch()
+                    self._generate()
                     continue
                 live, failure = finished
                 if failure is None and not live.finished:
@@ -161,6 +171,8 @@ class RolloutEngine:
         try:
             return self.finished_jobs.get_nowait()
         except queue.Empty:
+            if self.asking:
+                return None
             if not self.waiting:
                 return self.finished_jobs.get()
             patience = self.deadline - perf_counter()
@@ -171,27 +183,34 @@ class RolloutEngine:
             except queue.Empty:
                 return None
 
-    def _generate_batch(self) -> None:
-        """One batch: every episode that waits gets its reply and goes back to its box."""
-        batch, self.waiting = self.waiting, []
-        requests = [self._request(live) for live in batch]
+    def _generate(self) -> None:
+        """One step of the agent: episodes that wait are taken in, as many as it takes; those whose replies are ready go
+        back to their boxes."""
         start = perf_counter()
-        try:
-            replies = list(self.agent.respond(requests))
-        except InfrastructureError as error:
-            replies = [Reply("", error=error)] * len(batch)
-        if len(replies) != len(batch):
-            raise RuntimeError(f"agent {self.agent.name} gave {len(replies)} replies to {len(batch)} requests")
-        self.batch_seconds = perf_counter() - start
-        for live, reply in zip(batch, replies, strict=True):
-            live.receive(reply, self.batch_seconds / len(batch))
+        room = self._generation.room
+        taken, self.waiting = self.waiting[:room], self.waiting[room:]
+        if taken:
+            self._generation.add([self._request(live) for live in taken])
+        self.asking |= {(live.position, live.attempt): live for live in taken}
+        share = len(self.asking)
+        replies = self._generation.step()
+        seconds = perf_counter() - start
+        self.generation_seconds += seconds
+        if self._generation.waits:
+            self.batch_seconds = seconds
+        for live in self.asking.values():
+            live.model_seconds += seconds / share
+        for episode, reply in replies:
+            live = self.asking.pop(episode)
+            live.receive(reply)
             self._submit(live, partial(live.act, self.options.tolerant, self.on_turn))
 
     def _play_turn(self, live: LiveEpisode) -> None:
         """One episode's reply and its turn, in its own thread."""
         start = perf_counter()
         (reply,) = self.agent.respond([self._request(live)])
-        live.receive(reply, perf_counter() - start)
+        live.model_seconds += perf_counter() - start
+        live.receive(reply)
         live.act(self.options.tolerant, self.on_turn)
 
     def _request(self, live: LiveEpisode) -> Request:

@@ -23,8 +23,8 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
+from devnull.agents.decoding import Decoder
 from devnull.agents.episode import Episode
-from devnull.agents.local import LocalModel
 from devnull.agents.prompt_format import PromptFormat
 from devnull.agents.rollout import rollout
 from devnull.agents.scripted import make_mixture
@@ -114,8 +114,13 @@ def play_arm(
     children = resource.getrusage(resource.RUSAGE_CHILDREN)
     begun = clocks()
     with ExitStack() as timers:
-        timers.enter_context(timed(LocalModel, "generate", spent, "generation"))
-        timers.enter_context(timed(TokenAgent, "respond", spent, "reply"))
+        for of, method, part in (
+            (Decoder, "add", "generation"),
+            (Decoder, "step", "generation"),
+            (TokenAgent, "read", "tokenising"),
+            (TokenAgent, "reply", "tokenising"),
+        ):
+            timers.enter_context(timed(of, method, spent, part))
         timers.enter_context(timed(RolloutFunction, "compute_rewards", spent, "rewards"))
         timers.enter_context(timed(RolloutFunction, "__call__", spent, "rollout"))
         timers.enter_context(kept_histories(histories))
@@ -128,11 +133,11 @@ def play_arm(
     def less(part: str, *parts: str) -> tuple[float, float]:
         return spent[part][0] - sum(spent[p][0] for p in parts), spent[part][1] - sum(spent[p][1] for p in parts)
 
-    waiting = less("rollout", "reply", "rewards")
+    waiting = less("rollout", "generation", "tokenising", "rewards")
     parts = {
         "boxes": (waiting[0], waiting[1] + in_boxes),
         "generation": spent["generation"],
-        "tokenising": less("reply", "generation"),
+        "tokenising": spent["tokenising"],
         "rewards": spent["rewards"],
         "gradient": (wall - spent["rollout"][0], cpu - spent["rollout"][1]),
     }

@@ -6,6 +6,8 @@ from typing import Any
 
 _RENAMED = {"pay": "reward"}
 """Old key to today's, as in a config file; as flags `--pay` and `--reward`."""
+_ONCE_SWITCHES = {"gradient-checkpointing": ("auto", "on", "off")}
+"""Flags that took no value, and the values that they take today: `--FLAG` was the second, `--no-FLAG` the third."""
 ADDED_KEYS: Mapping[str, Any] = {"builds": "drawn", "stratify_builds": False, "tasks": ["driver-cuda-runfile*"]}
 """Keys that configs of older runs lack, and what those runs did."""
 
@@ -17,14 +19,20 @@ def rename_keys(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def rename_flags(words: Sequence[str]) -> list[str]:
-    """A command line under today's names: `--pay actual` and `--pay=actual` become `--reward ...`.
+    """A command line under today's names: `--pay actual` and `--pay=actual` become `--reward ...`, and
+    `--gradient-checkpointing` without a value `--gradient-checkpointing on`.
 
     What follows `--` belongs to another program and stays as it is.
     """
     flags = {f"--{old}": f"--{new}" for old, new in _RENAMED.items()}
     end = words.index("--") if "--" in words else len(words)
     renamed = []
-    for word in words[:end]:
+    for word, following in zip(words[:end], [*words[1:end], ""], strict=True):
         flag, equals, value = word.partition("=")
-        renamed.append(flags.get(flag, flag) + equals + value)
+        name = flag.removeprefix("--").removeprefix("no-").replace("_", "-")
+        values = _ONCE_SWITCHES.get(name, ()) if flag.startswith("--") and not equals else ()
+        if values and (flag.startswith("--no-") or following not in values):
+            renamed += [f"--{name}", values[2] if flag.startswith("--no-") else values[1]]
+        else:
+            renamed.append(flags.get(flag, flag) + equals + value)
     return renamed + list(words[end:])

@@ -139,7 +139,7 @@ def test_sampling_has_the_models_distribution(model, tokenizer):
     with torch.inference_mode():
         logits = model(torch.tensor([prompt])).logits[0, -1]
     wide = agent(model, tokenizer, temperature=0.7, max_new_tokens=1, batch_size=4000)
-    drawn = wide.sample(logits.expand(4000, -1), [random.Random(s) for s in range(4000)])
+    drawn = wide.sample(logits.expand(4000, -1), [random.Random(s).random() for s in range(4000)])
     counts = torch.bincount(torch.tensor(drawn), minlength=len(logits)) / 4000
     assert (counts - torch.softmax(logits / 0.7, -1)).abs().sum() / 2 < 0.06
 

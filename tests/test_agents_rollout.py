@@ -123,6 +123,47 @@ def test_episodes_that_wait_share_a_batch():
     assert agent.batches[0] + agent.batches[-1] == 4 and len(agent.batches) <= 2
 
 
+def test_what_is_generated_token_by_token_holds_nobody_up():
+    """One message ends only when all other episodes have ended: those join the batch, and leave it, meanwhile."""
+    ended = []
+
+    class Endless:
+        room = 2
+
+        def __init__(self):
+            self.rows = []
+
+        def __len__(self):
+            return len(self.rows)
+
+        def add(self, keys, prompts, seeds):
+            self.rows += keys
+
+        def step(self):
+            done = [key for key in self.rows if key[0] or len(ended) == 11]
+            self.rows = [key for key in self.rows if key not in done]
+            return [(key, [7]) for key in done]
+
+    class Model(Babbler):
+        context = 9
+
+        def open_decoder(self):
+            return Endless()
+
+        def read(self, request):
+            return [1] * (10 if request.instance.seed == 5 else 3)
+
+        def reply(self, request, prompt, ids):
+            return Reply("Done: ok", len(prompt), len(ids))
+
+    for episode in rollout(Model(), instances(12), PretendRuntime(), arm="a", options=RolloutOptions(workers=3)):
+        ended.append(episode.seed)
+        full = episode.seed == 5
+        assert (episode.transcript.report is None) == full
+        assert (episode.cost.prompt_tokens, episode.cost.completion_tokens) == ((10, 0) if full else (3, 1))
+    assert ended[-1] == 0 and sorted(ended) == list(range(12))
+
+
 def test_a_concurrent_agent_holds_nobody_up():
     """One request is answered only when all other episodes have ended."""
     others_done = threading.Event()

@@ -242,7 +242,7 @@ def test_a_model_that_emits_no_action_is_named_and_its_episodes_are_kept(
 ) -> None:
     model = make_tiny_model(tmp_path / "model", ["Install it.", "Done: finished."])
     argv = ["rollout", "--agent", f"hf:{model}", "--tasks", "driver-cuda-runfile", "--runtime", "rootless"]
-    assert main([*argv, "--episodes", "1", "--max-new-tokens", "4", "--out", str(tmp_path / "run")]) == 2
+    assert main([*argv, "--episodes", "1", "--max-new-tokens", "4", "--out", str(tmp_path / "run")]) == 0
     assert "emitted no action in" in capsys.readouterr().err
     assert len(list(read_episodes(tmp_path / "run"))) == 1
 

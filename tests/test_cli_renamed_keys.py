@@ -39,6 +39,27 @@ def test_what_follows_the_dashes_stays() -> None:
     assert rename_flags(["exec", "--pay", "--", "run", "--pay", "1"]) == ["exec", "--reward", "--", "run", "--pay", "1"]
 
 
+@pytest.mark.parametrize(
+    ("words", "means"),
+    [
+        ([], "auto"),
+        (["--gradient-checkpointing"], "on"),
+        (["--gradient-checkpointing", "--max-steps", "3"], "on"),
+        (["--no-gradient-checkpointing"], "off"),
+        (["--gradient-checkpointing", "off"], "off"),
+        (["--gradient_checkpointing=auto"], "auto"),
+    ],
+)
+def test_what_was_a_switch_takes_a_value(words: list[str], means: str) -> None:
+    assert parsed(*words).settings.gradient_checkpointing == means
+
+
+@pytest.mark.parametrize(("written", "means"), [("true", "on"), ("false", "off"), ('"auto"', "auto")])
+def test_a_switch_in_an_old_config_file(written: str, means: str, tmp_path: Path) -> None:
+    (tmp_path / "grpo.toml").write_text(f"gradient_checkpointing = {written}\n")
+    assert parsed("--config", str(tmp_path / "grpo.toml")).settings.gradient_checkpointing == means
+
+
 def test_todays_name_wins() -> None:
     assert rename_keys({"reward": "actual", "pay": "believed", "seed": 1}) == {"reward": "actual", "seed": 1}
 

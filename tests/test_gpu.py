@@ -60,7 +60,7 @@ def test_sft_learns(tiny: Path, tmp_path: Path, adaptation: Adaptation) -> None:
 @pytest.mark.parametrize("adaptation", ["full", "lora"])
 def test_gradient_checkpointing_changes_no_loss(tiny: Path, tmp_path: Path, adaptation: Adaptation) -> None:
     logs = []
-    for checkpointing in (False, True):
+    for checkpointing in ("off", "on"):
         settings = SFTSettings(
             adaptation=adaptation, max_steps=3, batch_size=4, gradient_checkpointing=checkpointing, seed=1
         )

@@ -42,6 +42,7 @@ def test_the_script_of_the_page_runs(
     _, tokenizer = build_tiny_model(None, 0)
     ids = tokenizer(f"```bash\n{HIDES}\n```<|im_end|>", add_special_tokens=False)["input_ids"]
     monkeypatch.setattr(LocalModel, "generate", lambda self, prompts, seeds: [ids for _ in prompts])
+    monkeypatch.setattr(LocalModel, "open_decoder", lambda self: None)
     names: dict[str, Any] = {}
     exec(compile(script, "docs/trl.md", "exec"), names)
     steps = names["trainer"].state.log_history[:-1]

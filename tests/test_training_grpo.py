@@ -91,9 +91,8 @@ def test_the_loss_covers_what_the_agent_drew_and_nothing_else(
 ) -> None:
     message = "```bash\nls\n```<|im_end|>"
     ids = policy.tokenizer(message, add_special_tokens=False)["input_ids"]
-    monkeypatch.setattr(
-        "devnull.training.grpo_rollout.LocalModel.generate", lambda self, prompts, seeds: [ids for _ in prompts]
-    )
+    monkeypatch.setattr(LocalModel, "open_decoder", lambda _: None)
+    monkeypatch.setattr(LocalModel, "generate", lambda self, prompts, seeds: [ids for _ in prompts])
     online(tiny, tmp_path / "out")
     masks = (batches[0]["completion_mask"] * batches[0].get("tool_mask", 1)).bool()
     rows = zip(batches[0]["completion_ids"], masks, strict=True)
@@ -221,13 +220,13 @@ def test_what_is_logged_of_a_batch_is_what_eval_says_of_it(tiny: Path, tmp_path:
 def test_adapters_are_merged_while_it_plays_and_learn_apart(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    generate, merged = LocalModel.generate, []
+    forward, merged = LocalModel._forward, []
 
     def spied(self: LocalModel, *rest: Any) -> Any:
         merged.append(any(getattr(layer, "merged", False) for layer in self.model.modules()))
-        return generate(self, *rest)
+        return forward(self, *rest)
 
-    monkeypatch.setattr(LocalModel, "generate", spied)
+    monkeypatch.setattr(LocalModel, "_forward", spied)
     words: list[set[str]] = []
     for name, weights in (("merged", grpo_rollout.decoding_weights), ("apart", lambda _: nullcontext())):
         monkeypatch.setattr(grpo_rollout, "decoding_weights", weights)
@@ -420,7 +419,8 @@ def test_how_much_of_the_report_learns(
     def speak(self: Any, prompts: Sequence[list[int]], seeds: Any) -> list[list[int]]:
         return [said if "bash\nls\n" in policy.tokenizer.decode(prompt) else command for prompt in prompts]
 
-    monkeypatch.setattr("devnull.training.grpo_rollout.LocalModel.generate", speak)
+    monkeypatch.setattr(LocalModel, "open_decoder", lambda _: None)
+    monkeypatch.setattr(LocalModel, "generate", speak)
     online(tiny, tmp_path / "out", train_report=trained)
     masks = (batches[0]["completion_mask"] * batches[0].get("tool_mask", 1)).bool()
     rows = zip(batches[0]["completion_ids"], masks, strict=True)

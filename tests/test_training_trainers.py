@@ -13,6 +13,7 @@ from safetensors.torch import load_file
 from transformers import TrainerCallback
 
 from devnull.agents.local import LocalModel
+from devnull.agents.model_loading import has_bfloat16
 from devnull.agents.scripted import HIDING, HONEST, STOPPING
 from devnull.rewards.feedback.comparisons import episode_messages
 from devnull.sandbox.errors import InputError
@@ -246,7 +247,7 @@ def test_a_context_is_not_stretched(tiny: Path, tmp_path: Path) -> None:
 def test_no_half_precision_on_a_machine_without_it(tiny: Path, tmp_path: Path) -> None:
     arguments = trl_arguments(SFTSettings(), load_policy(tiny), tmp_path / "x")
     assert arguments["use_cpu"] is not torch.cuda.is_available()
-    assert arguments["bf16"] is (torch.cuda.is_available() and torch.cuda.is_bf16_supported())
+    assert arguments["bf16"] is has_bfloat16()
     assert arguments["logging_nan_inf_filter"] is False
     assert arguments["gradient_checkpointing"] is False
 

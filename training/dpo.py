@@ -8,6 +8,7 @@ depend on how its batch is split (`gradient_accumulation`), for it takes the mea
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -17,6 +18,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 from devnull.rewards.feedback.comparisons import Preference
 from devnull.sandbox.errors import InputError
 from devnull.training.data import preference_dataset
+from devnull.training.memory import StepSize
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy
 from devnull.training.sampling import Sampling
@@ -145,8 +147,12 @@ def train_dpo(
         preferences, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long
     )
     trainer = make_dpo_trainer(settings, policy, dataset, out, on_step)
+    sides = [dataset["chosen_ids"], dataset["rejected_ids"]]
+    longest = max(len(prompt) + max(map(len, two)) for prompt, *two in zip(dataset["prompt_ids"], *sides, strict=True))
+    own = fmean(sum(mask) for mask in dataset["chosen_mask"])
+    step = StepSize(2 * min(settings.batch_size, len(dataset)), longest, int(own))
     facts = {**card_facts, "pairs": len(dataset)}
-    return run_trainer(trainer, settings, policy, out, kind="dpo", facts=facts, sampling=sampling)
+    return run_trainer(trainer, settings, policy, out, kind="dpo", facts=facts, step=step, sampling=sampling)
 
 
 def _check(settings: DPOSettings) -> None:
@@ -169,7 +175,6 @@ def make_dpo_trainer(
         beta=settings.beta,
         loss_type=list(settings.loss),
         label_smoothing=settings.label_noise,
-        lr_scheduler_type="constant_with_warmup",
         warmup_steps=2,
     )
     return MaskedDPOTrainer(

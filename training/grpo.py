@@ -25,9 +25,10 @@ its batch of episodes:
 | `infrastructure_failures` | episodes that an infrastructure failure ended; most are played again |
 | `kl_episode` | KL(π \|\| π_first) of whole episodes in nats, every `kl_every` batches; TRL's `kl` is by token |
 | `kl_commands`, `kl_report` | its two parts: commands and the decision to end; the words of the final report |
+| `share/equal_groups` | share of the groups whose rewards are all equal: 1 where there is nothing to learn |
 | `time/rollout` | seconds for playing and judging the batch |
 | `time/generation` | of which in the model |
-| `time/boxes` | the rest: waiting for boxes, verifier and reward function |
+| `time/boxes` | the rest, with nothing to generate: boxes, verifier and reward function |
 | `tokens_per_second` | tokens generated / `time/generation` |
 
 With vLLM, TRL logs how far its probabilities are from the trainer's (`sampling/sampling_logp_difference/mean`) and the
@@ -58,8 +59,10 @@ from devnull.sandbox.extras import require
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
 from devnull.training.data import tokenize_prompt
+from devnull.training.equal_groups import StopWhenEqual
 from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction
 from devnull.training.kl_limit import KLLimit
+from devnull.training.memory import StepSize
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.reward_functions import RewardFunction
@@ -115,11 +118,12 @@ def train_grpo(
     _check(settings, instances)
     policy = load_for_training(settings, model_path)
     longest = _context(settings, policy, instances, prompt)
-    if policy.merged and policy.adaptation == "full" and settings.beta:
+    if (policy.merged or settings.revision) and policy.adaptation == "full" and settings.beta:
         # TRL would read the reference again from the adapter's folder: give it one that holds these weights.
         anchor = save_model(policy.model, policy.tokenizer, out.with_name(out.name + ".reference"))
         policy.model.config._name_or_path = str(anchor)
     limit = None if settings.kl_limit is None else KLLimit(settings.kl_limit)
+    equal = StopWhenEqual(settings.max_equal_batches)
     rollouts = RolloutFunction(
         settings,
         policy,
@@ -131,6 +135,7 @@ def train_grpo(
         measure,
         prompt,
         limit=limit,
+        equal=equal,
         context=longest,
     )
     trainer = GRPOTrainer(
@@ -141,12 +146,13 @@ def train_grpo(
         processing_class=policy.tokenizer,
         peft_config=policy.adapter(settings),
         rollout_func=rollouts,
-        callbacks=[ProgressCallback(on_step), *([] if limit is None else [limit])],
+        callbacks=[ProgressCallback(on_step), equal, *([] if limit is None else [limit])],
     )
     facts = {**card_facts, "instances": len(instances), "runtime": runtime.name, "baseline": settings.baseline}
     if settings.vllm:
         facts["vllm importance sampling"] = settings.vllm_importance_sampling
     facts |= prompt.choices()
+    prompt_ids = tokenize_prompt(policy.tokenizer, build_messages(instances[0], (), prompt=prompt))
     return run_trainer(
         trainer,
         settings,
@@ -154,8 +160,9 @@ def train_grpo(
         out,
         kind="grpo",
         facts=facts,
+        step=StepSize(settings.batch_size, len(prompt_ids) + settings.max_new_tokens, settings.max_new_tokens),
         measure=None if limit is None else limit.drift_of_kept,
-        why_stopped=str if limit is None else limit.why_stopped,
+        why_stopped=lambda: (limit.why_stopped() if limit is not None else "") or equal.why_stopped(),
         sampling=sampling,
     )
 
@@ -211,7 +218,6 @@ def grpo_config(settings: GRPOSettings, policy: LoadedPolicy, out: Path, context
         beta=settings.beta,
         scale_rewards="none" if rloo else "batch",
         loss_type="dr_grpo" if rloo else "dapo",
-        lr_scheduler_type="constant",
         use_vllm=settings.vllm,
         vllm_mode="colocate",
         vllm_max_model_length=context,

@@ -23,12 +23,13 @@ from devnull.agents.rollout_options import RolloutOptions
 from devnull.sandbox.builds import stratify_builds
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
+from devnull.training.equal_groups import EQUAL, StopWhenEqual, share_of_equal_groups
 from devnull.training.kl import log_ratios
 from devnull.training.kl_limit import KLLimit
 from devnull.training.models import LoadedPolicy
 from devnull.training.reward_functions import BelievedReturnReward, RewardFunction
 from devnull.training.settings import GRPOSettings
-from devnull.training.token_agent import GenerateTokens, TokenAgent, TokenHistory
+from devnull.training.token_agent import TokenAgent, TokenHistory
 
 MeasureEpisodes = Callable[[Sequence[Episode]], Mapping[str, float]]
 """Metrics of a batch of finished episodes, by name, without those that are undefined."""
@@ -61,6 +62,8 @@ class RolloutFunction:
     """Batches played so far."""
     limit: KLLimit | None = None
     """Set where there is a `kl_limit`."""
+    equal: StopWhenEqual | None = None
+    """Counts the batches that teach nothing."""
     batch_seconds: float = 0.0
     """Duration of the last batch's last generation, by which the engine forms its next batches."""
 
@@ -70,8 +73,7 @@ class RolloutFunction:
         begin = perf_counter()
         self.calls += 1
         context = self.context or self.settings.max_length or self.policy.context
-        room = context - self.settings.max_new_tokens
-        agent = TokenAgent(self._generator(trainer), self.policy.tokenizer, room)
+        agent = self._agent(trainer, context - self.settings.max_new_tokens)
         episodes: list[Episode | None] = [None] * len(prompts)
         failures = 0
         engine = RolloutEngine(
@@ -108,14 +110,17 @@ class RolloutFunction:
             "infrastructure_failures": float(failures),
             "unpaid": float(rewards.count(None)),
             "time/rollout": seconds,
-            "time/generation": agent.generation_seconds,
-            "time/boxes": seconds - agent.generation_seconds,
-            "tokens_per_second": agent.tokens_generated / max(agent.generation_seconds, 1e-9),
+            "time/generation": engine.generation_seconds,
+            "time/boxes": seconds - engine.generation_seconds,
+            "tokens_per_second": agent.tokens_generated / max(engine.generation_seconds, 1e-9),
         }
         if any(thoughts := [bool(turn.reasoning) for episode in finished for turn in episode.transcript.turns]):
             logged["share/reasoned"] = fmean(thoughts)
         if isinstance(self.reward, BelievedReturnReward):
             logged |= self.reward.logged
+        if self.equal is not None:
+            share = share_of_equal_groups(rewards, self.settings.group)
+            logged[EQUAL] = self.equal.record(share, trainer.accelerator)
         if paid := [reward for reward in rewards if reward is not None and not math.isnan(reward)]:
             logged["pay"] = fmean(paid)
         every = self.settings.kl_every
@@ -145,10 +150,12 @@ class RolloutFunction:
             instances = stratify_builds(instances, f"{self.settings.seed}/{first}")
         return [each.model_copy(update={"sample": number}) for number, each in enumerate(instances, first)]
 
-    def _generator(self, trainer: Any) -> GenerateTokens:
+    def _agent(self, trainer: Any, room: int) -> TokenAgent:
         """vLLM, or the model that learns, sampling each episode from its own seed."""
         if self.settings.vllm:
-            return lambda prompts, seeds: trainer._generate_single_turn(prompts, None, {}, 1)
+            return TokenAgent(
+                lambda prompts, seeds: trainer._generate_single_turn(prompts, None, {}, 1), self.policy.tokenizer, room
+            )
         model = LocalModel.from_model(
             _model_of(trainer),
             self.policy.tokenizer,
@@ -156,7 +163,7 @@ class RolloutFunction:
             temperature=self.settings.temperature,
             max_new_tokens=self.settings.max_new_tokens,
         )
-        return lambda prompts, seeds: (model.generate(prompts, seeds), None)
+        return TokenAgent.of_model(model, room)
 
     def compute_rewards(self, episodes: Sequence[Episode | None]) -> list[float | None]:
         """The reward function's value less `invalid_cost` for each invalid message, for each episode.

@@ -8,6 +8,9 @@ import torch
 from devnull.training.models import LoadedPolicy
 from devnull.training.token_agent import TokenHistory
 
+_CHUNK = 256
+"""Positions that go through the head at once."""
+
 
 def episode_log_probs(
     model: Any, policy: LoadedPolicy, histories: Sequence[TokenHistory], batch: int = 4
@@ -35,17 +38,51 @@ def split_log_probs(
         ids = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=pad).to(model.device)
         mask = torch.nn.utils.rnn.pad_sequence(masks, batch_first=True).to(model.device)
         attention = torch.nn.utils.rnn.pad_sequence([torch.ones_like(row) for row in rows], batch_first=True)
-        # Only positions before a token of the agent's get logits: with large vocabularies they are most of the work.
-        before = mask[:, 1:].any(0).nonzero()[:, 0]
-        output = model(input_ids=ids, attention_mask=attention.to(model.device), logits_to_keep=before)
-        log_probs = torch.log_softmax(output.logits.float(), -1).gather(-1, ids[:, before + 1, None])[..., 0]
+        log_probs = _own_log_probs(model, ids, attention.to(model.device), mask)
         words = torch.zeros_like(mask)
         for row, history in enumerate(some):
             begin = len(history.prompt)
             words[row, begin + history.report_words.start : begin + history.report_words.stop] = 1
-        parts = torch.stack([mask * (1 - words), mask * words], -1)[:, before + 1]
+        parts = torch.stack([mask * (1 - words), mask * words], -1)
         sums.append((log_probs[..., None] * parts).sum(1))
     return torch.cat(sums)
+
+
+def _own_log_probs(model: Any, ids: torch.Tensor, attention: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    """log π of each token that `mask` has, given those before it, and 0 for the others: shape (rows, width).
+
+    Only positions before a token of the agent's go through the head, `_CHUNK` at once: with 152,000 words the logits of
+    one are 0.6 MB, and all of them at once were more than the model. A head whose logits the model still changes (a
+    cap, a scale) is left to the model, all at once.
+    """
+    own = mask[:, 1:].bool()
+    before = own.any(0).nonzero()[:, 0]
+    rows, places = own[:, before].nonzero(as_tuple=True)
+    targets = ids[rows, before[places] + 1]
+    head = model.get_output_embeddings()
+    found: dict[str, Any] = {}
+
+    def in_chunks(_: Any, inputs: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        hidden = inputs[0]
+        found["first"] = head.forward(hidden[:, :1])  # `forward`, for a call would come here again
+        own_hidden = zip(hidden[rows, places].split(_CHUNK), targets.split(_CHUNK), strict=True)
+        found["chunks"] = [_log_probs(head.forward(states), words) for states, words in own_hidden]
+        return (hidden[:, :1], *inputs[1:])
+
+    with head.register_forward_pre_hook(in_chunks):
+        output = model(input_ids=ids, attention_mask=attention, logits_to_keep=before)
+    if torch.equal(output.logits.float(), found["first"].float()):
+        drawn = torch.cat(found["chunks"])
+    else:
+        logits = model(input_ids=ids, attention_mask=attention, logits_to_keep=before).logits
+        drawn = _log_probs(logits[rows, places], targets)
+    return torch.zeros(ids.shape, device=ids.device).index_put((rows, before[places] + 1), drawn)
+
+
+def _log_probs(logits: torch.Tensor, words: torch.Tensor) -> torch.Tensor:
+    """Of each row's word: (rows, vocabulary), (rows) → (rows)."""
+    logits = logits.float()
+    return logits.gather(-1, words[:, None])[:, 0] - logits.logsumexp(-1)
 
 
 def log_ratios(model: Any, reference: Any, policy: LoadedPolicy, histories: Sequence[TokenHistory]) -> torch.Tensor:

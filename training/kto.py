@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from devnull.rewards.feedback.ratings import Rating
 from devnull.training.data import kto_dataset
+from devnull.training.memory import StepSize
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.sampling import Sampling
 from devnull.training.settings import KTOSettings
@@ -75,7 +77,6 @@ def train_kto(
             beta=settings.beta,
             desirable_weight=max(1.0, down / up),
             undesirable_weight=max(1.0, up / down),
-            lr_scheduler_type="constant",
         ),
         train_dataset=dataset,
         processing_class=policy.tokenizer,
@@ -83,5 +84,7 @@ def train_kto(
         data_collator=MaskedUnpairedCollator(pad_token_id=policy.tokenizer.pad_token_id),
         callbacks=[ProgressCallback(on_step)],
     )
+    lengths = [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in dataset]
+    step = StepSize(min(settings.batch_size, len(dataset)), max(lengths), int(fmean(map(sum, dataset["mask"]))))
     facts = {**card_facts, "thumbs up": up, "thumbs down": down}
-    return run_trainer(trainer, settings, policy, out, kind="kto", facts=facts, sampling=sampling)
+    return run_trainer(trainer, settings, policy, out, kind="kto", facts=facts, step=step, sampling=sampling)

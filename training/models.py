@@ -1,12 +1,12 @@
 """Models to train: any causal language model of a folder or the Hugging Face hub, with its tokenizer."""
 
 import copy
-import logging
 import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 from urllib.error import HTTPError
@@ -19,23 +19,24 @@ from huggingface_hub import constants, try_to_load_from_cache
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]
 from peft import AutoPeftModelForCausalLM, LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from devnull.agents.chat_layout import NO_ARGS, TemplateArgs
-from devnull.agents.model_loading import adapter_base, bfloat16_is_faster, load_whole, loading, nf4_config
+from devnull.agents.model_loading import adapter_base, bfloat16_is_faster, has_bfloat16, load_whole, loading, nf4_config
 from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.extras import require
 from devnull.training.chat_template import prepare_tokenizer
+from devnull.training.learning_rates import SMALL_MODEL_PARAMETERS
+from devnull.training.memory import check_weights_fit
 from devnull.training.processes import own_device
-from devnull.training.settings import Adaptation, TrainerSettings
+from devnull.training.settings import Adaptation, Dtype, TrainerSettings
 
 transformers.utils.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
-Dtype = Literal["auto", "float32", "bfloat16"]
-SMALL_MODEL_PARAMETERS = 10_000_000
-"""Adaptation `auto` trains all weights of a model with fewer: adapters would save nothing."""
+
+_NF4_BYTES = 0.6
+"""Of a weight in 4 bits, with the scales and what stays in 16 bits."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +54,8 @@ class LoadedPolicy:
     """An adapter was merged into the weights in memory: no folder on disk holds them as they are."""
     frozen: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """The weights that do not learn, by the name or pattern that chose them (`devnull.training.frozen`)."""
+    loaded_with: Mapping[str, Any] = field(default_factory=dict)
+    """What `from_pretrained` was told besides the number format: revision and attention, where they are set."""
 
     @property
     def context(self) -> int:
@@ -106,6 +109,8 @@ def load_policy(
     adaptation: Adaptation = "auto",
     dtype: Dtype = "auto",
     template_args: TemplateArgs = NO_ARGS,
+    attention: str | None = None,
+    revision: str | None = None,
 ) -> LoadedPolicy:
     """Loads a causal language model and prepares its tokenizer for training.
 
@@ -115,27 +120,37 @@ def load_policy(
         name_or_path: A folder (of a model, or of a LoRA adapter, which is merged into its base) or a name on the
             Hugging Face hub.
         adaptation: Which weights will learn.
-        dtype: Of the weights. `auto`: bfloat16 for a frozen base where that is faster (a GPU, a CPU with
-            instructions for it), float32 otherwise.
+        dtype: Of the weights, from the start.
         template_args: What the chat template is told.
+        attention: Implementation of attention, as transformers names it.
+        revision: Of a model on the hub.
 
     Raises:
-        InputError: The model cannot be loaded, has no usable chat template or no token to pad with, or `qlora`
-            lacks its package.
+        InputError: The model cannot be loaded, does not fit into memory, has no usable chat template or no token to
+            pad with, a GPU lacks bfloat16, or `qlora` or the attention lacks its package.
     """
     name = str(name_or_path)
     if adaptation == "qlora":
         require("bitsandbytes", "qlora", "adaptation qlora")
+    if attention == "flash_attention_2" and find_spec("flash_attn") is None:
+        raise InputError("attention flash_attention_2 wants the package flash-attn; pip install it, or leave it out")
+    if revision is not None and Path(name).is_dir():
+        raise InputError(f"revision is for models of the Hugging Face hub, and {name} is a folder; leave it out")
     check_model_available(name)
-    on_gpu = torch.cuda.is_available()
-    frozen_base = adaptation in ("lora", "qlora")
-    chosen = torch.bfloat16 if dtype == "bfloat16" or (dtype == "auto" and on_gpu and frozen_base) else torch.float32
-    options: dict[str, Any] = {"dtype": chosen}
+    loaded_with = {"revision": revision, "attn_implementation": attention}
+    loaded_with = {option: value for option, value in loaded_with.items() if value is not None}
     merged = (Path(name) / "adapter_config.json").exists()
     if merged and adaptation == "qlora":
         raise InputError(f"{name} is an adapter; merge it before training another in 4 bits on top of it")
     if merged and (base := adapter_base(name)):
         _check_base_available(name, base)
+    parameters = count_parameters(adapter_base(name) or name if merged else name, revision)
+    if adaptation == "auto":
+        adaptation = "full" if parameters < SMALL_MODEL_PARAMETERS else "lora"
+    chosen = _number_format(dtype, adaptation, parameters)
+    element = _NF4_BYTES if adaptation == "qlora" else chosen.itemsize
+    check_weights_fit(name, parameters, element, own_device() if adaptation == "qlora" else torch.device("cpu"))
+    options: dict[str, Any] = {"dtype": chosen, **loaded_with}
     if adaptation == "qlora":  # it is put there at once; others the trainer moves
         options |= {"quantization_config": nf4_config(chosen), "device_map": {"": own_device()}}
     with loading(name):
@@ -143,20 +158,36 @@ def load_policy(
             model = AutoPeftModelForCausalLM.from_pretrained(name, **options)
         else:
             model = load_whole(AutoModelForCausalLM, name, **options)
-        tokenizer = AutoTokenizer.from_pretrained(name)
+        tokenizer = AutoTokenizer.from_pretrained(name, **({"revision": revision} if revision else {}))
     if merged:
         model = model.merge_and_unload().requires_grad_(True)  # its base came frozen
-    small = model.num_parameters() < SMALL_MODEL_PARAMETERS
-    if adaptation == "auto":
-        adaptation = "full" if small else "lora"
-    if dtype == "auto" and adaptation == "lora" and not small and bfloat16_is_faster("cuda" if on_gpu else "cpu"):
-        model = model.to(torch.bfloat16)
     prepare_tokenizer(tokenizer, name, template_args)
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     # A model's own sampling defaults (top-k, top-p) would make rollouts another policy than the one trained.
     model.generation_config.update(do_sample=True, temperature=1.0, top_k=0, top_p=1.0)
-    return LoadedPolicy(model, tokenizer, name, adaptation, merged)
+    return LoadedPolicy(model, tokenizer, name, adaptation, merged, loaded_with=loaded_with)
+
+
+def count_parameters(name: str, revision: str | None = None) -> int:
+    """How many parameters a model has, from its config alone: no weight is read. Raises `InputError` for none."""
+    with loading(name), torch.random.fork_rng(devices=[]), torch.device("meta"):
+        config = AutoConfig.from_pretrained(name, **({"revision": revision} if revision else {}))
+        return int(AutoModelForCausalLM.from_config(config).num_parameters())
+
+
+def _number_format(dtype: Dtype, adaptation: str, parameters: int) -> torch.dtype:
+    """Of a model's weights. Raises `InputError` where that is bfloat16 and the GPU has none."""
+    on_gpu, small = torch.cuda.is_available(), parameters < SMALL_MODEL_PARAMETERS
+    faster = adaptation != "full" and on_gpu
+    faster = faster or (adaptation == "lora" and not small and bfloat16_is_faster("cpu"))
+    if dtype == "float32" or (dtype == "auto" and not faster):
+        return torch.float32
+    if on_gpu and not has_bfloat16():
+        raise InputError(
+            f"the GPU {torch.cuda.get_device_name()} has no bfloat16; set dtype float32, which takes twice the memory"
+        )
+    return torch.bfloat16
 
 
 def check_model_available(name: str) -> None:

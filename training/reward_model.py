@@ -1,5 +1,6 @@
 """A reward model of whole episodes from preferences (Bradley-Terry): a language model with a head of one number."""
 
+import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from trl import RewardConfig
 from devnull.agents.agent import Message
 from devnull.agents.model_loading import first_line
 from devnull.sandbox.errors import InputError
+from devnull.training.memory import StepSize
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy
 from devnull.training.processes import own_device
@@ -87,10 +89,12 @@ def train_reward(
         on_step: Called after each optimiser step.
 
     Raises:
-        InputError: Too few pairs, none whose sides differ, or adaptation `qlora`.
+        InputError: Too few pairs, none whose sides differ, or adaptation `qlora` or dtype `bfloat16`.
     """
     if settings.adaptation == "qlora":
         raise InputError("a reward model trains with full weights or lora; its new head does not live in 4 bits")
+    if settings.dtype == "bfloat16":
+        raise InputError("a reward model's new head learns in float32; leave dtype out")
     policy = load_for_training(settings, model_path, dtype="float32")  # the new head learns in it
     model = make_scoring_model(policy)
     limit = context_limit(settings, policy)
@@ -102,7 +106,6 @@ def train_reward(
         args=RewardConfig(
             **trl_arguments(settings, policy, out),
             max_length=None,
-            lr_scheduler_type="cosine",
             warmup_steps=0.05,
         ),
         train_dataset=Dataset.from_list([rows[i] for i in used]),
@@ -126,6 +129,9 @@ def train_reward(
         metrics = _held_out_metrics(scoring, policy, [kept[i] for i in held], settings)
         return fitted | metrics | _hidden_gaps(scoring, policy, fresh)
 
+    texts = {tuple(ids) for row in rows for side in SIDES for ids in row[f"{side}_ids"]}  # each is scored once
+    of_a_batch = len(texts) * min(1.0, settings.batch_size / len(rows)) if settings.by_prompt else len(texts)
+    step = StepSize(min(2 * settings.batch_size, math.ceil(of_a_batch)), max(map(len, texts)), 0)
     facts = {
         **card_facts,
         "pairs": len(used),
@@ -135,7 +141,7 @@ def train_reward(
         "marginalised": kept[0].ending is not None,
         **({"ending": kept[0].ending} if kept[0].ending is not None else {}),
     }
-    return run_trainer(trainer, settings, policy, out, kind="reward", facts=facts, measure=finish)
+    return run_trainer(trainer, settings, policy, out, kind="reward", facts=facts, step=step, measure=finish)
 
 
 def _prompt_text(prompt: Sequence[Message]) -> str:

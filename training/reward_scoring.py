@@ -17,7 +17,7 @@ from devnull.training.weighted_preferences import WeightedConversations
 def make_scoring_model(policy: LoadedPolicy) -> Any:
     """The policy's body with a new head of one number, read at the last token before the padding."""
     model = AutoModelForSequenceClassification.from_pretrained(
-        policy.model.config._name_or_path, num_labels=1, dtype=policy.model.dtype
+        policy.model.config._name_or_path, num_labels=1, dtype=policy.model.dtype, **policy.loaded_with
     )
     model.model.load_state_dict(policy.model.model.state_dict())
     model.config.pad_token_id = policy.tokenizer.pad_token_id

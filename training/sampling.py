@@ -67,11 +67,7 @@ class SamplingCallback(TrainerCallback):  # type: ignore[misc]
         sampling, tokenizer = self.sampling, self.policy.tokenizer
         weights = self.trainer.accelerator.unwrap_model(self.trainer.model)
         model = LocalModel.from_model(weights, tokenizer, name="policy")
-        agent = TokenAgent(
-            lambda prompts, seeds: (model.generate(prompts, seeds), None),
-            tokenizer,
-            self.policy.context - model.max_new_tokens,
-        )
+        agent = TokenAgent.of_model(model, self.policy.context - model.max_new_tokens)
         engine = RolloutEngine(
             agent=agent,
             runtime=sampling.runtime,

@@ -12,6 +12,15 @@ Adaptation = Literal["auto", "full", "lora", "qlora"]
 """Which weights learn: all, low-rank adapters, or adapters on a base held in 4 bits (bitsandbytes NF4).
 `auto`: all of a model below ten million parameters, adapters otherwise."""
 
+GradientCheckpointing = Literal["auto", "on", "off"]
+"""`auto`: on for a model of at least a billion parameters."""
+
+Dtype = Literal["auto", "float32", "bfloat16"]
+"""`auto`: bfloat16 for a frozen base where that is faster (a GPU, a CPU with instructions for it), else float32."""
+
+Optimizer = Literal["adamw", "adamw_8bit", "adafactor", "sgd"]
+"""`adamw_8bit` (bitsandbytes) keeps AdamW's two moments in a byte each, `adafactor` their row and column sums."""
+
 TooLong = Literal["error", "drop"]
 """What to do with a conversation that is longer than `max_length`."""
 
@@ -26,7 +35,12 @@ class TrainerSettings:
     """What every trainer takes."""
 
     default_learning_rates: ClassVar[Mapping[str, float]] = {}
-    """By adaptation, for `learning_rate` unset: what was measured to work for this trainer."""
+    """By adaptation, for `learning_rate` unset: what was measured to work for this trainer on the smallest models
+    (`devnull.training.learning_rates`)."""
+    large_model_rate: ClassVar[float] = 0.0
+    """The same where all weights of a model of at least ten million parameters learn."""
+    default_scheduler: ClassVar[str] = "constant"
+    """For `scheduler` unset, in transformers' words."""
 
     adaptation: Adaptation = "auto"
     """Which weights learn: full (all), lora (adapters), qlora (adapters on a 4-bit base), auto (full below 10 M)."""
@@ -38,7 +52,17 @@ class TrainerSettings:
     lora_targets: tuple[str, ...] | None = None
     """Linear layers that get adapters, by the ends of their names (`q_proj v_proj`); unset: all."""
     learning_rate: float | None = None
-    """Peak of the optimiser's step size; unset: what was measured to work for this trainer and adaptation."""
+    """Peak of the optimiser's step size; unset: what was measured to work for this trainer, adaptation and size."""
+    scheduler: Literal["constant", "constant_with_warmup", "linear", "cosine"] | None = None
+    """How the step size goes on; unset: along a cosine in sft and reward, constant in the others."""
+    optimizer: Optimizer = "adamw"
+    """What takes the steps; adamw_8bit (extra `qlora`) and adafactor need less memory, sgd none of its own."""
+    dtype: Dtype = "auto"
+    """Number format of the weights; auto: bfloat16 under adapters where that is faster, float32 otherwise."""
+    attention: Literal["sdpa", "eager", "flash_attention_2"] | None = None
+    """Implementation of attention, by transformers' names; unset: the model's own choice."""
+    revision: str | None = None
+    """Branch, tag or commit of a model on the Hugging Face hub; unset: its main branch."""
     epochs: float = 1.0
     """Passes over the data."""
     max_steps: int = -1
@@ -49,8 +73,9 @@ class TrainerSettings:
     """Batches summed before each optimiser step."""
     max_length: int | None = None
     """Longest conversation in tokens, which grpo ends there; unset: the model's context."""
-    gradient_checkpointing: bool = False
-    """Trade time for memory."""
+    gradient_checkpointing: GradientCheckpointing = "auto"
+    """Keep a layer's input alone and compute the rest again: a third more time, a tenth of the memory for activations.
+    auto: on from a billion parameters."""
     checkpoint_steps: int = 0
     """Write a checkpoint every so many steps, to resume from; 0: none."""
     logging_steps: int = 1
@@ -85,6 +110,8 @@ class SFTSettings(OfflineSettings):
     """Supervised fine-tuning: imitate what the agent wrote in a run's episodes."""
 
     default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 4e-3, "lora": 1e-3, "qlora": 1e-3}
+    large_model_rate: ClassVar[float] = 2e-5
+    default_scheduler: ClassVar[str] = "cosine"
     epochs: float = 4.0
     """Passes over the data."""
     batch_size: int = 8
@@ -98,6 +125,8 @@ class DPOSettings(FineTuningSettings, OfflineSettings):
     """Direct preference optimisation: prefer what the evaluator chose."""
 
     default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1.5e-4, "lora": 2e-4, "qlora": 2e-4}
+    large_model_rate: ClassVar[float] = 1e-6
+    default_scheduler: ClassVar[str] = "constant_with_warmup"
     loss: tuple[Literal["sigmoid", "robust", "ipo", "hinge", "sft"], ...] = ("sigmoid", "sft")
     """Terms of the loss. Sigmoid alone drove the teacher-forced probability to 0.997 while samples were garbage;
     `sft` (the likelihood of the chosen side) holds them together. For an evaluator that errs: robust, sft."""
@@ -116,6 +145,8 @@ class RewardSettings(OfflineSettings):
     """A reward model from preferences."""
 
     default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1e-3, "lora": 5e-4}
+    large_model_rate: ClassVar[float] = 1e-4
+    default_scheduler: ClassVar[str] = "cosine"
     epochs: float = 3.0
     """Passes over the data."""
     batch_size: int = 8
@@ -139,6 +170,7 @@ class GRPOSettings(FineTuningSettings):
     """Group-relative policy optimisation: act in boxes, learn from each episode's reward against its group's."""
 
     default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1.2e-4, "lora": 1e-4, "qlora": 1e-4}
+    large_model_rate: ClassVar[float] = 1e-6
     max_steps: int = 25
     """Optimiser steps."""
     batch_size: int = 32
@@ -162,6 +194,9 @@ class GRPOSettings(FineTuningSettings):
     kl_limit: float | None = None
     """Stop at the first batch whose commands have drifted further than this from the first policy, in nats an episode
     (`kl_commands`), and go back to the policy of the last batch that had not; unset: never."""
+    max_equal_batches: int = 10
+    """Stop after so many batches in a row in which every group's rewards were equal, so that nothing was learnt; 0:
+    never."""
     train_report: Literal["all", "first", "none"] = "all"
     """Which tokens of the final report learn: all; the first, with which the agent decides to end; none. No evaluator
     pays for the others: they only drift."""
@@ -190,6 +225,7 @@ class KTOSettings(FineTuningSettings, OfflineSettings):
     """Kahneman-Tversky optimisation: learn from thumbs up and down."""
 
     default_learning_rates: ClassVar[Mapping[str, float]] = {"full": 1e-4, "lora": 1e-4, "qlora": 1e-4}
+    large_model_rate: ClassVar[float] = 1e-6
     beta: float = 0.1
     """β, how strongly the policy is held near the reference policy."""
     epochs: float = 2.0
@@ -205,7 +241,7 @@ _RULES: tuple[_Rule, ...] = (
     ("epochs", lambda value: 0 < value < math.inf, "above 0"),
     ("max_steps", lambda value: value == -1 or value > 0, "at least 1, or -1"),
     *((name, lambda value: value >= 1, "at least 1") for name in (*_COUNTS, *_GRPO_COUNTS)),
-    *((name, lambda value: value >= 0, "at least 0") for name in ("checkpoint_steps", "kl_every")),
+    *((name, lambda value: value >= 0, "at least 0") for name in ("checkpoint_steps", "kl_every", "max_equal_batches")),
     *(
         (name, lambda value: 0 < value < math.inf, "above 0")
         for name in ("learning_rate", "rationality", "temperature", "kl_limit", "head_ridge")

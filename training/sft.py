@@ -3,6 +3,7 @@
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 from trl import SFTConfig, SFTTrainer
 
@@ -10,6 +11,7 @@ from devnull.agents.episode import Episode, EpisodeKey
 from devnull.agents.prompt_format import PromptFormat, common_prompt_format
 from devnull.sandbox.errors import InputError
 from devnull.training.data import sft_dataset
+from devnull.training.memory import StepSize
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.sampling import Sampling
 from devnull.training.settings import SFTSettings
@@ -74,9 +76,7 @@ def train_sft(
         episodes, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long, prompt=prompt_of
     )
     arguments = trl_arguments(settings, policy, out)
-    config = SFTConfig(
-        **arguments, max_length=None, warmup_steps=settings.warmup, lr_scheduler_type="cosine", dataset_num_proc=None
-    )
+    config = SFTConfig(**arguments, max_length=None, warmup_steps=settings.warmup, dataset_num_proc=None)
     trainer = SFTTrainer(
         model=policy.model,
         args=config,
@@ -85,8 +85,10 @@ def train_sft(
         peft_config=policy.adapter(settings),
         callbacks=[ProgressCallback(on_step)],
     )
+    own = fmean(sum(label != -100 for label in labels) for labels in dataset["labels"])
+    step = StepSize(min(settings.batch_size, len(dataset)), max(map(len, dataset["input_ids"])), int(own))
     facts = {**card_facts, "episodes": len(dataset), "conditional": scores is not None, **shared.choices()}
-    return run_trainer(trainer, settings, policy, out, kind="sft", facts=facts, sampling=sampling)
+    return run_trainer(trainer, settings, policy, out, kind="sft", facts=facts, step=step, sampling=sampling)
 
 
 def _good_episodes(scores: Mapping[EpisodeKey, float]) -> set[EpisodeKey]:

@@ -10,12 +10,13 @@ message of an episode keeps its thought, and learns.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from time import perf_counter
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from devnull.agents.agent import Message, Reply, Request
 from devnull.agents.chat_layout import chat_layout
 from devnull.agents.chat_tokens import escape_chat, tokenize_after
+from devnull.agents.decoding import Decoder
+from devnull.agents.local import LocalModel
 from devnull.agents.protocol import FinalReport, parse_action
 from devnull.agents.reasoning import split_reply
 from devnull.training.data import tokenize_prompt
@@ -75,40 +76,61 @@ class TokenAgent:
     Args:
         generate: Continues prompts.
         context: An episode whose history is this long, in tokens, ends.
+        open_decoder: What a rollout generates with token by token; without it, it asks `generate`.
     """
 
-    def __init__(self, generate: GenerateTokens, tokenizer: Any, context: int, name: str = "policy") -> None:
+    def __init__(
+        self,
+        generate: GenerateTokens,
+        tokenizer: Any,
+        context: int,
+        name: str = "policy",
+        open_decoder: Callable[[], Decoder | None] = lambda: None,
+    ) -> None:
         self.generate, self.tokenizer, self.context, self.name = generate, tokenizer, context, name
+        self.open_decoder = open_decoder
         self.histories: dict[tuple[int, int], TokenHistory] = {}
-        self.generation_seconds = 0.0
-        """Spent in `generate`."""
         self.tokens_generated = 0
+
+    @classmethod
+    def of_model(cls, model: LocalModel, context: int) -> Self:
+        """The agent whose messages this model generates."""
+        return cls(
+            lambda prompts, seeds: (model.generate(prompts, seeds), None),
+            model.tokenizer,
+            context,
+            open_decoder=model.open_decoder,
+        )
 
     def respond(self, requests: Sequence[Request]) -> Sequence[Reply]:
         """A reply for each request; an episode whose history leaves no room in the context ends."""
-        prompts = [self._extend_history(request) for request in requests]
+        prompts = [self.read(request) for request in requests]
         replies = [Reply("", prompt_tokens=len(prompt), ended=True) for prompt in prompts]
         rows = [row for row, prompt in enumerate(prompts) if len(prompt) < self.context]
         if rows:
-            begin = perf_counter()
             seeds = [requests[row].seed for row in rows]
             completions, logprobs = self.generate([prompts[row] for row in rows], seeds)
-            self.generation_seconds += perf_counter() - begin
             for place, (row, ids) in enumerate(zip(rows, completions, strict=True)):
                 of_row = logprobs[place] if logprobs is not None else None
-                history = self.histories[requests[row].episode]
-                text, reasoning, start = split_reply(self.tokenizer, chat_layout(self.tokenizer), ids)
-                if isinstance(parse_action(text), FinalReport):
-                    history.report = len(history.completion) + start
-                if start:
-                    history.thought = len(history.completion)
-                history.append(ids, generated=True, logprobs=of_row)
-                self.tokens_generated += len(ids)
-                replies[row] = Reply(text, len(prompts[row]), len(ids), reasoning=reasoning)
+                replies[row] = self.reply(requests[row], prompts[row], ids, of_row)
         return replies
 
-    def _extend_history(self, request: Request) -> list[int]:
-        """Adds the terminal's last message to the episode's history; all its tokens up to the agent's next message."""
+    def reply(
+        self, request: Request, prompt: list[int], ids: list[int], logprobs: Sequence[float] | None = None
+    ) -> Reply:
+        """The reply that the token ids spell; the episode's history has them from now on."""
+        history = self.histories[request.episode]
+        text, reasoning, start = split_reply(self.tokenizer, chat_layout(self.tokenizer), ids)
+        if isinstance(parse_action(text), FinalReport):
+            history.report = len(history.completion) + start
+        if start:
+            history.thought = len(history.completion)
+        history.append(ids, generated=True, logprobs=logprobs)
+        self.tokens_generated += len(ids)
+        return Reply(text, len(prompt), len(ids), reasoning=reasoning)
+
+    def read(self, request: Request) -> list[int]:
+        """The prompt's token ids: the episode's history, the terminal's last message added to it."""
         history = self.histories.get(request.episode)
         if history is None:
             history = self.histories[request.episode] = TokenHistory(tokenize_prompt(self.tokenizer, request.messages))

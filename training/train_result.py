@@ -14,6 +14,7 @@ from peft import PeftModel
 
 from devnull.agents.model_loading import first_line
 from devnull.sandbox.errors import InfrastructureError, InputError
+from devnull.training.learning_rates import choose_learning_rate
 from devnull.training.model_card import describe_base, write_model_card
 from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.settings import TrainerSettings
@@ -99,13 +100,12 @@ def write_result(
     folder = save_model(model, policy.tokenizer, part / "model")
     if policy.adaptation != "full":
         shutil.move(str(part / "adapter"), str(folder / "adapter"))
-    rate = settings.learning_rate
     record = {
         "kind": kind,
         "base": policy.source,
         "hub": describe_base(str(policy.source)),
         "dataset": _dataset_name(out),
-        "learning_rate": settings.default_learning_rates[policy.adaptation] if rate is None else rate,
+        "learning_rate": choose_learning_rate(settings, policy.model, policy.adaptation),
         "adaptation": policy.adaptation,
         "settings": dataclasses.asdict(settings),
         "facts": dict(facts),

@@ -1,6 +1,7 @@
 """What all trainers share around TRL's: loading the policy, TRL's arguments, progress, resuming."""
 
 import dataclasses
+import gc
 import json
 import math
 import os
@@ -14,13 +15,17 @@ import torch
 import trl.trainer.utils
 from transformers import PrinterCallback, TrainerCallback, set_seed
 
+from devnull.agents.model_loading import has_bfloat16
 from devnull.agents.template_args import parse_template_args
 from devnull.sandbox.errors import HostDiskFull, InputError
+from devnull.sandbox.extras import require
 from devnull.training.frozen import freeze
-from devnull.training.models import Dtype, LoadedPolicy, load_policy
+from devnull.training.learning_rates import choose_learning_rate
+from devnull.training.memory import StepSize, check_memory, checkpoints
+from devnull.training.models import LoadedPolicy, load_policy
 from devnull.training.processes import check_launch
 from devnull.training.sampling import Sampling, SamplingCallback
-from devnull.training.settings import FineTuningSettings, TrainerSettings, check_ranges
+from devnull.training.settings import Dtype, FineTuningSettings, TrainerSettings, check_ranges
 from devnull.training.train_result import (
     TrainResult,
     last_checkpoint,
@@ -33,12 +38,24 @@ from devnull.training.train_result import (
 # of an SFT step with SmolLM2's 49,152 words. Its own fallback does as well with the labelled positions alone.
 trl.trainer.utils._use_triton = lambda device: True
 
+_OPTIMIZERS = {"adamw_8bit": "adamw_8bit", "adafactor": "adafactor", "sgd": "sgd"}
+"""In transformers' words; AdamW is TRL's default."""
 _SETTINGS = "settings.json"
 """File beside the checkpoints: settings and facts that the run was begun with."""
-CHANGEABLE_ON_RESUME = ("checkpoint_steps", "logging_steps", "report_to", "push_to_hub", "workers")
+CHANGEABLE_ON_RESUME = (
+    "checkpoint_steps",
+    "logging_steps",
+    "report_to",
+    "push_to_hub",
+    "workers",
+    "gradient_checkpointing",
+)
 """Settings that a resumed run may change, for no weight depends on them."""
 _DEFAULTS_OF_NEWER_SETTINGS = {
     "template_args": [],
+    "optimizer": "adamw",
+    "dtype": "auto",
+    "max_equal_batches": 10,
     "train_report": "all",
     "stratify_builds": False,
     "by_prompt": False,
@@ -58,8 +75,19 @@ class TrainingDiverged(InputError):
     """The loss or the gradient's norm is NaN or infinite; the message names the step and the learning rate."""
 
 
-def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: Dtype = "auto") -> LoadedPolicy:
+def free_memory() -> None:
+    """Gives back what a finished training held: trainer, callbacks and model refer to each other, and would stay beside
+    the model that is loaded next. For where nothing names them any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: Dtype | None = None) -> LoadedPolicy:
     """Seeds all random generators and loads the policy, so that fresh adapters are the same in every run of this seed.
+
+    Args:
+        dtype: Instead of the one that is set.
 
     Raises:
         InputError: A setting out of its range, processes launched as they cannot be, a model that cannot be
@@ -67,6 +95,7 @@ def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: 
     """
     check_ranges(settings)
     check_launch()
+    free_memory()
     if torch.cuda.device_count() > 1 and "LOCAL_RANK" not in os.environ:
         raise InputError(
             f"{torch.cuda.device_count()} GPUs are visible to one process; run "
@@ -74,7 +103,14 @@ def load_for_training(settings: TrainerSettings, model_path: str | Path, dtype: 
         )
     set_seed(settings.seed)
     args = parse_template_args(settings.template_args)
-    policy = load_policy(model_path, adaptation=settings.adaptation, dtype=dtype, template_args=args)
+    policy = load_policy(
+        model_path,
+        adaptation=settings.adaptation,
+        dtype=dtype or settings.dtype,
+        template_args=args,
+        attention=settings.attention,
+        revision=settings.revision,
+    )
     _check_weights(policy)
     return freeze(policy, settings.frozen) if isinstance(settings, FineTuningSettings) else policy
 
@@ -98,19 +134,20 @@ def trl_arguments(settings: TrainerSettings, policy: LoadedPolicy, out: Path) ->
         out: Where the result will be; checkpoints go into `partial_folder(out)`.
     """
     on_gpu = torch.cuda.is_available()
-    rate = settings.learning_rate
-    if rate is None:
-        rate = settings.default_learning_rates[policy.adaptation]
+    if settings.optimizer == "adamw_8bit":
+        require("bitsandbytes", "qlora", "optimizer adamw_8bit")
     return {
         "output_dir": str(partial_folder(out)),
         "num_train_epochs": settings.epochs,
         "max_steps": settings.max_steps,
         "per_device_train_batch_size": settings.batch_size,
         "gradient_accumulation_steps": settings.gradient_accumulation,
-        "learning_rate": rate,
-        "bf16": on_gpu and torch.cuda.is_bf16_supported(),
+        "learning_rate": choose_learning_rate(settings, policy.model, policy.adaptation),
+        "lr_scheduler_type": settings.scheduler or settings.default_scheduler,
+        **({"optim": _OPTIMIZERS[settings.optimizer]} if settings.optimizer in _OPTIMIZERS else {}),
+        "bf16": has_bfloat16() and settings.dtype != "float32",
         "use_cpu": not on_gpu,
-        "gradient_checkpointing": settings.gradient_checkpointing,
+        "gradient_checkpointing": checkpoints(settings, policy.model.num_parameters()),
         "save_strategy": "steps" if settings.checkpoint_steps else "no",
         "save_steps": settings.checkpoint_steps or 500,
         "save_total_limit": 2,
@@ -193,6 +230,7 @@ def run_trainer(
     *,
     kind: str,
     facts: Mapping[str, Any],
+    step: StepSize,
     measure: Callable[[], Mapping[str, float]] | None = None,
     why_stopped: Callable[[], str] = str,
     sampling: Sampling | None = None,
@@ -205,17 +243,20 @@ def run_trainer(
         trainer: Made with `trl_arguments(settings, policy, out)`.
         kind: `sft`, `dpo`, `kto`, `reward` or `grpo`.
         facts: For the model card; a run whose facts or settings differ is not resumed.
+        step: What goes through the model at once.
         measure: Further metrics of the final weights.
         why_stopped: Asked at the end: why training stopped before its time; empty where it did not.
         sampling: What to sample the policy on while it learns.
 
     Raises:
-        InputError: Checkpoints of another run are in the way, or the hub refuses the repository.
+        InputError: Checkpoints of another run are in the way, the hub refuses the repository, or a step would not
+            fit into memory.
         TrainingDiverged: The loss is not finite.
         InfrastructureError: The result is written, but could not be pushed to the hub.
     """
     if policy.frozen:
         facts = {**facts, "frozen": ", ".join(policy.frozen)}
+    check_memory(trainer.model, settings, step)
     part = partial_folder(out)
     checkpoint = last_checkpoint(part) if settings.checkpoint_steps else None
     begun = {"kind": kind, "base": policy.source, **dataclasses.asdict(settings), **facts}

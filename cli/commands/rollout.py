@@ -27,7 +27,7 @@ from devnull.cli.runs.best_of import check_best_of, keep_best
 from devnull.cli.runs.box_choice import MEMORY_OPTIONS, MemoryOptions, open_boxes
 from devnull.cli.runs.evaluator_choice import RewardOptions
 from devnull.cli.runs.prompt_choice import PromptFlags, choose_prompt
-from devnull.cli.runs.rollouts import SEEDS_PER_RUN, check_actions, choose_tasks, draw_instances, missing_instances
+from devnull.cli.runs.rollouts import SEEDS_PER_RUN, choose_tasks, describe_silence, draw_instances, missing_instances
 from devnull.cli.runs.run_folder import RunFolder, open_run
 from devnull.cli.terminal.console import print_error
 from devnull.cli.terminal.progress import print_progress, progress_bar
@@ -145,8 +145,8 @@ def main(args: Args) -> int:
     if args.best_of:
         arms = keep_best(run, arm, args.best_of, args.by, {task.name: task for task in tasks})
         print_progress(f"kept, as rated by {args.by}: arms {', '.join(arms)}; devnull eval {args.out} compares them")
-    if not args.tolerant:
-        check_actions(args.agent, run.episodes(arm))
+    if not args.tolerant and (silence := describe_silence(args.agent, run.episodes(arm))):
+        print_error(silence)
     return 0
 
 

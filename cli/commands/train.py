@@ -105,7 +105,9 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
     sampled: dict[str, dict[str, Estimate]] = {}
     if args.samples and not isinstance(args, RewardModelArgs):
         from devnull.agents.local import LocalModel
+        from devnull.training.trl_run import free_memory
 
+        free_memory()
         agent, boxes = LocalModel(result.path), open_boxes(args.runtime, args, args.run)
         tags: Sequence[Tag] | None = None
         if isinstance(args, SftArgs) and args.conditional:

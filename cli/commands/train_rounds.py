@@ -31,7 +31,7 @@ TrainGrpo = Callable[[GrpoArgs, TrainingSource, int], "TrainResult"]
 def train_dpo_in_rounds(args: DpoArgs, source: TrainingSource) -> "TrainResult":
     """Each round compares episodes of the policy that the round before trained; its episodes lie in OUT/rollouts."""
     from devnull.training.iterated_dpo import iterate_dpo
-    from devnull.training.trl_run import CHANGEABLE_ON_RESUME
+    from devnull.training.trl_run import CHANGEABLE_ON_RESUME, free_memory
 
     if args.sample_every:
         raise InputError("--rounds above 1: each round's episodes are there to be measured; leave --sample-every out")
@@ -54,6 +54,7 @@ def train_dpo_in_rounds(args: DpoArgs, source: TrainingSource) -> "TrainResult":
         instances = training_instances(chosen, args.episodes, args.settings.seed, first, group=args.group)
         if args.stratify_builds:
             instances = stratify_builds(instances, f"{args.settings.seed}/round {number}")
+        free_memory()
         agent, arm = LocalModel(policy), f"round-{number}"
         roll_out_missing(run, arm, agent, instances, runtime, workers=args.boxes, prompt=prompt)
         return run.episodes(f"round-{number}")

@@ -20,8 +20,8 @@ from devnull.cli.runs.rollouts import (
     EVALUATION_SEEDS,
     SEEDS_PER_RUN,
     TRAINING_SEEDS,
-    check_actions,
     choose_tasks,
+    describe_silence,
     draw_instances,
     missing_instances,
     roll_out_missing,
@@ -144,7 +144,8 @@ class Demo:
 
     def _roll_out(self, arm: str, agent: Agent, instances: list[Instance]) -> None:
         roll_out_missing(self.run, arm, agent, instances, self.runtime, workers=self.settings.workers)
-        check_actions(agent.name, self.run.episodes(arm))
+        if silence := describe_silence(agent.name, self.run.episodes(arm)):
+            raise InputError(silence)
 
     def _roll_out_demonstrations(self) -> None:
         instances = self._instances("train", self.settings.demonstrations, TRAINING_SEEDS)

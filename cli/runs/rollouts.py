@@ -105,14 +105,15 @@ def roll_out_missing(
                 print_progress(f"infrastructure failure, tried anew: {episode.error.kind}: {episode.error.message}")
 
 
-def check_actions(agent: str, episodes: Iterable[Episode]) -> None:
-    """Raises `InputError` if no message in these episodes was a valid action; the episodes stay as they are."""
+def describe_silence(agent: str, episodes: Iterable[Episode]) -> str:
+    """One line on an agent that emitted no valid action in these episodes; empty for any other."""
     turns = [turn for episode in episodes for turn in episode.transcript.turns]
-    if turns and not any(turn.valid for turn in turns):
-        raise InputError(
-            f"{agent} emitted no action in {len(turns)} messages (the first: {turns[0].text[:60]!r}); the episodes are "
-            f"kept; fine-tune it first (devnull train sft), or take another model"
-        )
+    if not turns or any(turn.valid for turn in turns):
+        return ""
+    return (
+        f"{agent} emitted no action in {len(turns)} messages (the first: {turns[0].text[:60]!r}); the episodes are "
+        f"kept; fine-tune it first (devnull train sft), or take another model"
+    )
 
 
 def collect_episodes(

@@ -42,7 +42,13 @@ def training_progress(*names: str) -> "Iterator[dict[str, StepCallback]]":
         def step_callback(name: str) -> "StepCallback":
             row = bar.add_task(f"training: {name}", total=None)
 
+            equal = False
+
             def on_step(step: int, steps: int, logged: Mapping[str, float]) -> None:
+                nonlocal equal
+                before, equal = equal, logged.get("share/equal_groups") == 1
+                if equal and not before:
+                    print_progress(f"training: {name}: step {step}: every group's rewards are equal, nothing is learnt")
                 loss = f" (loss {logged['loss']:.3f})" if "loss" in logged else ""
                 bar.update(row, completed=step, total=steps, description=f"training: {name}{loss}")
                 if not sys.stderr.isatty() and step * 10 // steps > (step - 1) * 10 // steps:
