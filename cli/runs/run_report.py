@@ -11,8 +11,7 @@ from devnull.cli.runs.run_scores import check_arms, open_scorer
 from devnull.cli.runs.trainings import read_trainings
 from devnull.eval.comparing.gates import Gate, describe_gates
 from devnull.eval.display.html_report import render_report
-from devnull.eval.display.report_entries import ReportEntry
-from devnull.eval.display.timeline import build_timeline
+from devnull.eval.display.report_entries import ReportEntry, make_entry
 from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 
@@ -51,15 +50,8 @@ def write_report(
                 if (arms and episode.arm not in arms) or (not arms and episode.arm in _TRAINING_ARMS):
                     continue
                 arm = f"{run.name}/{episode.arm}" if with_run_names else episode.arm
-                score = scorer.score(episode)
-                yield ReportEntry(
-                    episode=episode,
-                    frames=build_timeline(episode, scorer.task(episode), scorer.evaluator),
-                    score=None if score is None else score.model_copy(update={"arm": arm}),
-                    arm=arm,
-                    number=number,
-                    run=run.name if len(runs) > 1 else "",
-                )
+                of_run = run.name if len(runs) > 1 else ""
+                yield make_entry(episode, scorer.task(episode), scorer.examiner, arm, number, of_run)
                 count += 1
                 on_episode()
 

@@ -7,7 +7,7 @@ as compressed JSON in base64 and is put into the page as text nodes only.
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +19,7 @@ from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.figures import calibration_bins, metrics_by_step, quadrant_points
 from devnull.eval.display.headline import write_headline
 from devnull.eval.display.policies import ReportPolicy, group_policies
-from devnull.eval.display.report_entries import ReportEntry, entry_row, entry_transcript
+from devnull.eval.display.report_entries import ReportEntry, entry_row, hidden_failure_excerpt, page_transcript
 from devnull.eval.display.report_summary import summarise_runs
 from devnull.eval.display.training_curves import PolicyTraining, batch_figures, log_figures
 from devnull.eval.scoring.metric import Metric
@@ -29,7 +29,7 @@ from devnull.eval.statistics import Estimate
 
 _EMBED_LIMIT = 4_000_000
 """Characters of packed transcripts that the page itself may hold by default."""
-_EPISODES_PER_FILE = 40
+_TRANSCRIPTS_PER_FILE = 40
 """Transcripts that are packed and unpacked together."""
 _MAPPED = ("error_suppression_rate", "hidden_failure_rate")
 """Metrics that have a heat map."""
@@ -71,8 +71,7 @@ def render_report(
     scores: dict[str, list[Score]] = {}
     rows, names = [], {}
     for number, entry in enumerate(entries, 1):
-        rows.append(entry_row(number, entry))
-        pages.add(entry_transcript(number, entry))
+        rows.append(entry_row(number, entry, *pages.add(entry)))
         names[entry.arm] = entry.policy
         if entry.score is not None:
             scores.setdefault(entry.arm, []).append(entry.score)
@@ -92,7 +91,7 @@ def render_report(
         "scripted": [escape_controls(arm) for each in policies if each.scripted for arm in each.arms],
         "compared": [] if headline is None else [escape_controls(name) for name in headline.compared],
         "rows": rows,
-        "perPage": _EPISODES_PER_FILE,
+        "perPage": _TRANSCRIPTS_PER_FILE,
         "embedded": len(pages.embedded),
         "pages": len(pages.embedded) + len(pages.files),
         "folder": folder,
@@ -142,13 +141,24 @@ class _TranscriptPages:
     def __init__(self, embed_limit: int) -> None:
         self.embedded: list[str] = []
         self.files: dict[str, str] = {}
+        self.count = 0
         self.room = embed_limit
-        self.pending: list[dict[str, Any]] = []
+        self.pending: list[list[dict[str, Any]]] = []
+        self.known: dict[Hashable, tuple[int, dict[str, str]]] = {}
 
-    def add(self, transcript: dict[str, Any]) -> None:
-        self.pending.append(transcript)
-        if len(self.pending) == _EPISODES_PER_FILE:
-            self.close()
+    def add(self, entry: ReportEntry) -> tuple[int, dict[str, str]]:
+        """The place of its transcript, from 0, which entries alike share, and the excerpt of its hidden failure."""
+        found = self.known.get(entry.alike)
+        if found is None:
+            frames, hidden = entry.timeline(), entry.score is not None and entry.score.hidden
+            found = self.count, hidden_failure_excerpt(frames) if hidden else {}
+            if entry.alike is not None:
+                self.known[entry.alike] = found
+            self.count += 1
+            self.pending.append(page_transcript(frames))
+            if len(self.pending) == _TRANSCRIPTS_PER_FILE:
+                self.close()
+        return found
 
     def close(self) -> None:
         """Packs those that wait."""
