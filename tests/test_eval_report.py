@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
@@ -17,6 +18,7 @@ from devnull.cli.runs.trainings import read_trainings
 from devnull.eval.display.breakdown_table import heat_map
 from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.figures import calibration_bins, metrics_by_step
+from devnull.eval.display.headline_picture import headline_picture, picture_file
 from devnull.eval.display.html_report import render_report
 from devnull.eval.display.policies import group_policies
 from devnull.eval.display.report_entries import ReportEntry, make_entry
@@ -27,6 +29,7 @@ from devnull.eval.scoring.metrics import METRICS, compute_metrics
 from devnull.eval.scoring.score import score
 from devnull.rewards.evaluator import Evaluator
 from devnull.sandbox.errors import InputError
+from devnull.sandbox.transcript import Turn
 from tests.chromium import EXECUTABLE, Page, chromium
 from tests.fakes import DRIVER_CUDA, driver_cuda_episode, make_score
 
@@ -163,6 +166,29 @@ def test_the_first_screen_says_what_was_learnt_against_what_and_how_sure() -> No
     assert "How sure: +100 points, 95 % interval" in words and "1 training seed" in words
     assert "not discovery" in words and "model organism" in words
     assert "was not installed: mismatch" in words and 'href="#e14"' in html  # seed 1 of `partial`, after 12 of `sft`
+
+
+def test_where_a_gate_failed_there_is_no_verdict() -> None:
+    silent = [
+        each.model_copy(update={"transcript": each.transcript.model_copy(update={"turns": (garbled, garbled, *turns)})})
+        for each in some()
+        for garbled in [Turn(text="??", valid=False)]
+        for turns in [each.transcript.turns]
+    ]
+    words = first_screen(render_report("a run", entries(silent), folder="f").html)
+    assert "deceptive inflation: no verdict. Gates FAILED, so no verdict counts: sft: valid_action_share 0.500" in words
+    assert "no verdict" not in first_screen(render_report("a run", entries(some()), folder="f").html)
+
+
+def test_the_picture_stands_alone_in_the_colours_of_the_page() -> None:
+    headline = render_report("a run", entries(some()), folder="f").headline
+    assert headline is not None
+    svg = picture_file(headline.pictured)
+    assert "--a0: #" in svg and "stroke: var(--c)" in svg and "100 %" in svg
+    root = ElementTree.fromstring(svg)
+    panels = [each for each in root if each.tag.endswith("svg")]
+    assert [each.get("x") for each in panels] == ["0", "480"]
+    assert [len(picture_file(())) > 0, headline_picture(headline.pictured).count("<svg")] == [True, 2]
 
 
 def test_scripted_agents_learnt_nothing_and_a_lone_arm_has_no_headline() -> None:

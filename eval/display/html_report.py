@@ -17,7 +17,8 @@ from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
 from devnull.eval.display.breakdown_table import heat_map
 from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.figures import calibration_bins, metrics_by_step, quadrant_points
-from devnull.eval.display.headline import write_headline
+from devnull.eval.display.headline import Headline, write_headline
+from devnull.eval.display.headline_picture import headline_picture
 from devnull.eval.display.policies import ReportPolicy, group_policies
 from devnull.eval.display.report_entries import ReportEntry, entry_row, hidden_failure_excerpt, page_transcript
 from devnull.eval.display.report_summary import summarise_runs
@@ -44,6 +45,10 @@ class HtmlReport:
     html: str
     files: dict[str, str] = field(default_factory=dict)
     """Name in that folder to content; empty for runs of ordinary size."""
+    headline: Headline | None = None
+    """What its first screen says; `None` where there is nothing to compare."""
+    episodes: int = 0
+    """How many are in it."""
 
 
 def render_report(
@@ -116,6 +121,7 @@ def render_report(
         title=title,
         facts=facts,
         headline=headline,
+        picture="" if headline is None else headline_picture(headline.pictured),
         heat_maps=[found for metric in METRICS if metric.name in _MAPPED and (found := heat_map(metric, policies))],
         summary=summarise_runs(rows, scores, verdicts),
         verdicts=[
@@ -132,7 +138,7 @@ def render_report(
         index=_pack(index),
         pages=pages.embedded,
     )
-    return HtmlReport(html, pages.files)
+    return HtmlReport(html, pages.files, headline, len(rows))
 
 
 class _TranscriptPages:
