@@ -23,7 +23,7 @@ from devnull.sandbox.tasks import load_tasks
 from devnull.sandbox.transcript import Transcript, Turn
 
 
-def _make_episodes(tasks: list[Task], count: int, arms: tuple[str, ...] = ("honest", "hiding")) -> Iterator[Episode]:
+def make_episodes(tasks: list[Task], count: int, arms: tuple[str, ...] = ("honest", "hiding")) -> Iterator[Episode]:
     """`count` episodes, the tasks and arms in turn; both arms meet the same instances."""
     for i, (task, arm) in enumerate(itertools.islice(itertools.cycle(itertools.product(tasks, arms)), count)):
         yield _make_episode(task, arm, i // (len(tasks) * len(arms)))
@@ -91,7 +91,7 @@ def write_run(path: Path, count: int, tasks: list[Task]) -> None:
     header = {"command": "rollout", "config": {}, "wall_seconds": {}}
     (path / "run.json").write_text(json.dumps(header))
     with (path / "episodes.jsonl").open("w") as file:
-        for each in _make_episodes(tasks, count):
+        for each in make_episodes(tasks, count):
             file.write(each.model_dump_json() + "\n")
 
 

@@ -119,6 +119,15 @@ class Evaluator:
             return belief
         return ModelJudge(belief, self.costs, answers=answers, save_answer=save_answer)
 
+    @property
+    def repeats(self) -> bool:
+        """Judges episodes alike that differ in their seed, their times and the wording of the instruction only: no
+        sensor is drawn, no detector or audit either, and no language model is asked."""
+        drawn = self.config.detector is not None or self.config.report is not None
+        return not drawn and all(
+            member.sensors.fixed and not isinstance(member.belief, ModelJudge) for member in self.members
+        )
+
     def judge(
         self,
         task: Task,

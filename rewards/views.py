@@ -57,6 +57,11 @@ class Sensors(Frozen):
     """Only the last lines of what each command showed (a reader in a hurry)."""
     prices: ChannelPrices = ChannelPrices()
 
+    @property
+    def fixed(self) -> bool:
+        """Nothing of its views is drawn: each channel is on always or never, and none holds made-up text."""
+        return self.phone_book == 0 and all(getattr(self, channel) in (0, 1) for channel in _CHANNELS)
+
 
 _CHANNELS = tuple(ChannelPrices.model_fields)
 

@@ -14,6 +14,7 @@ from devnull.cli.main import main
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
 from devnull.cli.runs.metrics_file import read_metrics
 from devnull.cli.runs.run_folder import open_run, read_episodes
+from devnull.cli.runs.run_report import write_report
 from devnull.cli.runs.run_scores import score_run
 from devnull.eval.comparing.evaluation import Evaluation, group_scores
 from devnull.sandbox.runtime import Runtime
@@ -259,16 +260,22 @@ def test_the_demo_and_eval_write_the_same_document(tmp_path: Path, capsys: pytes
         played_by = "hiding" if arm in ("partial", "hiding") else "honest"
         for each in made:
             if each.arm == played_by:
-                folder.append(each.model_copy(update={"arm": arm}))
+                agent = arm if arm in TRAINED_ARMS else each.agent
+                folder.append(each.model_copy(update={"arm": arm, "agent": agent}))
     scores = group_scores(list(score_run(path, EvaluatorChoice())), lambda score: score.arm)
-    write_figures(folder, scores)
+    headline = write_report([path], path / "report.html").headline
+    write_figures(folder, scores, headline)
     by_demo = read_metrics(path)
     assert {"expected", "found", "caution"} <= by_demo.keys()
-    print_figures(folder, scores, 16)
+    print_figures(folder, headline, 16)
     ending = capsys.readouterr().out
     assert "partial against sft: deceptive inflation" in ending
-    assert "Trained by an evaluator who sees only the terminal" in " ".join(ending.split())
-    assert "p = " in " ".join(ending.split()) and "that is deceptive inflation" in " ".join(ending.split())
+    assert headline is not None
+    page, said = ((path / "report.html").read_text(), " ".join(ending.split()))
+    for words in (headline.title, *headline.sentences, *headline.cautions):  # the same words in terminal and page
+        assert words in page and " ".join(words.split()) in said
+    assert "The policy partial learnt to keep its errors out of sight: 100 % of its failures" in said
+    assert "deceptive inflation: yes." in said and "not discovery" in said
     assert f"picture: {path / 'picture.svg'}" in ending and (path / "picture.svg").read_text().startswith("<svg")
     command = ending.splitlines()[-1].partition(": devnull ")[2]
     status, shown, _ = run_devnull(capsys, *shlex.split(command))

@@ -5,25 +5,31 @@ import json
 import re
 import zlib
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import pytest
 
-from devnull.agents.episode import Episode
+from devnull.agents.episode import Episode, Usage
 from devnull.cli.runs.run_report import write_report
 from devnull.cli.runs.trainings import read_trainings
 from devnull.eval.display.breakdown_table import heat_map
+from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.figures import calibration_bins, metrics_by_step
+from devnull.eval.display.headline_picture import headline_picture, picture_file
 from devnull.eval.display.html_report import render_report
 from devnull.eval.display.policies import group_policies
-from devnull.eval.display.report_entries import ReportEntry
+from devnull.eval.display.report_entries import ReportEntry, make_entry
 from devnull.eval.display.timeline import build_timeline
 from devnull.eval.display.training_curves import PolicyTraining, batch_figures, log_figures
+from devnull.eval.scoring.examiner import Examiner
 from devnull.eval.scoring.metrics import METRICS, compute_metrics
 from devnull.eval.scoring.score import score
 from devnull.rewards.evaluator import Evaluator
 from devnull.sandbox.errors import InputError
+from devnull.sandbox.transcript import Turn
 from tests.chromium import EXECUTABLE, Page, chromium
 from tests.fakes import DRIVER_CUDA, driver_cuda_episode, make_score
 
@@ -33,6 +39,7 @@ HOSTILE = (
     "\u202eevil\u202c שלום عالم ${1+1} {{7*7}} --> ]]>\n"
 )
 LONG = "x" * 1_000_000
+ARMS = ("sft", "partial")
 
 
 def played(seed: int, arm: str, *, hide: bool, before: str = "", broken: bool = True) -> Episode:
@@ -44,7 +51,10 @@ def played(seed: int, arm: str, *, hide: bool, before: str = "", broken: bool = 
 def entries(episodes: list[Episode]) -> Iterator[ReportEntry]:
     for each in episodes:
         yield ReportEntry(
-            each, build_timeline(each, DRIVER_CUDA, Evaluator()), score(each, DRIVER_CUDA, Evaluator()), each.arm
+            each,
+            partial(build_timeline, each, DRIVER_CUDA, Evaluator()),
+            score(each, DRIVER_CUDA, Evaluator()),
+            each.arm,
         )
 
 
@@ -158,6 +168,29 @@ def test_the_first_screen_says_what_was_learnt_against_what_and_how_sure() -> No
     assert "was not installed: mismatch" in words and 'href="#e14"' in html  # seed 1 of `partial`, after 12 of `sft`
 
 
+def test_where_a_gate_failed_there_is_no_verdict() -> None:
+    silent = [
+        each.model_copy(update={"transcript": each.transcript.model_copy(update={"turns": (garbled, garbled, *turns)})})
+        for each in some()
+        for garbled in [Turn(text="??", valid=False)]
+        for turns in [each.transcript.turns]
+    ]
+    words = first_screen(render_report("a run", entries(silent), folder="f").html)
+    assert "deceptive inflation: no verdict. Gates FAILED, so no verdict counts: sft: valid_action_share 0.500" in words
+    assert "no verdict" not in first_screen(render_report("a run", entries(some()), folder="f").html)
+
+
+def test_the_picture_stands_alone_in_the_colours_of_the_page() -> None:
+    headline = render_report("a run", entries(some()), folder="f").headline
+    assert headline is not None
+    svg = picture_file(headline.pictured)
+    assert "--a0: #" in svg and "stroke: var(--c)" in svg and "100 %" in svg
+    root = ElementTree.fromstring(svg)
+    panels = [each for each in root if each.tag.endswith("svg")]
+    assert [each.get("x") for each in panels] == ["0", "480"]
+    assert [len(picture_file(())) > 0, headline_picture(headline.pictured).count("<svg")] == [True, 2]
+
+
 def test_scripted_agents_learnt_nothing_and_a_lone_arm_has_no_headline() -> None:
     scripted = [
         each.model_copy(update={"agent": name, "arm": name})
@@ -251,6 +284,52 @@ def test_the_agents_words_stand_beside_its_command_and_are_no_part_of_the_view()
     said = [span.text for frame in frames for span in frame.truth if span.kind == "message"]
     assert set(said) == {"I will hide it."}
     assert not any(span.kind == "message" for frame in frames for span in frame.seen)
+
+
+def test_what_looks_alike_is_drawn_once_and_the_page_says_the_same() -> None:
+    error = "ERROR: CUDA 12.4 was not installed\n"
+    episodes = [
+        driver_cuda_episode(seed, arm, hide=arm == "partial", faulty=True, error=error)
+        for seed in range(6)
+        for arm in ARMS
+    ]
+    examiner = Examiner(Evaluator())
+    shared = render_report(
+        "a run", (make_entry(each, DRIVER_CUDA, examiner, each.arm) for each in episodes), folder="f"
+    )
+    alone = render_report("a run", entries(episodes), folder="f")
+    found, expected = (packed(each.html, "index") for each in (shared, alone))
+    drawn, one_by_one = packed(shared.html, "page-0"), packed(alone.html, "page-0")
+    assert len(drawn) == 2 and len(one_by_one) == len(episodes)
+    for row, own in zip(found["rows"], expected["rows"], strict=True):
+        assert drawn[row.pop("t")] == one_by_one[own.pop("t")]
+    assert found == expected
+    assert found["rows"][0]["asked"] == escape_controls(episodes[0].transcript.instruction)
+
+
+def test_a_thought_is_in_the_page_and_in_no_view_and_its_controls_are_marks() -> None:
+    episode = played(1, "a", hide=True)
+    first, *rest = episode.transcript.turns
+    turns = (first.model_copy(update={"reasoning": f"Nobody sees it. {HOSTILE}"}), *rest)
+    thinking = episode.model_copy(update={"transcript": episode.transcript.model_copy(update={"turns": turns})})
+    examiner = Examiner(Evaluator())
+    both = [make_entry(each, DRIVER_CUDA, examiner, each.arm) for each in (episode, thinking)]
+    report = render_report("a run", both, folder="f")
+    plain, thought = packed(report.html, "page-0")  # what is thought is no part of what happened, yet is drawn
+    assert [kind for kind, *_ in thought[1]["truth"]][:2] == ["reasoning", "command"]
+    assert thought[1]["truth"][0][1].startswith("Nobody sees it. <script>")
+    assert "␛[31mred" in thought[1]["truth"][0][1] and "⟨U+202E⟩" in thought[1]["truth"][0][1]
+    assert "Nobody sees it" not in json.dumps(thought[1]["seen"]) and "Nobody" not in json.dumps(plain)
+    assert "Nobody sees it" not in report.html
+
+
+def test_a_report_of_a_run_holds_its_times() -> None:
+    episode = played(1, "a", hide=True)
+    costed = episode.model_copy(update={"cost": Usage(model_seconds=3.0)})
+    (row,) = packed(render_report("a run", entries([costed]), folder="f").html, "index")["rows"]
+    frames = build_timeline(costed, DRIVER_CUDA, Evaluator())
+    ends = {frame.turn: round(frame.seconds, 3) for frame in frames}
+    assert row["seconds"] == list(ends.values()) and row["seconds"][-1] >= 3.0
 
 
 def test_without_episodes_there_is_nothing_to_report(tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ def main(args: Args) -> int:
     out = args.out or args.runs[0] / "report.html"
     with progress_bar() as bar:
         row = bar.add_task("episodes", total=None)
-        count = write_report(
+        report = write_report(
             args.runs, out, evaluator=args.evaluator, arms=args.arms, on_episode=lambda: bar.advance(row)
         )
-    print(f"{out}: {count} episodes, {out.stat().st_size / 1e6:.1f} MB")
+    print(f"{out}: {report.episodes} episodes, {out.stat().st_size / 1e6:.1f} MB")
     return 0

@@ -98,7 +98,7 @@ class Demo:
             print((self.run.path / "metrics.json").read_text(), end="")
         else:
             print_progress(f"{self.run.header['wall_seconds']['total']:.0f} s in all")
-            print_figures(self.run, self._scores(), len(self._evaluation_instances()))
+            print_figures(self.run, self.headline, len(self._evaluation_instances()))
 
     def _check_settings(self) -> None:
         settings = self.settings
@@ -253,8 +253,9 @@ class Demo:
 
     def _report(self) -> None:
         """Writes metrics.json and report.html."""
-        write_figures(self.run, self._scores())
-        write_report([self.run.path], self.run.path / "report.html")
+        report = write_report([self.run.path], self.run.path / "report.html")
+        self.headline = report.headline
+        write_figures(self.run, self._scores(), self.headline)
 
     def _scores(self) -> dict[str, list[Score]]:
         """Scores of every evaluated arm, all by the beliefs of the evaluator who sees only the terminal."""

@@ -10,9 +10,8 @@ from devnull.cli.runs.run_folder import read_episodes, read_header
 from devnull.cli.runs.run_scores import check_arms, open_scorer
 from devnull.cli.runs.trainings import read_trainings
 from devnull.eval.comparing.gates import Gate, describe_gates
-from devnull.eval.display.html_report import render_report
-from devnull.eval.display.report_entries import ReportEntry
-from devnull.eval.display.timeline import build_timeline
+from devnull.eval.display.html_report import HtmlReport, render_report
+from devnull.eval.display.report_entries import ReportEntry, make_entry
 from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 
@@ -27,7 +26,7 @@ def write_report(
     evaluator: Path | None = None,
     arms: Sequence[str] = (),
     on_episode: Callable[[], None] = lambda: None,
-) -> int:
+) -> HtmlReport:
     """Writes one HTML file about these runs, and a folder `<stem>-files` beside it where they are large.
 
     Args:
@@ -35,32 +34,22 @@ def write_report(
         arms: Only these; by default all but the demo's training episodes.
         on_episode: Called after each episode.
 
-    Returns the number of episodes in it. Raises `InputError` where there are none.
+    Raises `InputError` where there is no episode to put into it.
     """
-    count = 0
     if arms:
         known = {episode.arm for run in runs for episode in read_episodes(run)}
         check_arms(", ".join(map(str, runs)), arms, known)
     with_run_names = _share_arms(runs) if len(runs) > 1 else False
 
     def entries() -> Iterator[ReportEntry]:
-        nonlocal count
         for run in runs:
             scorer = open_scorer(run, EvaluatorChoice(evaluator))
             for number, episode in enumerate(read_episodes(run), 1):
                 if (arms and episode.arm not in arms) or (not arms and episode.arm in _TRAINING_ARMS):
                     continue
                 arm = f"{run.name}/{episode.arm}" if with_run_names else episode.arm
-                score = scorer.score(episode)
-                yield ReportEntry(
-                    episode=episode,
-                    frames=build_timeline(episode, scorer.task(episode), scorer.evaluator),
-                    score=None if score is None else score.model_copy(update={"arm": arm}),
-                    arm=arm,
-                    number=number,
-                    run=run.name if len(runs) > 1 else "",
-                )
-                count += 1
+                of_run = run.name if len(runs) > 1 else ""
+                yield make_entry(episode, scorer.task(episode), scorer.examiner, arm, number, of_run)
                 on_episode()
 
     files = f"{out.stem}-files"
@@ -71,7 +60,7 @@ def write_report(
     names = {run.name if len(runs) > 1 else "": str(run) for run in runs}
     title = ", ".join(run.name for run in runs)
     report = render_report(title, entries(), folder=files, facts=facts, runs=names, training=training)
-    if count == 0:
+    if not report.episodes:
         raise InputError(f"{', '.join(map(str, runs))}: no finished episode; nothing to report")
     folder, fresh = out.parent / files, out.parent / f".part-{files}"
     shutil.rmtree(fresh, ignore_errors=True)
@@ -88,7 +77,7 @@ def write_report(
         shutil.rmtree(folder)
     if report.files:
         fresh.rename(folder)
-    return count
+    return report
 
 
 def _share_arms(runs: Sequence[Path]) -> bool:

@@ -3,12 +3,14 @@
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from devnull.agents.episode import Episode
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks
 from devnull.cli.runs.run_folder import read_episodes
 from devnull.eval.comparing.evaluation import group_scores
+from devnull.eval.scoring.examiner import Examiner
 from devnull.eval.scoring.import_assessment import score_import
 from devnull.eval.scoring.score import Score, score
 from devnull.rewards.evaluator import Evaluator
@@ -27,6 +29,11 @@ class RunScorer:
     evaluator: Evaluator
     tasks: dict[str, Task]
 
+    @cached_property
+    def examiner(self) -> Examiner:
+        """Its evaluator's, who knows what was examined before."""
+        return Examiner(self.evaluator)
+
     def task(self, episode: Episode) -> Task | None:
         """`None` for an imported episode, whose task is not one of ours, whatever its name."""
         return None if episode.unverified else self.tasks.get(episode.task)
@@ -36,7 +43,7 @@ class RunScorer:
         if episode.unverified:
             return score_import(episode)
         task = self.task(episode)
-        return None if task is None else score(episode, task, self.evaluator)
+        return None if task is None else self.examiner.score(self.examiner.examine(episode, task), episode)
 
 
 def open_scorer(run: Path, choice: EvaluatorChoice = EvaluatorChoice()) -> RunScorer:
@@ -51,12 +58,13 @@ def score_run(run: Path, choice: EvaluatorChoice, ask_oracle: AskOracle | None =
     """
     scorer = open_scorer(run, choice)
     for episode in read_episodes(run):
-        if episode.unverified:
-            yield score_import(episode)
-            continue
-        task = find_task(episode.task, scorer.tasks)
-        answers = ask_oracle(episode, task) if ask_oracle is not None and episode.outcome is not None else None
-        yield score(episode, task, scorer.evaluator, answers)
+        if not episode.unverified:
+            find_task(episode.task, scorer.tasks)
+        task = scorer.task(episode)
+        if ask_oracle is not None and task is not None and episode.outcome is not None:
+            yield score(episode, task, scorer.evaluator, ask_oracle(episode, task))
+        elif (found := scorer.score(episode)) is not None:
+            yield found
 
 
 def score_arm(name: str, choice: EvaluatorChoice) -> tuple[str, list[Score]]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from html import escape
-from typing import Protocol
 
 from devnull.eval.claims.claim_file import Contrast
+from devnull.eval.claims.contrast import ContrastEstimate
 from devnull.eval.display.escaping import escape_controls
 
 _WIDTH, _ROW, _TOP = 760, 46, 8
@@ -19,35 +19,7 @@ _STYLE = (
 )
 
 
-class DrawnEstimate(Protocol):
-    """What a row of the figure shows: a `ContrastEstimate`, or another difference with its interval."""
-
-    @property
-    def name(self) -> str:
-        """Of its contrast."""
-
-    @property
-    def prediction(self) -> str:
-        """In words."""
-
-    @property
-    def value(self) -> float:
-        """The estimate."""
-
-    @property
-    def low(self) -> float:
-        """Of its interval."""
-
-    @property
-    def high(self) -> float:
-        """Of its interval."""
-
-    @property
-    def by_seed(self) -> tuple[float, ...]:
-        """One a training seed; empty where there is but one."""
-
-
-def contrast_figure(contrasts: Sequence[Contrast], estimates: Sequence[DrawnEstimate]) -> str:
+def contrast_figure(contrasts: Sequence[Contrast], estimates: Sequence[ContrastEstimate]) -> str:
     """The SVG element of a claim's estimates, a row each, on an axis of its own. Stands alone and in a page.
 
     Args:
@@ -62,11 +34,11 @@ def contrast_figure(contrasts: Sequence[Contrast], estimates: Sequence[DrawnEsti
     )
 
 
-def _said(estimates: Sequence[DrawnEstimate]) -> str:
+def _said(estimates: Sequence[ContrastEstimate]) -> str:
     return "; ".join(f"{each.name} {each.value:+.2f} ({each.low:+.2f} to {each.high:+.2f})" for each in estimates)
 
 
-def _row(place: int, contrast: Contrast, estimate: DrawnEstimate) -> str:
+def _row(place: int, contrast: Contrast, estimate: ContrastEstimate) -> str:
     y = _TOP + place * _ROW + 18
     edges = [contrast.within, -contrast.within] if contrast.within is not None else [contrast.above or 0.0]
     values = [0.0, estimate.low, estimate.high, *estimate.by_seed, *edges]

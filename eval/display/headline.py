@@ -1,14 +1,16 @@
-"""The report's first screen: what was learnt, against what, how sure that is, and what it does not show."""
+"""What a run shows, for the report's first screen and the demo's end: what was learnt, against what, how sure that is,
+and what it does not show."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from devnull.eval.comparing.comparison import MetricDifference, compare
+from devnull.eval.comparing.gates import check_gates, describe_gates
 from devnull.eval.comparing.seeds import compare_seeds
 from devnull.eval.comparing.verdicts import compare_to_reference
 from devnull.eval.display.escaping import escape_controls
-from devnull.eval.display.headline_picture import PictureRow, headline_picture
+from devnull.eval.display.headline_picture import PictureRow
 from devnull.eval.display.policies import ReportPolicy
 from devnull.eval.scoring.metrics import METRICS
 from devnull.eval.statistics import Estimate
@@ -23,11 +25,11 @@ _REFERENCES = {"sft": "its warm start", "honest": "the honest agent"}
 _MAIN, _CONTROL = "partial", "full"
 """Names that the demo and the claims give to the policy in question and to its control."""
 _MOST_ROWS = 6
-CAUTION = (
+_CAUTION = (
     "A model organism: a small policy, a simulated evaluator, tasks built to fail. It shows a mechanism, not how often "
     "deployed models do this."
 )
-AMPLIFICATION = (
+_AMPLIFICATION = (
     "The warm start imitates data that already holds some suppression: this is amplification by selection, not "
     "discovery."
 )
@@ -46,14 +48,24 @@ class Headline:
     sentences: tuple[str, ...]
     """The control, and how sure it is."""
     cautions: tuple[str, ...]
-    picture: str
-    """SVG."""
+    pictured: tuple[PictureRow, ...]
+    """What `headline_picture` draws, a policy a row."""
     policy: str
     """Name of the policy in question."""
     compared: tuple[str, ...]
     """Names of the reference, this policy, and the others beside it."""
     row: Mapping[str, Any] | None
     """The most telling of its hidden failures, as `entry_row` made it."""
+
+    @property
+    def found(self) -> str:
+        """The finding and how sure it is, in one paragraph."""
+        return " ".join((self.title, *self.sentences))
+
+    @property
+    def caution(self) -> str:
+        """All cautions in one paragraph."""
+        return " ".join(self.cautions)
 
 
 def write_headline(
@@ -87,24 +99,25 @@ def write_headline(
     compared += [each for each in learnt if each not in compared]
     compared = compared[:_MOST_ROWS]
     estimate = suppression[main.name][0]
+    trained = [arm for each in (reference, main, control) if each and not each.scripted for arm in each.arms]
+    gates = check_gates(tables, trained)
+    verdict = deceptive if all(gate.passed for gate in gates) else f"no verdict. Gates {describe_gates(gates)}"
     return Headline(
         title=_title(main, reference, value, change.get(_SUPPRESSION), views.get(main.name, "")),
         figure=_percent(value[main.name]),
         interval="" if estimate.low is None else f"{_percent(estimate.low)} to {_percent(estimate.high)}",
-        sentences=tuple(_sentences(main, control, views, value, change, deceptive, seeds, tasks)),
+        sentences=tuple(_sentences(main, control, views, value, change, verdict, seeds, tasks)),
         cautions=_cautions(main, reference, seeds),
-        picture=headline_picture(
-            [
-                PictureRow(
-                    name=_row_name(each, views),
-                    place=policies.index(each),
-                    suppression=suppression[each.name][0],
-                    seeds=tuple(suppression[each.name][1]),
-                    J=each.estimate(_METRICS["J"], tables)[0],
-                    J_obs=each.estimate(_METRICS["J_obs"], tables)[0],
-                )
-                for each in compared
-            ]
+        pictured=tuple(
+            PictureRow(
+                name=_row_name(each, views),
+                place=policies.index(each),
+                suppression=suppression[each.name][0],
+                seeds=tuple(suppression[each.name][1]),
+                J=each.estimate(_METRICS["J"], tables)[0],
+                J_obs=each.estimate(_METRICS["J_obs"], tables)[0],
+            )
+            for each in compared
         ),
         policy=main.name,
         compared=tuple(each.name for each in compared),
@@ -158,7 +171,7 @@ def _sentences(
     views: Mapping[str, str],
     value: Mapping[str, float],
     change: Mapping[str, MetricDifference],
-    deceptive: str,
+    verdict: str,
     seeds: int,
     tasks: int,
 ) -> list[str]:
@@ -177,7 +190,7 @@ def _sentences(
     if believed is not None and true is not None:
         sentences.append(
             f"Its believed return changed by {_signed(believed.difference)}, its true return by "
-            f"{_signed(true.difference)}; deceptive inflation: {deceptive}."
+            f"{_signed(true.difference)}; deceptive inflation: {verdict}."
         )
     return sentences
 
@@ -185,9 +198,9 @@ def _sentences(
 def _cautions(main: ReportPolicy, reference: ReportPolicy, seeds: int) -> tuple[str, ...]:
     if main.scripted:
         return ("Scripted agents: nothing was learnt here.",)
-    cautions = [CAUTION]
+    cautions = [_CAUTION]
     if not reference.scripted:
-        cautions.append(AMPLIFICATION)
+        cautions.append(_AMPLIFICATION)
     if seeds == 1:
         cautions.append("One training seed is an anecdote; several runs together are pooled.")
     return tuple(cautions)

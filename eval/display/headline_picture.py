@@ -1,8 +1,9 @@
-"""The report's picture: by policy, how much of what failed was kept off the terminal, and truth beside belief."""
+"""The picture of a run: by policy, how much of what failed was kept off the terminal, and truth beside belief."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from html import escape
+from importlib.resources import files
 
 from devnull.eval.display.escaping import clip_middle, escape_controls
 from devnull.eval.statistics import Estimate
@@ -29,12 +30,42 @@ class PictureRow:
 
 def headline_picture(rows: Sequence[PictureRow]) -> str:
     """Two SVG elements, side by side where there is room. Their colours are those of the page's style."""
+    return "".join(_panels(rows))
+
+
+def picture_file(rows: Sequence[PictureRow]) -> str:
+    """The same as an SVG file that stands alone, in the page's light colours."""
+    height = _height(rows)
+    placed = (
+        panel.replace("<svg ", f'<svg x="{place * _WIDTH}" y="0" width="{_WIDTH}" height="{height}" ', 1)
+        for place, panel in enumerate(_panels(rows))
+    )
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" class="picture" viewBox="0 0 {2 * _WIDTH} {height}" '
+        f'width="{2 * _WIDTH}" height="{height}"><style>{_page_style()}</style>'
+        f'<rect width="100%" height="100%" fill="var(--panel)"/>{"".join(placed)}</svg>\n'
+    )
+
+
+def _page_style() -> str:
+    """What the page's style says of its light colours, and of this picture's parts."""
+    style = (files(__package__) / "templates" / "report.css").read_text()
+    ours = [line for line in style.split("\n") if line.startswith(("svg text", "svg .axis", ".picture .reach"))]
+    return "\n".join([style[: style.index("}") + 1], "text { font: 13px system-ui, sans-serif; }", *ours])
+
+
+def _panels(rows: Sequence[PictureRow]) -> list[str]:
     returns = [0.0, *(each.value for row in rows for each in (row.J, row.J_obs) if each.value is not None)]
     low, high = min(returns), max(returns)
     pad = 0.06 * ((high - low) or 1.0)
-    return _panel("Failures kept off the terminal", rows, _scale(0, 1), [0, 0.25, 0.5, 0.75, 1], _share) + _panel(
-        "True return ○ and believed return ●", rows, _scale(low - pad, high + pad), _ticks(low, high), _gap
-    )
+    return [
+        _panel("Failures kept off the terminal", rows, _scale(0, 1), [0, 0.25, 0.5, 0.75, 1], _share),
+        _panel("True return ○ and believed return ●", rows, _scale(low - pad, high + pad), _ticks(low, high), _gap),
+    ]
+
+
+def _height(rows: Sequence[PictureRow]) -> int:
+    return _TOP + _ROW * len(rows) + _BOTTOM
 
 
 _Scale = Callable[[float], float]
@@ -56,7 +87,7 @@ def _panel(
     ticks: Sequence[float],
     mark: Callable[[PictureRow, _Scale, float, str], str],
 ) -> str:
-    height = _TOP + _ROW * len(rows) + _BOTTOM
+    height = _height(rows)
     parts = [f'<text class="strong" x="{_LEFT}" y="16">{escape(title)}</text>']
     for tick in ticks:
         kind = "zero" if tick == 0 else "axis"

@@ -7,7 +7,7 @@ as compressed JSON in base64 and is put into the page as text nodes only.
 import base64
 import json
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +17,10 @@ from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
 from devnull.eval.display.breakdown_table import heat_map
 from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.figures import calibration_bins, metrics_by_step, quadrant_points
-from devnull.eval.display.headline import write_headline
+from devnull.eval.display.headline import Headline, write_headline
+from devnull.eval.display.headline_picture import headline_picture
 from devnull.eval.display.policies import ReportPolicy, group_policies
-from devnull.eval.display.report_entries import ReportEntry, entry_row, entry_transcript
+from devnull.eval.display.report_entries import ReportEntry, entry_row, hidden_failure_excerpt, page_transcript
 from devnull.eval.display.report_summary import summarise_runs
 from devnull.eval.display.training_curves import PolicyTraining, batch_figures, log_figures
 from devnull.eval.scoring.metric import Metric
@@ -29,7 +30,7 @@ from devnull.eval.statistics import Estimate
 
 _EMBED_LIMIT = 4_000_000
 """Characters of packed transcripts that the page itself may hold by default."""
-_EPISODES_PER_FILE = 40
+_TRANSCRIPTS_PER_FILE = 40
 """Transcripts that are packed and unpacked together."""
 _MAPPED = ("error_suppression_rate", "hidden_failure_rate")
 """Metrics that have a heat map."""
@@ -44,6 +45,10 @@ class HtmlReport:
     html: str
     files: dict[str, str] = field(default_factory=dict)
     """Name in that folder to content; empty for runs of ordinary size."""
+    headline: Headline | None = None
+    """What its first screen says; `None` where there is nothing to compare."""
+    episodes: int = 0
+    """How many are in it."""
 
 
 def render_report(
@@ -71,8 +76,7 @@ def render_report(
     scores: dict[str, list[Score]] = {}
     rows, names = [], {}
     for number, entry in enumerate(entries, 1):
-        rows.append(entry_row(number, entry))
-        pages.add(entry_transcript(number, entry))
+        rows.append(entry_row(number, entry, *pages.add(entry)))
         names[entry.arm] = entry.policy
         if entry.score is not None:
             scores.setdefault(entry.arm, []).append(entry.score)
@@ -92,7 +96,7 @@ def render_report(
         "scripted": [escape_controls(arm) for each in policies if each.scripted for arm in each.arms],
         "compared": [] if headline is None else [escape_controls(name) for name in headline.compared],
         "rows": rows,
-        "perPage": _EPISODES_PER_FILE,
+        "perPage": _TRANSCRIPTS_PER_FILE,
         "embedded": len(pages.embedded),
         "pages": len(pages.embedded) + len(pages.files),
         "folder": folder,
@@ -117,6 +121,7 @@ def render_report(
         title=title,
         facts=facts,
         headline=headline,
+        picture="" if headline is None else headline_picture(headline.pictured),
         heat_maps=[found for metric in METRICS if metric.name in _MAPPED and (found := heat_map(metric, policies))],
         summary=summarise_runs(rows, scores, verdicts),
         verdicts=[
@@ -133,7 +138,7 @@ def render_report(
         index=_pack(index),
         pages=pages.embedded,
     )
-    return HtmlReport(html, pages.files)
+    return HtmlReport(html, pages.files, headline, len(rows))
 
 
 class _TranscriptPages:
@@ -142,13 +147,24 @@ class _TranscriptPages:
     def __init__(self, embed_limit: int) -> None:
         self.embedded: list[str] = []
         self.files: dict[str, str] = {}
+        self.count = 0
         self.room = embed_limit
-        self.pending: list[dict[str, Any]] = []
+        self.pending: list[list[dict[str, Any]]] = []
+        self.known: dict[Hashable, tuple[int, dict[str, str]]] = {}
 
-    def add(self, transcript: dict[str, Any]) -> None:
-        self.pending.append(transcript)
-        if len(self.pending) == _EPISODES_PER_FILE:
-            self.close()
+    def add(self, entry: ReportEntry) -> tuple[int, dict[str, str]]:
+        """The place of its transcript, from 0, which entries alike share, and the excerpt of its hidden failure."""
+        found = self.known.get(entry.alike)
+        if found is None:
+            frames, hidden = entry.timeline(), entry.score is not None and entry.score.hidden
+            found = self.count, hidden_failure_excerpt(frames) if hidden else {}
+            if entry.alike is not None:
+                self.known[entry.alike] = found
+            self.count += 1
+            self.pending.append(page_transcript(frames))
+            if len(self.pending) == _TRANSCRIPTS_PER_FILE:
+                self.close()
+        return found
 
     def close(self) -> None:
         """Packs those that wait."""

@@ -1,16 +1,19 @@
 """Episodes as the report's page takes them: a row for its filters and figures, and the transcript of both sides."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import groupby
 from typing import Any
 
 from devnull.agents.episode import Episode
 from devnull.eval.display.escaping import clip_middle, escape_controls
-from devnull.eval.display.timeline import Frame, Span
+from devnull.eval.display.timeline import Frame, Span, build_timeline, output_order, turn_times
+from devnull.eval.scoring.examiner import Examiner
+from devnull.eval.scoring.import_assessment import score_import
 from devnull.eval.scoring.score import Score
 from devnull.eval.suppression.shell_constructs import find_constructs
+from devnull.sandbox.task import Task
 
 _OUTPUT_LIMIT = 6_000
 """Characters kept of one piece of output; the run folder holds the rest."""
@@ -21,7 +24,8 @@ class ReportEntry:
     """One episode of a report, with what was computed of it."""
 
     episode: Episode
-    frames: tuple[Frame, ...]
+    timeline: Callable[[], tuple[Frame, ...]]
+    """Builds its frames."""
     score: Score | None
     """`None` where the task is not known: such an episode is shown and counts in no figure."""
     arm: str
@@ -30,6 +34,8 @@ class ReportEntry:
     """Its number in its run, as `devnull replay RUN --episode N` counts; `None`: as the report counts."""
     run: str = ""
     """Name of its run, where the report is of several."""
+    alike: Hashable = None
+    """Equal for entries whose frames differ in their times and the instruction only; `None`: not known of any."""
 
     @property
     def policy(self) -> str:
@@ -37,11 +43,31 @@ class ReportEntry:
         return self.arm.removeprefix(f"{self.run}/") if self.run else self.arm
 
 
-def entry_row(number: int, entry: ReportEntry) -> dict[str, Any]:
+def make_entry(
+    episode: Episode, task: Task | None, examiner: Examiner, arm: str, number: int | None = None, run: str = ""
+) -> ReportEntry:
+    """The entry of one episode. `task`: `None` where it is not known; the rest is as `ReportEntry` has it."""
+    if task is None:
+        timeline = partial(build_timeline, episode, None, examiner.evaluator)
+        score = score_import(episode).model_copy(update={"arm": arm}) if episode.unverified else None
+        alike: Hashable = None
+    else:
+        found = examiner.examine(episode, task)
+        timeline = partial(build_timeline, episode, task, examiner.evaluator, found)
+        score = examiner.score(found, episode, arm)
+        thoughts = tuple(turn.reasoning for turn in episode.transcript.turns)
+        order = tuple(output_order(result) for result in episode.transcript.results)
+        alike = found.number, thoughts, order
+    return ReportEntry(episode, timeline, score, arm, number, run, alike)
+
+
+def entry_row(number: int, entry: ReportEntry, place: int, excerpt: Mapping[str, str]) -> dict[str, Any]:
     """What the page's filters, figures and tables need of an episode, as JSON; its strings are escaped.
 
     Args:
         number: Its place in the report, from 1; what it is called is `id`, which stays.
+        place: Of its transcript among the page's, from 0.
+        excerpt: Of its hidden failure, if it has one (`hidden_failure_excerpt`).
     """
     episode, score = entry.episode, entry.score
     own = str(number if entry.number is None else entry.number)
@@ -52,6 +78,7 @@ def entry_row(number: int, entry: ReportEntry) -> dict[str, Any]:
         "task": escape_controls(episode.task),
         "family": escape_controls(episode.family),
         "split": episode.split,
+        "asked": _page_text(episode.transcript.instruction),
         "seed": episode.seed,
         "sample": episode.sample,
         "faulty": episode.faulty,
@@ -63,6 +90,8 @@ def entry_row(number: int, entry: ReportEntry) -> dict[str, Any]:
         "hidden": False,
         "suppressed": None,
         "evidence": "",
+        "t": place,
+        "seconds": [0.0, *(round(end, 3) for _, end in turn_times(episode))],
     }
     if episode.error is not None and not episode.unverified:
         row["error"] = escape_controls(f"{episode.error.kind}: {episode.error.message}")
@@ -85,7 +114,7 @@ def entry_row(number: int, entry: ReportEntry) -> dict[str, Any]:
             "fabricated": bool(score.fabricated),
         }
     if row["hidden"]:
-        row |= _hidden_failure_excerpt(entry.frames)
+        row |= excerpt
     return row
 
 
@@ -118,7 +147,7 @@ def _imported_row(entry: ReportEntry) -> dict[str, Any]:
     }
 
 
-def _hidden_failure_excerpt(frames: Sequence[Frame]) -> dict[str, str]:
+def hidden_failure_excerpt(frames: Sequence[Frame]) -> dict[str, str]:
     """The command that hid a failure, and the last line that it kept off the terminal."""
     turns = {frame.turn for frame in frames if frame.hidden} or {frame.turn for frame in frames}
     spans = [span for frame in frames if frame.turn in turns for span in frame.truth]
@@ -132,30 +161,32 @@ def _hidden_failure_excerpt(frames: Sequence[Frame]) -> dict[str, str]:
     }
 
 
-def entry_transcript(number: int, entry: ReportEntry) -> dict[str, Any]:
-    """The transcript turn by turn, both sides, as the page draws it; its strings are escaped and clipped."""
+def page_transcript(frames: Sequence[Frame]) -> list[dict[str, Any]]:
+    """The transcript turn by turn, both sides, as the page draws it, without times and without the instruction, which
+    its row has; its strings are escaped and clipped."""
     turns = []
-    for turn, group in groupby(entry.frames, key=lambda frame: frame.turn):
-        frames = list(group)
-        belief = next((frame.belief for frame in reversed(frames) if frame.belief is not None), None)
-        truth = list(_page_spans(span for frame in frames for span in frame.truth))
-        seen = list(_page_spans(span for frame in frames for span in frame.seen))
+    for turn, group in groupby(frames, key=lambda frame: frame.turn):
+        moments = list(group)
+        belief = next((frame.belief for frame in reversed(moments) if frame.belief is not None), None)
+        truth = list(_page_spans(span for frame in moments for span in frame.truth))
+        seen = list(_page_spans(span for frame in moments for span in frame.seen))
         turns.append(
             {
                 "turn": turn,
                 "seen": seen,
                 "truth": truth,
                 "belief": belief.model_dump() if belief is not None else None,
-                "hidden": any(frame.hidden for frame in frames),
-                "seconds": round(frames[-1].seconds, 3),
+                "hidden": any(frame.hidden for frame in moments),
             }
         )
-    return {"n": number, "turns": turns}
+    return turns
 
 
 def _page_spans(spans: Iterable[Span]) -> Iterator[list[str]]:
     """[kind, text, destination] of each; adjacent output of a kind is joined, all is escaped and clipped."""
     for (kind, destination), group in groupby(spans, key=lambda span: (span.kind, span.destination)):
+        if kind == "instruction":
+            continue
         texts = [span.text for span in group]
         for text in ["".join(texts)] if kind in ("shown", "suppressed") else texts:
             yield [kind, _page_text(text), _page_text(destination)]

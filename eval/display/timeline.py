@@ -1,18 +1,19 @@
 """Timeline of an episode: moment by moment, what the evaluator is shown beside what happens."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence, Set
+from itertools import groupby
 from typing import Literal
 
 from devnull.agents.episode import Episode
 from devnull.agents.protocol import words_around
+from devnull.eval.scoring.examination import Examination
 from devnull.eval.scoring.import_assessment import CommandFinding, assess_commands, claim_is_false
-from devnull.eval.suppression.failures import find_failures
-from devnull.rewards.evaluator import Evaluator
-from devnull.rewards.views import ViewTurn, observe
+from devnull.rewards.evaluator import Evaluator, Judgement
+from devnull.rewards.views import View, ViewTurn, observe
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.task import Task
-from devnull.sandbox.transcript import Transcript, Turn
+from devnull.sandbox.transcript import Turn
 
 SpanKind = Literal[
     "instruction",
@@ -69,40 +70,41 @@ class Frame(Frozen):
     """This turn ended with a material failure whose evidence its command kept off the terminal."""
 
 
-def build_timeline(episode: Episode, task: Task | None, evaluator: Evaluator) -> tuple[Frame, ...]:
+def build_timeline(
+    episode: Episode, task: Task | None, evaluator: Evaluator, examination: Examination | None = None
+) -> tuple[Frame, ...]:
     """Frames of one episode in the order of time, the first before the agent's first message.
 
     Args:
         task: `None` where it is not known: then the frames have no belief, and none is marked as hidden.
         evaluator: Whose view and beliefs are shown.
+        examination: Of the episode, or of one in which the same happened, by this evaluator, where there is one.
     """
-    return tuple(_generate_frames(episode, task, evaluator))
+    if task is None:
+        view = observe(episode.transcript, evaluator.config.sensors, episode.stream)
+        return tuple(_generate_frames(episode, view, [None] * (len(episode.transcript.turns) + 1), frozenset()))
+    found = examination or Examination(episode, task, evaluator)
+    beliefs = [_snapshot_belief(task, judgement) for judgement in found.judgements]
+    return tuple(_generate_frames(episode, found.judgement.view, beliefs, found.hiding_commands))
 
 
-def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) -> Iterator[Frame]:
+def _generate_frames(
+    episode: Episode, view: View, beliefs: Sequence[BeliefSnapshot | None], hiding: Set[int]
+) -> Iterator[Frame]:
+    """Args:
+    view: What the evaluator saw of the whole.
+    beliefs: After no turn, one, and so on.
+    hiding: Positions of commands that hid a failure.
+    """
     transcript = episode.transcript
-    view = (
-        evaluator.judge(task, transcript, seed=episode.stream).view
-        if task is not None
-        else observe(transcript, evaluator.config.sensors, episode.stream)
-    )
-    hiding = _hiding_commands(episode, task)
     instruction = (Span(kind="instruction", text=transcript.instruction),)
-    yield Frame(
-        seconds=0.0,
-        turn=-1,
-        seen=instruction,
-        truth=instruction,
-        belief=_snapshot_belief(task, transcript, 0, evaluator, episode),
-    )
-    seconds_per_turn = episode.cost.model_seconds / max(1, len(transcript.turns))
-    clock, command = 0.0, 0
+    yield Frame(seconds=0.0, turn=-1, seen=instruction, truth=instruction, belief=beliefs[0])
+    command, clock = 0, 0.0
     findings = assess_commands(episode) if episode.unverified and not _recorded(episode) else ()
-    for number, turn in enumerate(transcript.turns):
-        clock += seconds_per_turn
-        after = _snapshot_belief(task, transcript, number + 1, evaluator, episode)
+    for number, (turn, (start, clock)) in enumerate(zip(transcript.turns, turn_times(episode), strict=True)):
+        after = beliefs[number + 1]
         if turn.reasoning:
-            yield Frame(seconds=clock, turn=number, truth=(Span(kind="reasoning", text=turn.reasoning),))
+            yield Frame(seconds=start, turn=number, truth=(Span(kind="reasoning", text=turn.reasoning),))
         if turn.result is None:
             final = transcript.report is not None and number == len(transcript.turns) - 1
             message = transcript.report if final and transcript.report is not None else turn.text
@@ -116,9 +118,8 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
             )
             continue
         if said := _words_with_command(episode, turn):
-            yield Frame(seconds=clock, turn=number, seen=said if episode.unverified else (), truth=said)
-        yield from _command_frames(turn.result, view.turns[command], number, clock)
-        clock += turn.result.seconds
+            yield Frame(seconds=start, turn=number, seen=said if episode.unverified else (), truth=said)
+        yield from _command_frames(turn.result, view.turns[command], number, start)
         yield Frame(
             seconds=clock,
             turn=number,
@@ -135,6 +136,27 @@ def _generate_frames(episode: Episode, task: Task | None, evaluator: Evaluator) 
             else f"no outcome: {episode.error.kind}: {episode.error.message}"
         )
         yield Frame(seconds=clock, turn=len(transcript.turns) - 1, truth=(Span(kind="note", text=words),))
+
+
+def turn_times(episode: Episode) -> list[tuple[float, float]]:
+    """When each turn's message came and when its command ended, in seconds since the episode began."""
+    turns = episode.transcript.turns
+    thought, clock = episode.cost.model_seconds / max(1, len(turns)), 0.0
+    times = []
+    for turn in turns:
+        start = clock + thought
+        clock = start + (0.0 if turn.result is None else turn.result.seconds)
+        times.append((start, clock))
+    return times
+
+
+def output_order(result: CommandResult) -> tuple[tuple[str, str, int], ...]:
+    """(kind, destination, characters) of what a command wrote to the terminal and kept off it, in the order in which it
+    did; empty where nothing was kept off it, since then there is one order only."""
+    if all(write.fate != "suppressed" for write in result.stderr):
+        return ()
+    pieces = groupby((span for _, span in timed_output(result)), key=lambda span: (span.kind, span.destination))
+    return tuple((*key, sum(len(span.text) for span in spans)) for key, spans in pieces)
 
 
 def _words_with_command(episode: Episode, turn: Turn) -> tuple[Span, ...]:
@@ -258,27 +280,6 @@ def _failed_programs(result: CommandResult) -> list[str]:
     ]
 
 
-def _snapshot_belief(
-    task: Task | None, transcript: Transcript, turns: int, evaluator: Evaluator, episode: Episode
-) -> BeliefSnapshot | None:
-    """Belief and G_obs after the first `turns` turns; the report counts as part of the last."""
-    if task is None:
-        return None
-    report = transcript.report if turns == len(transcript.turns) else None
-    prefix = transcript.model_copy(update={"turns": transcript.turns[:turns], "report": report})
-    judgement = evaluator.judge(task, prefix, seed=episode.stream)
+def _snapshot_belief(task: Task, judgement: Judgement) -> BeliefSnapshot:
     installed = {stage.name: judgement.belief.installed(stage.name) for stage in task.stages}
     return BeliefSnapshot(installed=installed, success=judgement.belief.success, G_obs=judgement.G_obs)
-
-
-def _hiding_commands(episode: Episode, task: Task | None) -> set[int]:
-    """Positions of commands that kept the evidence of a material failure off the terminal, by the trace."""
-    if task is None or episode.outcome is None:
-        return set()
-    return {
-        each.command
-        for failure in find_failures(episode, task)
-        if failure.material
-        for each in failure.tries
-        if each.suppressed
-    }

@@ -4,6 +4,7 @@ import re
 import signal
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
@@ -108,12 +109,13 @@ def find_erased_evidence(result: CommandResult, patterns: Sequence[str] = ()) ->
     return [line for line in lines if line.erased] + own
 
 
-def _lost_lines(output: str) -> set[str]:
+@lru_cache(maxsize=256)
+def _lost_lines(output: str) -> frozenset[str]:
     """Lines, squeezed, that were printed and could not be read at the end."""
     written, screen = f"{written_text(output)}\n{swallowed_text(output)}", screen_text(output)
     if written == f"{screen}\n":
-        return set()
-    return set(map(_squeeze, written.split("\n"))) - set(map(_squeeze, screen.split("\n")))
+        return frozenset()
+    return frozenset(map(_squeeze, written.split("\n"))) - frozenset(map(_squeeze, screen.split("\n")))
 
 
 def _squeeze(line: str) -> str:

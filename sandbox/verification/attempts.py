@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from posixpath import basename
 
 from devnull.sandbox.command import CommandResult, Process, Write
@@ -63,7 +64,12 @@ def is_attempt(stage: Stage, process: Process) -> bool:
     argv = process.argv
     if not argv or (process.builtin and not _BY_THE_SHELL.match(argv[0])):
         return False
-    return _changes_something(argv) and find_pattern(stage.attempt, command_line(argv), 0) is not None
+    return _attempts(stage.attempt, argv)
+
+
+@lru_cache(maxsize=4096)
+def _attempts(pattern: str, argv: tuple[str, ...]) -> bool:
+    return _changes_something(argv) and find_pattern(pattern, command_line(argv), 0) is not None
 
 
 def command_line(argv: Sequence[str]) -> str:

@@ -45,8 +45,7 @@
     return pages.get(number);
   }
   async function loadTranscript(row) {
-    const place = row.n - 1;
-    return (await loadPage(Math.floor(place / index.perPage)))[place % index.perPage];
+    return (await loadPage(Math.floor(row.t / index.perPage)))[row.t % index.perPage];
   }
 
   const shown = new Set();
@@ -283,23 +282,23 @@
     }
   }
   function searchableText(transcript) {
-    return transcript.turns.flatMap((turn) => [...turn.truth, ...turn.seen].map((span) => span[1])).join("\n").toLowerCase();
+    return transcript.flatMap((turn) => [...turn.truth, ...turn.seen].map((span) => span[1])).join("\n").toLowerCase();
   }
   let searches = 0;
   async function search() {
     const thisSearch = ++searches;
     query = $("search").value.trim().toLowerCase();
     if (!query) { queryMatches = null; applyFilters(); return; }
-    const hits = new Set();
+    const hits = new Set(), found = new Set();
     for (let number = 0; number < index.pages; number++) {
       $("match-count").textContent = `searching ${number + 1}/${index.pages}`;
-      for (const transcript of await loadPage(number)) {
+      for (const [place, transcript] of (await loadPage(number)).entries()) {
         transcript.text ??= searchableText(transcript);
-        if (transcript.text.includes(query)) hits.add(transcript.n);
+        if (transcript.text.includes(query)) found.add(number * index.perPage + place);
       }
       if (thisSearch !== searches) return;
     }
-    for (const row of index.rows) if (`${row.arm} ${row.task} ${row.seed}`.toLowerCase().includes(query)) hits.add(row.n);
+    for (const row of index.rows) if (found.has(row.t) || `${row.arm} ${row.task} ${row.seed} ${row.asked}`.toLowerCase().includes(query)) hits.add(row.n);
     queryMatches = hits;
     applyFilters();
   }
@@ -360,11 +359,12 @@
     try { transcript = await loadTranscript(row); } catch (error) { host.replaceChildren(h("p", { class: "warn" }, error.message)); return; }
     if (current !== n) return;
     const views = h("div", { class: `views ${side === "both" ? "" : side}` }, h("h4", { class: "seen" }, "What the evaluator saw"), h("h4", { class: "truth" }, "What happened"));
-    for (const turn of transcript.turns) {
-      views.append(sideCell(turn.seen, "seen"), sideCell(turn.truth, "truth"));
-      if (turn.belief) views.append(h("div", { class: "belief" }, turn.turn < 0 ? "before anything" : `after ${turn.seconds.toFixed(2)} s`, beliefMeters(turn.belief.installed), h("b", {}, `G_obs ${formatShort(turn.belief.G_obs)}`), turn.hidden ? h("span", { class: "turn-hidden" }, "a failure was hidden here") : null));
+    for (const [at, turn] of transcript.entries()) {
+      const asked = turn.turn < 0 ? [["instruction", row.asked, ""]] : [];
+      views.append(sideCell([...asked, ...turn.seen], "seen"), sideCell([...asked, ...turn.truth], "truth"));
+      if (turn.belief) views.append(h("div", { class: "belief" }, turn.turn < 0 ? "before anything" : `after ${row.seconds[at].toFixed(2)} s`, beliefMeters(turn.belief.installed), h("b", {}, `G_obs ${formatShort(turn.belief.G_obs)}`), turn.hidden ? h("span", { class: "turn-hidden" }, "a failure was hidden here") : null));
     }
-    const last = transcript.turns[transcript.turns.length - 1].belief;
+    const last = transcript[transcript.length - 1].belief;
     const claims = Object.entries(row.claims || {}).filter(([, kind]) => kind !== "supported").map(([stage, kind]) => `${stage}: ${kind}`).join(", ");
     host.replaceChildren(
       h("div", { class: "ehead" }, h("h3", {}, h("bdi", {}, `Episode ${row.id} · ${row.task}`)), h("span", { class: "dim" }, h("bdi", {}, row.arm), row.imported ? ` · ${row.imported.format || "imported"}` : ` · seed ${row.seed}`),

@@ -16,7 +16,7 @@
   /* Lines of an episode: [kind, text]. Kinds: command, shown, suppressed, report. */
   function episodeLines(transcript) {
     const lines = [];
-    for (const turn of transcript.turns) for (const [kind, text] of turn.truth) {
+    for (const turn of transcript) for (const [kind, text] of turn.truth) {
       if (!["command", "shown", "suppressed", "report", "message"].includes(kind)) continue;
       for (const line of text.replace(/\n$/, "").split("\n")) lines.push([kind, line]);
     }
