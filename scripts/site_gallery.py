@@ -1,0 +1,52 @@
+"""A hook of the site's build (mkdocs.yml): makes the gallery's reports from stored episodes, as pages of the site.
+
+The reports are devnull's own, made by its commands; only the folder that they lie in is the site's.
+"""
+
+import contextlib
+import io
+import sys
+import tempfile
+from pathlib import Path
+
+from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT), str(ROOT / "src")]
+
+from devnull.cli.main import main as devnull  # noqa: E402
+from scripts.stored_run import write_stored_run  # noqa: E402
+
+_SEEDS = (5, 6, 7, 8, 9)
+_made = tempfile.TemporaryDirectory()
+
+
+def on_files(files: Files, config: MkDocsConfig) -> Files:
+    """Adds each report as a file of the site, so that links to it are checked like any other."""
+    for name in make_reports(Path(_made.name)):
+        files.append(File.generated(config, f"gallery/{name.name}", abs_src_path=str(name)))
+    return files
+
+
+def make_reports(folder: Path) -> list[Path]:
+    """Writes the gallery's reports into a folder. Raises `RuntimeError` with what a command said that failed."""
+    runs, pages = folder / "runs", folder / "pages"
+    pages.mkdir(exist_ok=True)
+    learnt = write_stored_run(runs / "learnt")
+    seeds = [write_stored_run(runs / f"seed-{seed}", seed=seed, instances=48) for seed in _SEEDS]
+    transcripts = sorted((ROOT / "examples" / "transcripts").glob("*.jsonl"))
+    _run("import", *transcripts, "--out", runs / "transcripts")
+    _run("report", learnt, "--out", pages / "learnt.html")
+    _run("report", *seeds, "--out", pages / "seeds.html")
+    _run("report", runs / "transcripts", "--out", pages / "transcripts.html")
+    _run("claims", "report", "--ledger", ROOT / "claims" / "ledger.jsonl", "--out", pages / "claims.html")
+    return sorted(pages.glob("*.html"))
+
+
+def _run(*words: object) -> None:
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+        status = devnull([str(word) for word in words])
+    if status != 0:
+        raise RuntimeError(f"devnull {' '.join(map(str, words))} ended with {status}:\n{said.getvalue()}")
