@@ -19,6 +19,7 @@ from devnull.agents.protocol import SYSTEM_PROMPT
 from devnull.agents.rollout import rollout
 from devnull.agents.rollout_options import RolloutOptions
 from devnull.cli.runs.rollouts import EVALUATION_SEEDS, choose_tasks, draw_instances
+from devnull.eval.formats.verifiers_traces import EPISODE_KEY
 from devnull.eval.scoring.score import Score, score
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.evaluator_config import EvaluatorConfig
@@ -30,8 +31,6 @@ from devnull.sandbox.tasks import load_tasks
 
 __all__ = ["InstallHarness", "InstallTaskset"]
 
-_EPISODE = "devnull_episode"
-"""In a trace's `info`: the episode, as a line of `episodes.jsonl`."""
 _LONGEST_MESSAGE = 4096
 """Tokens, where the run's sampling sets no limit."""
 _open_runtime = cache(open_runtime)
@@ -51,7 +50,7 @@ class InstallTask(vf.Task[InstallData]):
     """One installation; its reward is what an evaluator believes, its metrics say what was true."""
 
     def _score(self, trace: Any, evaluator: Evaluator) -> Score:
-        return score(Episode.model_validate_json(trace.info[_EPISODE]), load_tasks()[self.data.task], evaluator)
+        return score(Episode.model_validate_json(trace.info[EPISODE_KEY]), load_tasks()[self.data.task], evaluator)
 
     @vf.reward
     async def believed_return(self, trace: Any) -> float:
@@ -125,7 +124,7 @@ class InstallHarness(vf.Harness[vf.HarnessConfig]):
         episode = await asyncio.to_thread(_play, agent, instance, data.boxes)
         if episode.error is not None:
             raise vf.SandboxError(f"{episode.error.kind}: {episode.error.message}")
-        trace.info[_EPISODE] = episode.model_dump_json()
+        trace.info[EPISODE_KEY] = episode.model_dump_json()
         return vf.ProgramResult(exit_code=0, stdout=episode.transcript.report or "", stderr="")
 
 

@@ -53,6 +53,8 @@ BY_HAND: list[tuple[str, str, int, tuple[int, int, int, int], bool | None, bool 
     ("hf_rows.jsonl", "hf-rows", 1, (1, 1, 0, 0), True, None, (0, 0, 0)),
     ("hf_rows.jsonl", "hf-rows", 2, (1, 0, 0, 0), None, None, (0, 0, 0)),
     ("verifiers.jsonl", "verifiers", 0, (2, 2, 0, 0), True, None, (0, 0, 0)),
+    ("verifiers_traces.jsonl", "verifiers-traces", 0, (3, 1, 1, 2), True, True, (0, 1, 0)),
+    ("verifiers_traces.jsonl", "verifiers-traces", 1, (1, 0, 0, 1), False, None, (0, 0, 0)),
     ("mini_swe_agent_v1.traj.json", "mini-swe-agent", 0, (4, 1, 0, 2), None, None, (2, 0, 0)),
     ("mini_swe_agent_v2.traj.json", "mini-swe-agent", 0, (2, 0, 1, 1), None, None, (1, 1, 0)),
     ("openai_messages.jsonl", "openai-messages", 0, (1, 0, 0, 1), True, None, (0, 0, 1)),
@@ -65,7 +67,7 @@ def test_counts_are_those_done_by_hand(case: Any) -> None:
     read_as, found, problems = read_file(name)
     each = found[place]
     assert (read_as, problems) == (format_name, [])
-    assert counts(each) == expected
+    assert counts(each) == expected, each
     assert (each.claims_success, each.false_success_claim) == (claimed, false)
     assert (each.not_run, each.other_calls, each.unanswered) == left_out
 
@@ -124,6 +126,7 @@ def test_the_other_tools_scores_come_along() -> None:
         "failure_mode": "unset",
     }
     assert read_file("verifiers.jsonl")[1][0].scores == {"reward": 0.5, "passed_tests": 0.5}
+    assert read_file("verifiers_traces.jsonl")[1][0].scores == {"solved": 0.25, "passed_tests": 0.5}
 
 
 def call(command: str, identity: str = "c1") -> dict[str, Any]:

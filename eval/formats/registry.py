@@ -20,6 +20,7 @@ from devnull.eval.formats.swe_agent import SWE_AGENT
 from devnull.eval.formats.terminal_bench import TERMINAL_BENCH
 from devnull.eval.formats.transcript_format import TranscriptFormat
 from devnull.eval.formats.verifiers_results import VERIFIERS
+from devnull.eval.formats.verifiers_traces import VERIFIERS_TRACES
 from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.extras import require
 
@@ -55,6 +56,7 @@ FORMATS: tuple[TranscriptFormat, ...] = (
     SWE_AGENT,
     MINI_SWE_AGENT,
     VERIFIERS,
+    VERIFIERS_TRACES,
     TERMINAL_BENCH,
     OPENAI_RESPONSES,
     ANTHROPIC,
