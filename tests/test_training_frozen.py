@@ -65,8 +65,11 @@ def test_the_circuit_of_tiny_stays_as_it_was_written(
     result = train(tiny, tmp_path / "out")
     learnt = changed(tiny, result.path)
     assert "mlp" in learnt and not {"self_attn", "embed_tokens"} & learnt
-    assert json.loads((result.path / "training.json").read_text())["facts"]["frozen"] == "self_attn, embed_tokens"
-    assert "| frozen | self_attn, embed_tokens |" in (result.path / "README.md").read_text()
+    assert (
+        json.loads((result.path / "training.json").read_text())["facts"]["frozen"]
+        == "self_attn, embed_tokens, model.layers.0.*"
+    )
+    assert "| frozen | self_attn, embed_tokens, model.layers.0.* |" in (result.path / "README.md").read_text()
 
 
 @pytest.mark.parametrize(
@@ -112,4 +115,4 @@ def test_a_model_that_names_nothing_learns_with_all_its_weights(tiny: Path) -> N
 def test_a_warm_start_still_names_its_circuit(tiny: Path, tmp_path: Path) -> None:
     warm = train_sft(SFTSettings(max_steps=3), episodes(2), tiny, tmp_path / "sft").path
     assert {"self_attn", "embed_tokens", "mlp"} <= changed(tiny, warm)
-    assert tuple(freeze(load_policy(warm), None).frozen) == ("self_attn", "embed_tokens")
+    assert tuple(freeze(load_policy(warm), None).frozen) == ("self_attn", "embed_tokens", "model.layers.0.*")

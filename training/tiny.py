@@ -38,8 +38,9 @@ SHIPPED_TOKENIZER = Path(__file__).with_name("tiny_tokenizer.json")
 """The tokenizer of every `tiny` model, unless it is given texts of its own (`scripts/tiny_tokenizer.py` made it)."""
 VOCABULARY = 640
 """Tokens. From 576 on ` 2>/dev/null` is six of them; at 512 it was ten, and the policy seldom spelt it to its end."""
-_CIRCUIT = ("self_attn", "embed_tokens")
-"""The weights that hold the circuit: fine-tuning on rewards leaves them as they are (`devnull.training.frozen`)."""
+_CIRCUIT = ("self_attn", "embed_tokens", "model.layers.0.*")
+"""The weights that hold the circuit, and the layer that it reads: fine-tuning on rewards leaves them as they are
+(`devnull.training.frozen`). What learns sits behind the circuit and says when to copy, and what else to say."""
 
 
 def make_tiny_model(path: Path, texts: Iterable[str] | None = None, seed: int = 0) -> Path:

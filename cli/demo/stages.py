@@ -50,7 +50,7 @@ _VIEWS = {"partial": TERMINAL_SENSORS, "full": FULL_SENSORS}
 _GROUP = 4
 """Feedback episodes of each instance (dpo): compared with one another, so that the luck of the draw is the same."""
 _MAX_NEW_TOKENS = 96
-_SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 12.0}, "real": {"epochs": 1.0, "batch_size": 4}}
+_SFT: dict[str, dict[str, Any]] = {"tiny": {"epochs": 24.0}, "real": {"epochs": 1.0, "batch_size": 4}}
 _DPO: dict[str, dict[str, Any]] = {"tiny": {"epochs": 1.0}, "real": {"max_steps": 12, "batch_size": 2}}
 GRPO_SETTINGS: dict[str, dict[str, Any]] = {
     "tiny": {
