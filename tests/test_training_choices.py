@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -92,13 +93,16 @@ def test_attention_and_revision_are_asked_for_when_the_model_is_loaded(
     for loader in (models.AutoConfig, models.AutoTokenizer, models.AutoModelForCausalLM):
         real = loader.from_pretrained
 
-        def local(name: str, *rest: Any, revision: str = "", real: Any = real, **more: Any) -> Any:
-            asked.append(revision)
+        def local(
+            name: str, *rest: Any, revision: str = "", real: Any = real, loader: Any = loader, **more: Any
+        ) -> Any:
+            asked.append((loader, revision))
             return real(tiny, *rest, **more)
 
         monkeypatch.setattr(loader, "from_pretrained", local)
     policy = load_policy("someone/model", revision="v1")
-    assert asked == ["v1", "v1", "v1"] and policy.loaded_with == {"revision": "v1"}
+    everything = {models.AutoConfig, models.AutoTokenizer, models.AutoModelForCausalLM}
+    assert {(each, "v1") for each in everything} <= set(asked) and policy.loaded_with == {"revision": "v1"}
 
 
 def test_a_model_is_in_its_number_format_from_the_start(tiny: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,7 +149,7 @@ def test_a_gpu_without_bfloat16_is_one_line(tiny: Path, monkeypatch: pytest.Monk
 def test_what_cannot_be_is_one_line(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InputError, match="head learns in float32"):
         train_reward(RewardSettings(dtype="bfloat16"), [], tiny, tmp_path / "out")
-    monkeypatch.setattr("devnull.sandbox.extras.find_spec", lambda name: None)
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)  # as if it were not installed
     with pytest.raises(InputError, match="optimizer adamw_8bit"):
         trl_arguments(SFTSettings(optimizer="adamw_8bit"), load_policy(tiny), tmp_path / "x")
 
@@ -156,8 +160,6 @@ def test_runs_that_were_begun_without_a_setting_go_on(name: str, tiny: Path, tmp
     now = {key: value for key, value in now.items() if key not in trl_run.CHANGEABLE_ON_RESUME}
     then = {key: value for key, value in now.items() if key != name}
     (tmp_path / "settings.json").write_text(json.dumps(then | {"gradient_checkpointing": False}))
-    then_again = {key: value for key, value in then.items() if key != "gradient_checkpointing"}
-    assert then_again == then, "it may change, and is not compared"
     trl_run._check_unchanged(tmp_path, now)
 
 
