@@ -83,6 +83,8 @@ def test_each_process_has_the_device_of_its_own_rank(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr("devnull.training.models.has_bfloat16", lambda: True)
+    monkeypatch.setattr("devnull.training.memory.free_bytes", lambda device: 1 << 40)
     monkeypatch.setattr("accelerate.state.check_cuda_p2p_ib_support", lambda: True)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: False)
     monkeypatch.setattr(torch.distributed, "init_process_group", lambda **_: None)

@@ -149,7 +149,9 @@ def load_policy(
         adaptation = "full" if parameters < SMALL_MODEL_PARAMETERS else "lora"
     chosen = _number_format(dtype, adaptation, parameters)
     element = _NF4_BYTES if adaptation == "qlora" else chosen.itemsize
-    check_weights_fit(name, parameters, element, own_device() if adaptation == "qlora" else torch.device("cpu"))
+    check_weights_fit(name, parameters, element, own_device())
+    if adaptation != "qlora":  # read into main memory first
+        check_weights_fit(name, parameters, element, torch.device("cpu"))
     options: dict[str, Any] = {"dtype": chosen, **loaded_with}
     if adaptation == "qlora":  # it is put there at once; others the trainer moves
         options |= {"quantization_config": nf4_config(chosen), "device_map": {"": own_device()}}

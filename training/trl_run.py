@@ -199,8 +199,9 @@ def _check_unchanged(part: Path, now: Mapping[str, Any]) -> None:
     """Raises `InputError` where the run that left these checkpoints had other settings or facts."""
     newer = {name: value for name, value in _DEFAULTS_OF_NEWER_SETTINGS.items() if name in now}
     then = newer | json.loads((part / _SETTINGS).read_text())
+    then = {name: value for name, value in then.items() if name not in CHANGEABLE_ON_RESUME}
     changed = [
-        f"{key} ({then.get(key)} then, {now.get(key)} now)" for key in now | then if then.get(key) != now.get(key)
+        f"{key} ({then.get(key)} then, {now.get(key)} now)" for key in dict(now) | then if then.get(key) != now.get(key)
     ]
     if changed:
         raise InputError(
