@@ -120,7 +120,8 @@ class ReplayPanes(App[None]):
         self._show_badges(steps)
 
     def _play_on(self) -> None:
-        self._show(self._place + 1)
+        if self.query("#heading"):  # else it is being closed, and nothing is left to draw on
+            self._show(self._place + 1)
 
     def _show_badges(self, steps: Sequence[ReplayStep]) -> None:
         track, frame = self._tracks[0], steps[self._place].frames[0]
