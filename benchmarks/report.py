@@ -8,7 +8,7 @@ once with every output different, the worst case. The floor is to read and check
 Seconds are of one processor, the imports left out; each case runs in a process of its own, which knows nothing yet.
 """
 
-import multiprocessing
+import subprocess
 import sys
 import tempfile
 import time
@@ -54,6 +54,16 @@ def measure_report(run: Path) -> tuple[float, float, float]:
     return read, built, sum(file.stat().st_size for file in files) / 2**20
 
 
+def _measure_apart(run: Path) -> tuple[float, float, float]:
+    code = (
+        "import sys, pathlib; from devnull.benchmarks.report import measure_report; "
+        "print(*measure_report(pathlib.Path(sys.argv[1])))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, run], check=True, stdout=subprocess.PIPE, text=True)
+    read, built, size = map(float, done.stdout.split())
+    return read, built, size
+
+
 def main() -> None:
     counts = [int(word) for word in sys.argv[1:]] or [500, 5_000]
     print(
@@ -65,8 +75,7 @@ def main() -> None:
                 lines = Path(folder) / "episodes.jsonl"
                 with lines.open("w") as file:
                     file.writelines(f"{each.model_dump_json()}\n" for each in _make_run(count, distinct=distinct))
-                with multiprocessing.get_context("fork").Pool(1) as pool:
-                    read, built, size = pool.apply(measure_report, (Path(folder),))
+                read, built, size = _measure_apart(Path(folder))
                 print(
                     f"{count:8,}  {'different' if distinct else 'repeating':<9}  {lines.stat().st_size / 1e6:6.1f}  "
                     f"{read:6.2f}  {built:8.2f}  {built / read:5.1f}  {size:8.2f}"

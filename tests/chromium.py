@@ -13,6 +13,10 @@ from typing import Any
 
 EXECUTABLE = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 
+_AXE = Path(__file__).resolve().parent.parent / ".cache" / "axe" / "axe_playwright_python" / "axe.min.js"
+AXE = _AXE if _AXE.exists() else None
+"""axe-core, which finds what keeps people out of a page; `scripts/setup.sh test` fetches it."""
+
 
 class Page:
     """One tab. Errors and warnings of its console and its uncaught exceptions are in `complaints`."""
@@ -85,6 +89,13 @@ class Page:
         """Sets a field, by its id, and says so."""
         place = f"document.getElementById({json.dumps(field)})"
         self.ask(f"{place}.value = {json.dumps(value)}; {place}.dispatchEvent(new Event({json.dumps(event)}))")
+
+    def violations(self) -> list[str]:
+        """What axe-core finds against the page as it is: its rule, and the first element concerned."""
+        assert AXE is not None
+        self.ask(f"void (() => {{ {AXE.read_text()} }})()")
+        found = self.ask("axe.run().then((done) => done.violations.map((each) => [each.id, each.nodes[0].html]))")
+        return [f"{rule}: {element[:200]}" for rule, element in found]
 
     def press(self, key: str) -> None:
         text = {"text": key} if len(key) == 1 else {}

@@ -30,7 +30,7 @@ settings.register_profile(
 settings.load_profile("repeatable")
 
 NO_SKIP = os.environ.get("DEVNULL_NO_SKIP") == "1"
-"""Set in CI: a test that needs a box fails where it would have been skipped."""
+"""Set in CI: a test that needs a box or a browser fails where it would have been skipped."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -48,9 +48,9 @@ def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     report = yield
-    needs_box = item.get_closest_marker("docker") or item.get_closest_marker("rootless")
+    needs_set_up = any(item.get_closest_marker(name) for name in ("docker", "rootless", "browser"))
     needs_more = item.get_closest_marker("cgroup")  # of the machine, which no set-up brings
-    if NO_SKIP and report.skipped and needs_box and not needs_more and not hasattr(report, "wasxfail"):
+    if NO_SKIP and report.skipped and needs_set_up and not needs_more and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped where DEVNULL_NO_SKIP=1 forbids it: {report.longrepr}"
     return report

@@ -103,7 +103,9 @@ def test_a_run_its_summary_and_its_replay(rootless_runtime, tmp_path, capsys):
     assert sum(summary["stages"].values()) == 24 and summary["stages"]["broken"] > 0
     assert "12 of 12" in output.err
 
-    assert main(["rollout", "--agent", f"replay:{run}", "--out", again, *TASK, *count]) == 0
+    assert main(["rollout", "--agent", f"replay:{run}", "--out", again, *TASK, *count[:-1]]) == 0
+    said = capsys.readouterr().out
+    assert "summed over episodes: model" in said and "tokens" not in said  # a script reads none
     first, second = ({e.key[2:]: e for e in read_episodes(Path(folder))} for folder in (run, again))
     assert len(first) == 12 and len({seed for seed, _ in first}) == 4
     for drawn, episode in first.items():

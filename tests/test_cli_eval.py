@@ -284,6 +284,14 @@ def test_the_demo_and_eval_write_the_same_document(tmp_path: Path, capsys: pytes
     assert json.loads((path / "metrics.json").read_text()) == by_demo
 
 
+def test_the_benchmark_of_the_report_measures_both_kinds_of_run(capsys: pytest.CaptureFixture[str]) -> None:
+    status, said, _ = run_devnull(capsys, "bench", "report", "--", "12")
+    assert status == 0 and [line.split()[:2] for line in said.splitlines()[1:]] == [
+        ["12", "repeating"],
+        ["12", "different"],
+    ]
+
+
 def test_tables_leave_out_what_splits_a_metric_by_kind(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _, short, _ = run_devnull(capsys, "eval", run)
     _, long, _ = run_devnull(capsys, "eval", run, "--all")

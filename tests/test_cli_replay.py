@@ -212,6 +212,15 @@ def test_an_arms_name_is_no_markup_either(tmp_path: Path, monkeypatch: pytest.Mo
     play(replay.Args(tmp_path, against="b"), act, monkeypatch, size=(120, 24))
 
 
+def test_a_step_that_is_due_while_it_closes_draws_nothing(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def act(pilot: Pilot[None], screen: Callable[[], str]) -> None:
+        assert isinstance(pilot.app, ReplayPlayer)
+        await pilot.app.query("#heading").remove()
+        pilot.app._play_on()
+
+    play(replay.Args(run), act, monkeypatch)
+
+
 def frame(seconds: float, turn: int, text: str) -> Frame:
     return Frame(seconds=seconds, turn=turn, truth=(Span(kind="shown", text=text),))
 

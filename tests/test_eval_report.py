@@ -30,7 +30,7 @@ from devnull.eval.scoring.score import score
 from devnull.rewards.evaluator import Evaluator
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.transcript import Turn
-from tests.chromium import EXECUTABLE, Page, chromium
+from tests.chromium import AXE, EXECUTABLE, Page, chromium
 from tests.fakes import DRIVER_CUDA, driver_cuda_episode, make_score
 
 browser = [pytest.mark.browser, pytest.mark.skipif(EXECUTABLE is None, reason="no Chromium on this machine")]
@@ -437,6 +437,20 @@ class TestInChromium:
         assert opened.ask("[...document.querySelectorAll('th')].filter((each) => !each.textContent.trim()).length") == 0
         assert opened.ask("document.querySelectorAll('.scroll:not([tabindex])').length") == 0
         assert opened.ask("document.querySelectorAll('select:not([aria-label]), input:not([aria-label])').length") == 0
+
+    @pytest.mark.skipif(AXE is None, reason="no axe-core on this machine: scripts/setup.sh test")
+    @pytest.mark.parametrize("theme", ["light", "dark"])
+    def test_axe_finds_nothing(self, opened: Page, theme: str) -> None:
+        opened.ask("for (const each of document.querySelectorAll('details')) each.open = true")
+        opened.ask(f"document.documentElement.dataset.theme = {json.dumps(theme)}")
+        try:
+            assert opened.violations() == []
+            opened.ask("document.querySelector('a.skip').textContent = '';")
+            assert any(each.startswith("link-name") for each in opened.violations())  # it does look
+        finally:
+            opened.ask("document.querySelector('a.skip').textContent = 'Skip to the transcripts'")
+            opened.ask("delete document.documentElement.dataset.theme")
+            opened.ask("for (const each of document.querySelectorAll('details')) each.open = false")
 
     def test_keys(self, opened: Page) -> None:
         opened.ask("document.activeElement.blur()")

@@ -245,7 +245,8 @@ def _format_summary(path: Path, summary: dict[str, Any]) -> str:
         cost = {name: f"{value:.1f} s" for name, value in summary["cost"].items() if name.endswith("seconds")}
         spent = ", ".join(f"{name.removesuffix('_seconds')} {value}" for name, value in cost.items())
         lines.append(f"summed over episodes: {spent}")
-        used = f"{summary['cost']['prompt_tokens']} tokens read, {summary['cost']['completion_tokens']} generated"
-        dollars = summary["cost"]["dollars"]
-        lines.append(f"{used}, ${dollars:.4f}" if dollars else used)
+        read, written, dollars = (summary["cost"][name] for name in ("prompt_tokens", "completion_tokens", "dollars"))
+        if read or written:  # a script reads none
+            used = f"{read} tokens read, {written} generated"
+            lines.append(f"{used}, ${dollars:.4f}" if dollars else used)
     return "\n".join(lines)
