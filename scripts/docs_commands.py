@@ -29,7 +29,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS = ("gpu", "network", "key", "long", "program")
 _GENERATED = ("commands.md", "glossary.md", "claims.md")
-_BLOCK = re.compile(r"((?:^<!-- .* -->\n)*)^```(sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_COMPARED = re.compile(r"^(rollouts: \d+ of \d|training: |no Docker daemon answers)")
 _VARYING = (
     (re.compile(r"\b\d+(\.\d+)? s\b"), "0 s"),
@@ -170,7 +170,7 @@ class Workplace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         return done.returncode, printed(done.stdout)
 

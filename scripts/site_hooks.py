@@ -1,16 +1,18 @@
-"""A hook of the site's build (mkdocs.yml): makes the gallery's reports from stored episodes, as pages of the site.
-
-The reports are devnull's own, made by its commands; only the folder that they lie in is the site's.
+"""Hooks of the site's build (mkdocs.yml): the gallery's reports, made by devnull's commands from stored episodes; and
+no page that fetches anything from elsewhere when it is read.
 """
 
 import contextlib
 import io
+import re
 import sys
 import tempfile
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
+from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
@@ -27,6 +29,15 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     for name in make_reports(Path(_made.name)):
         files.append(File.generated(config, f"gallery/{name.name}", abs_src_path=str(name)))
     return files
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Lets a page pass that loads nothing from another host. Raises `PluginError` for one that does."""
+    loaded = re.findall(r"<(?:script|img|iframe|source)[^>]*\bsrc=\"?(https?:[^\" >]+)", output)
+    loaded += re.findall(r"<link[^>]*\bhref=\"?(https?:[^\" >]+)", output)
+    if loaded:
+        raise PluginError(f"{page.file.src_uri} would fetch {', '.join(loaded)}")
+    return output
 
 
 def make_reports(folder: Path) -> list[Path]:
