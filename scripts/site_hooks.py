@@ -42,17 +42,16 @@ def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
 
 def make_reports(folder: Path) -> list[Path]:
     """Writes the gallery's reports into a folder. Raises `RuntimeError` with what a command said that failed."""
-    runs, pages = folder / "runs", folder / "pages"
-    pages.mkdir(exist_ok=True)
-    learnt = write_stored_run(runs / "learnt")
-    seeds = [write_stored_run(runs / f"seed-{seed}", seed=seed, instances=48) for seed in _SEEDS]
-    transcripts = sorted((ROOT / "examples" / "transcripts").glob("*.jsonl"))
-    _run("import", *transcripts, "--out", runs / "transcripts")
-    _run("report", learnt, "--out", pages / "learnt.html")
-    _run("report", *seeds, "--out", pages / "seeds.html")
-    _run("report", runs / "transcripts", "--out", pages / "transcripts.html")
-    _run("claims", "report", "--ledger", ROOT / "claims" / "ledger.jsonl", "--out", pages / "claims.html")
-    return sorted(pages.glob("*.html"))
+    (folder / "pages").mkdir(exist_ok=True)
+    with contextlib.chdir(folder):  # so that the commands in the reports name `runs/...`
+        learnt = write_stored_run(Path("runs/learnt"))
+        seeds = [write_stored_run(Path(f"runs/seed-{seed}"), seed=seed, instances=48) for seed in _SEEDS]
+        _run("import", ROOT / "examples" / "transcripts", "--out", "runs/transcripts")
+        _run("report", learnt, "--out", "pages/learnt.html")
+        _run("report", *seeds, "--out", "pages/seeds.html")
+        _run("report", "runs/transcripts", "--out", "pages/transcripts.html")
+        _run("claims", "report", "--ledger", ROOT / "claims" / "ledger.jsonl", "--out", "pages/claims.html")
+    return sorted((folder / "pages").glob("*.html"))
 
 
 def _run(*words: object) -> None:

@@ -27,7 +27,7 @@ def test_a_pages_commands_do_what_it_shows(page: Path, workplace: Workplace) -> 
         told = f"{block.place}\n$ {command.script}{output}"
         assert status == block.status, told
         if command.shown is not None:
-            assert is_shown(command.shown, output), f"{told}\nscripts/docs_commands.py --write brings the page up to date"
+            assert is_shown(command.shown, output), f"{told}\nscripts/docs_commands.py --write mends the page"
 
 
 def test_few_commands_are_not_run_and_each_says_why() -> None:
@@ -62,11 +62,23 @@ def test_no_command_stands_outside_a_block() -> None:
         ("a\n...\nd\n", "a\nb\nc\nd\n", True),
         ("a\n...\n", "b\n", False),
         ("", "said all the same\n", False),
+        ("...\n", "", True),
         ("a.c\n", "abc\n", False),
     ],
 )
 def test_what_counts_as_shown(shown: str, output: str, same: bool) -> None:
     assert is_shown(shown, output) is same
+
+
+def test_what_a_command_printed_is_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("scripts.docs_commands.ROOT", tmp_path)
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ devnull exec -- \\\n    ls\n$ ls\nfile\n```\n")
+    with pytest.raises(ValueError, match="'ls"):
+        read_blocks(page)
+    page.write_text("<!-- one command -->\n" + page.read_text())
+    ((command,),) = (block.commands for block in read_blocks(page))
+    assert command.script == "devnull exec -- \\\n    ls\n" and command.shown == "$ ls\nfile\n"
 
 
 def test_a_comment_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
