@@ -12,7 +12,7 @@ and anywhere on a page `<!-- after: PAGE -->` names one that must be played befo
 the site's navigation, all in one folder.
 
     docs_commands.py            lists every command, and why some are not run
-    docs_commands.py --write    plays all pages, writes what was printed below the commands (by hand: where `...` stands)
+    docs_commands.py --write    plays all pages, writes what was printed below the commands (not where `...` stands)
 """
 
 import os
