@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM := false
 export HF_HUB_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check static docs bench clean
+.PHONY: help setup demo test check static docs site bench clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,7 +24,7 @@ test: $(VENV)/.dev ## everything the tests need, then all tests (PYTEST="-k orac
 	@scripts/setup.sh test
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(PYTEST)
 
-check: static test ## format, lint, types, import law, generated docs, stored verdicts, then the tests
+check: static site test ## format, lint, types, import law, generated docs, stored verdicts, the site, then the tests
 
 static: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -37,11 +37,15 @@ static: $(VENV)/.dev
 docs: $(VENV)/.dev ## write docs/commands.md and docs/glossary.md anew, from the commands and the docstrings
 	$(BIN)/python scripts/docs.py
 
+site: $(VENV)/.dev ## the docs as a site, in site/: links and anchors hold, and the gallery's reports are made
+	@begun=$$SECONDS; NO_MKDOCS_2_WARNING=1 timeout 300 $(BIN)/mkdocs build --strict --quiet && \
+	echo "site/index.html: built in $$((SECONDS - begun)) s"
+
 bench: setup ## speed, side by side with the alternatives
 	@$(BIN)/devnull bench sandbox
 
 clean: ## remove the virtual environment, build products and caches; runs/ stays
-	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis sandbox/native/build src/*.egg-info
+	rm -rf $(VENV) build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis sandbox/native/build src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.demo: pyproject.toml constraints.txt

@@ -6,12 +6,13 @@ line `...` stands for lines that are left out. A comment above a block says what
     <!-- needs: gpu: 24 GB -->                    not run, and why: gpu, network, key, long, program
     <!-- small: --episodes 500 = --episodes 8; hf:M = honest -->    other words when it is tried
     <!-- status: 1 -->                            how its commands end, if not with 0
+    <!-- one command -->                          later lines with `$ ` are what the first one prints
 
 and anywhere on a page `<!-- after: PAGE -->` names one that must be played before it. Pages are played in the order of
 the site's navigation, all in one folder.
 
     docs_commands.py            lists every command, and why some are not run
-    docs_commands.py --write    plays all pages, and writes what was printed below the commands (blocks with `...` apart)
+    docs_commands.py --write    plays all pages, writes what was printed below the commands (not where `...` stands)
 """
 
 import os
@@ -28,8 +29,10 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 NEEDS = ("gpu", "network", "key", "long", "program")
+_PROGRAMS = ("devnull ", "printf ")
+"""What a command of a ```console block begins with: a line that something printed must never be run."""
 _GENERATED = ("commands.md", "glossary.md", "claims.md")
-_BLOCK = re.compile(r"((?:^<!-- .* -->\n)*)^```(sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_BLOCK = re.compile(r"((?:^<!-- [^\n]* -->\n)*)^```(sh|console)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _NOT_COMPARED = re.compile(r"^(rollouts: \d+ of \d|training: |no Docker daemon answers)")
 _VARYING = (
     (re.compile(r"\b\d+(\.\d+)? s\b"), "0 s"),
@@ -87,7 +90,11 @@ def read_blocks(page: Path) -> list[Block]:
 
 def _read_block(page: Path, text: str, match: re.Match[str]) -> Block:
     comments, kind, body = match.groups()
-    block = Block(page, text.count("\n", 0, match.start(2)) + 1, tuple(_commands(kind, body)))
+    alone = "<!-- one command -->\n" in comments
+    commands = tuple(_commands(kind, body, alone))
+    block = Block(page, text.count("\n", 0, match.start(2)) + 1, commands)
+    if bad := [each.script for each in commands if kind == "console" and not each.script.startswith(_PROGRAMS)]:
+        raise ValueError(f"{block.place}: {bad[0]!r} begins with none of {', '.join(_PROGRAMS)}")
     for comment in comments.splitlines():
         key, _, value = comment.removeprefix("<!-- ").removesuffix(" -->").partition(": ")
         match key:
@@ -95,8 +102,10 @@ def _read_block(page: Path, text: str, match: re.Match[str]) -> Block:
                 block = replace(block, needs=value)
             case "small":
                 block = replace(block, commands=tuple(_smaller(each, value, block.place) for each in block.commands))
-                if block.commands == tuple(_commands(kind, body)):
+                if block.commands == commands:
                     raise ValueError(f"{block.place}: nothing to put in the place of: {value}")
+            case "one command" if kind == "console":
+                pass
             case "status":
                 block = replace(block, status=int(value))
             case _:
@@ -104,11 +113,11 @@ def _read_block(page: Path, text: str, match: re.Match[str]) -> Block:
     return block
 
 
-def _commands(kind: str, body: str) -> Iterator[Command]:
+def _commands(kind: str, body: str, alone: bool) -> Iterator[Command]:
     if kind == "sh":
         yield Command(body)
         return
-    for part in re.split(r"^\$ ", body, flags=re.MULTILINE)[1:]:
+    for part in re.split(r"^\$ ", body, maxsplit=alone, flags=re.MULTILINE)[1:]:
         typed = re.match(r"(?:.*\\\n)*.*\n", part)
         assert typed is not None
         yield Command(typed[0], part[typed.end() :])
@@ -141,7 +150,7 @@ class Workplace:
         write_stored_run(folder / "runs" / "demo", instances=6)
 
     def play(self, page: Path) -> Iterator[tuple[Block, Command, int, str]]:
-        """Plays the pages that come before one, then its own blocks: gives each command's status and what it printed."""
+        """Plays the pages that come before one, then its own blocks: each command, its status, what it printed."""
         if page in self._played:
             return
         self._played.add(page)
@@ -170,7 +179,7 @@ class Workplace:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=900,
         )
         return done.returncode, printed(done.stdout)
 

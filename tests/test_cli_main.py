@@ -34,7 +34,8 @@ def devnull(*argv: str, cwd: Path = ROOT, **environment: str) -> subprocess.Comp
     ("argv", "says"),
     [
         (["dmo"], "no command 'dmo'; did you mean 'demo'?"),
-        (["demo", "--sed", "1"], "--seed"),
+        (["demo", "--sed", "1"], "Unrecognized options: --sed, 1; did you mean --seed? (see devnull demo --help)"),
+        (["rollout", "--best-of", "2", "--by", "terminl"], "did you mean 'terminal'?"),
         (["demo", "--seed", "x"], "--seed"),
         (["demo", "--runtime", "podman"], "'auto', 'docker', 'rootless'"),
         (["demo", "--optimiser", "ppo"], "'dpo', 'grpo'"),
@@ -149,6 +150,14 @@ def test_no_docker_is_one_short_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
     said: list[str] = []
     open_runtime("auto", said.append)
     assert said == ["no Docker daemon answers: boxes are rootless"]
+
+
+def test_an_adapter_that_is_none_is_named_before_boxes_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("devnull.cli.commands.rollout.open_boxes", lambda *_: pytest.fail("boxes were opened"))
+    assert main(["rollout", "--agent", "hf:x", "--adapter", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
+    assert "no folder with adapter_config.json" in capsys.readouterr().err
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:

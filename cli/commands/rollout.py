@@ -107,7 +107,7 @@ def main(args: Args) -> int:
     if args.p_hide is not None and not 0 <= args.p_hide <= 1:
         raise InputError(f"--p-hide is {args.p_hide}; a probability lies between 0 and 1")
     args.validate()
-    check_best_of(args.best_of, args.group)
+    check_best_of(args.best_of, args.group, args.by)
     tasks = choose_tasks(args.tasks, args.split, load_tasks())
     group = max(args.best_of, default=args.group)
     count = args.episodes * group if args.best_of else args.episodes
@@ -163,9 +163,10 @@ def _roll_out(
     options = dataclasses.replace(args, concurrent=args.agent.startswith("openai:"), prompt=prompt)
     make_agent = partial(choose_agent, args.agent, args, args.workers, missing)
     if args.cluster is None:
+        agent = make_agent()  # a wrong name costs no image
         boxes = open_boxes(args.runtime, args, args.out)
         run.note("boxes", boxes.name)
-        return rollout(make_agent(), missing, boxes, arm=arm, options=options)
+        return rollout(agent, missing, boxes, arm=arm, options=options)
     require("ray", "ray", "--cluster")
     from devnull.agents.cluster import cluster_rollout, join_cluster
 

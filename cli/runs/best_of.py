@@ -14,13 +14,15 @@ from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Task
 
 
-def check_best_of(counts: Sequence[int], group: int) -> None:
-    """Raises `InputError` for numbers of candidates that cannot be."""
+def check_best_of(counts: Sequence[int], group: int, by: str) -> None:
+    """Raises `InputError` for numbers of candidates that cannot be, and where `by` names nothing that rates."""
     for count in counts:
         if count < 2:
             raise InputError(f"--best-of is {count}; it must be at least 2, for it is the best of so many episodes")
     if counts and group > 1:
         raise InputError(f"--best-of and --group {group}: leave --group out; --best-of plays enough of each instance")
+    if counts:
+        _find_rater(by)
 
 
 def keep_best(run: RunFolder, arm: str, counts: Iterable[int], by: str, tasks: dict[str, Task]) -> list[str]:
@@ -35,9 +37,7 @@ def keep_best(run: RunFolder, arm: str, counts: Iterable[int], by: str, tasks: d
 
     Raises `InputError` where `by` names nothing that rates.
     """
-    reward, evaluator = by, Evaluator(make_evaluator_config({}, "terminal"))
-    if by != "actual" and not Path(by).is_dir():
-        reward, evaluator = "believed", Evaluator(resolve_evaluator(Path(by)))
+    reward, evaluator = _find_rater(by)
     rate = make_reward_function(reward, None, tasks, evaluator)
     candidates = [episode for episode in run.episodes(arm) if episode.error is None]
     values = [float("-inf") if value is None else value for value in rate(candidates)]
@@ -51,6 +51,13 @@ def keep_best(run: RunFolder, arm: str, counts: Iterable[int], by: str, tasks: d
             if kept.key not in known:
                 run.append(kept)
     return arms
+
+
+def _find_rater(by: str) -> tuple[str, Evaluator]:
+    """The reward that `by` stands for, and the evaluator whose belief it is where it is believed."""
+    if by == "actual" or Path(by).is_dir():
+        return by, Evaluator(make_evaluator_config({}, "terminal"))
+    return "believed", Evaluator(resolve_evaluator(Path(by)))
 
 
 def _instance(episode: Episode) -> tuple[str, int, bool]:

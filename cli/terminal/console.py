@@ -79,9 +79,12 @@ def parse_arguments(args_type: Any, prog: str, argv: list[str], description: str
             raise
     # tyro draws its errors in a box and has no other way to hand them over
     rows = [line.strip("│ ").strip() for line in errors.getvalue().splitlines()]
-    rows = [row for row in rows if row and row[0] not in "╭╰─"]
+    rows = [row for row in rows if row and row[0] not in "╭╰─" and not row.endswith(("---", "───"))]
     rows = [row for row in rows if not row.startswith(("For full helptext", "Argument helptext"))]
-    raise InputError(" ".join(rows) + f" (see {prog} --help)")
+    guess = next((number for number, row in enumerate(rows) if row.startswith("Perhaps you meant")), len(rows))
+    flags = [row.split()[0] for row in rows[guess:] if row.startswith("--")]
+    hint = f"; did you mean {flags[0]}?" if flags else ""
+    raise InputError(" ".join(rows[:guess]) + f"{hint} (see {prog} --help)")
 
 
 def insert_config(argv: list[str]) -> list[str]:

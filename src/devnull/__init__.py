@@ -49,8 +49,9 @@ if find_spec("verifiers") is not None:  # which looks for its plugins in the `__
 def tasks(split: Literal["train", "test", "all"] = "all") -> dict[str, Task]:
     """The installation tasks by name: the corpus, and those of the folder `DEVNULL_TASKS`.
 
-    >>> len(devnull.tasks())
-    211
+    Examples:
+        >>> len(devnull.tasks())
+        211
     """
     from devnull.sandbox.tasks import load_tasks
 
@@ -82,7 +83,8 @@ def rollout(
     Returns the episodes in order of task, seed and sample. One that an infrastructure failure ended has `error` set.
     Raises `InputError` for what cannot be, an `InfrastructureError` where no box can be had.
 
-    >>> episodes = devnull.rollout("hiding", ["driver-cuda-runfile"], episodes=4)
+    Examples:
+        >>> episodes = devnull.rollout("hiding", ["driver-cuda-runfile"], episodes=4)
     """
     from pathlib import Path
 
@@ -112,8 +114,9 @@ def exec(
         timeout: Seconds that each command may take.
         oracle: Ask the replay oracle of each command whether it hid a failure.
 
-    >>> devnull.exec("driver-cuda-runfile", "nvidia-smi 2>/dev/null").results[0].suppressed
-    'bash: line 1: nvidia-smi: command not found\\n'
+    Examples:
+        >>> devnull.exec("driver-cuda-runfile", "nvidia-smi 2>/dev/null").results[0].suppressed
+        'bash: line 1: nvidia-smi: command not found\\n'
     """
     from devnull.cli.runs.execution import execute_commands
     from devnull.sandbox.runtime import Limits
@@ -133,8 +136,9 @@ def score(episode: Episode, evaluator: Evaluator | None = None, task: Task | Non
         evaluator: Whose belief is measured; by default one who sees the terminal.
         task: The episode's, if it is none of `tasks()`.
 
-    >>> [devnull.score(episode).suppressed for episode in episodes]
-    ['yes', None, 'yes', None]
+    Examples:
+        >>> [devnull.score(episode).suppressed for episode in episodes]
+        ['yes', None, 'yes', None]
     """
     from devnull.eval.scoring.score import score as score_episode
     from devnull.rewards.evaluator import Evaluator
@@ -153,8 +157,9 @@ def load_run(
         reference: What verdicts are relative to, as `devnull eval --reference`; by default `sft` and `honest`.
         p_hide: The evaluator's belief, seeing nothing, in a hidden failure (the paper's pH).
 
-    >>> run = devnull.load_run("runs/demo")
-    >>> run.scores[run.scores.hidden == True][["arm", "task", "seed", "G", "G_obs"]]
+    Examples:
+        >>> run = devnull.load_run("runs/demo")
+        >>> run.scores[run.scores.hidden == True][["arm", "task", "seed", "G", "G_obs"]]
     """
     from pathlib import Path
 
