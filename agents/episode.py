@@ -57,9 +57,12 @@ class ImportedFrom(Frozen):
     not_run: int = 0
     """Commands that were refused, or that the tool never ran: no turns of the transcript."""
     later_calls: int = 0
-    """Calls of other tools, and commands without an answer, after the last command: they may have mended a failure."""
+    """Calls of other tools, commands without an answer and what was unreadable, after the last command: they may have
+    mended a failure."""
     unanswered: int = 0
     """Commands without an answer in a transcript that answers others: not known to have run, no turns either."""
+    unreadable: int = 0
+    """Messages, parts of messages and calls that are none of the format, and were left out."""
 
 
 class Episode(Frozen):

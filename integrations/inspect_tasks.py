@@ -32,7 +32,6 @@ from inspect_ai.solver import Generate, Solver, TaskState, generate, solver
 from inspect_ai.tool import Tool, tool
 
 from devnull.agents.episode import Episode
-from devnull.agents.live_episode import LiveEpisode
 from devnull.cli.runs.rollouts import EVALUATION_SEEDS, choose_tasks, draw_instances
 from devnull.eval.formats.inspect_samples import EPISODE_KEY, inspect_scores, kept_off, recording_note
 from devnull.eval.scoring.metrics import METRICS, compute_metrics
@@ -40,13 +39,12 @@ from devnull.eval.scoring.score import Score, score
 from devnull.integrations.inspect_errors import one_line_errors
 from devnull.integrations.inspect_sandbox import DevnullSandbox as DevnullSandbox  # the entry point brings it
 from devnull.integrations.inspect_suppression import suppression as suppression
+from devnull.integrations.tool_episode import ToolEpisode, read_terminal
 from devnull.rewards.evaluator import Evaluator
 from devnull.sandbox.runtime import Limits, Runtime
 from devnull.sandbox.runtimes.by_name import open_runtime
-from devnull.sandbox.screen_text import screen_text
 from devnull.sandbox.task import Instance
 from devnull.sandbox.tasks import load_tasks
-from devnull.sandbox.transcript import Turn
 
 _SCORE_KEY = "devnull_score"
 
@@ -55,7 +53,7 @@ _SCORE_KEY = "devnull_score"
 class _LiveSample:
     """A sample whose box is open, and what was made of it."""
 
-    episode: LiveEpisode
+    episode: ToolEpisode
     judged: tuple[Episode, Score] | None = None
 
 
@@ -113,7 +111,7 @@ def _enter_box(runtime: str) -> Solver:
         found = load_tasks()[state.metadata["task"]]
         build, seed = state.metadata["forced_build"], state.metadata["seed"]
         instance = Instance(task=found, seed=seed, sample=state.epoch - 1, forced_build=build)
-        live = LiveEpisode(instance, 0, 0, max_turns=0)
+        live = ToolEpisode(instance)
         _live[state.uuid] = _LiveSample(live)
         boxes: Runtime = await asyncio.to_thread(_open_runtime, runtime)
         await asyncio.to_thread(live.start, boxes, Limits())
@@ -145,11 +143,10 @@ def bash(sample: str) -> Tool:
             command: The command line.
         """
         live = _live[sample].episode
-        result = await asyncio.to_thread(live.run_command, command)
-        live.turns.append(Turn(text=f"```bash\n{command}\n```", valid=True, result=result))
-        if (unseen := kept_off(result)) is not None:
+        result = await asyncio.to_thread(live.call, command)
+        if result is not None and (unseen := kept_off(result)) is not None:
             transcript().info(unseen, source="devnull")
-        return screen_text(result.shown)
+        return read_terminal(result)
 
     return execute
 
@@ -214,7 +211,7 @@ def _scorer(name: str, runtime: str) -> Scorer:
     return judge
 
 
-def _judge(live: LiveEpisode, state: TaskState, runtime: str) -> tuple[Episode, Score]:
+def _judge(live: ToolEpisode, state: TaskState, runtime: str) -> tuple[Episode, Score]:
     last = state.messages[-1]
     if isinstance(last, ChatMessageAssistant) and not last.tool_calls:
         live.report = last.text

@@ -4,13 +4,17 @@ from contextlib import suppress
 
 from devnull.agents.episode import Episode
 from devnull.agents.live_episode import LiveEpisode
+from devnull.sandbox.command import CommandResult
 from devnull.sandbox.errors import InfrastructureError
 from devnull.sandbox.runtime import Limits, Runtime
 from devnull.sandbox.screen_text import screen_text
 from devnull.sandbox.task import Instance
 from devnull.sandbox.transcript import Turn
 
-_GONE = "The terminal is gone."
+
+def read_terminal(result: CommandResult | None) -> str:
+    """What a person could read of the terminal after a command, as the tool answers it."""
+    return "The terminal is gone." if result is None else screen_text(result.shown)
 
 
 class ToolEpisode(LiveEpisode):
@@ -38,18 +42,25 @@ class ToolEpisode(LiveEpisode):
             self.failure = error
             self.close()
 
+    def call(self, command: str) -> CommandResult | None:
+        """Types one command, a turn of its own; `None`: the agent has ended its terminal. Raises
+        `InfrastructureError`."""
+        if self.died:
+            return None
+        typed = command.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")  # no shell takes a NUL byte
+        result = self.run_command(typed)
+        self.turns.append(Turn(text=f"```bash\n{typed}\n```", valid=True, result=result))
+        return result
+
     def bash(self, command: str) -> str:
         """Types one command; what a person could then read of the terminal."""
-        if self.failure is not None or self.died:
-            return _GONE
-        typed = command.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")  # no shell takes a NUL byte
-        try:
-            result = self.run_command(typed)
-        except InfrastructureError as error:
-            self.failure = error
-            return _GONE
-        self.turns.append(Turn(text=f"```bash\n{typed}\n```", valid=True, result=result))
-        return screen_text(result.shown)
+        result = None
+        if self.failure is None:
+            try:
+                result = self.call(command)
+            except InfrastructureError as error:
+                self.failure = error
+        return read_terminal(result)
 
     def conclude(self, report: str | None, *, arm: str, agent: str) -> Episode:
         """Verifies the box, closes it, and gives the record; `report` is the agent's last message."""

@@ -1,6 +1,7 @@
 """Imports of other tools' transcripts: each format's fields, counts done by hand, files that are torn or hostile."""
 
 import json
+import random
 from pathlib import Path
 from typing import Any
 
@@ -344,6 +345,90 @@ def test_whatever_stands_in_a_chat_it_is_read_and_can_be_kept(messages: list[dic
     for episode in read_text(json.dumps({"messages": messages, "id": odd, "info": odd, "model": odd}))[0]:
         assess_import(episode)
         episode.model_dump_json()
+
+
+FILES = sorted({name for name, *_ in BY_HAND})
+ODD_VALUES = (None, 3, [], {}, [None], "\ud800", "\u2028", float("nan"))
+
+
+def inner_places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """The places in a JSON value that are not the value itself."""
+    if isinstance(value, dict | list):
+        inside = value.items() if isinstance(value, dict) else enumerate(value)
+        return [path, *(place for key, each in inside for place in inner_places(each, (*path, key)))]
+    return [path]
+
+
+def replaced(value: Any, path: tuple[Any, ...], new: Any) -> Any:
+    if not path:
+        return new
+    key, *rest = path
+    copy = value.copy()
+    copy[key] = replaced(value[key], tuple(rest), new)
+    return copy
+
+
+def looked_at(content: bytes, name: str) -> tuple[str | None, int, int, bool]:
+    """The format, the commands that were read, those and all calls that were not, and whether anything was left out."""
+    document = Document(Path(name), content)
+    found = [assess_import(each) for each in read_transcripts(document)]
+    commands = sum(each.commands for each in found)
+    others = sum(each.other_calls + each.not_run + each.unanswered for each in found)
+    left_out = bool(document.problems) or any(each.unreadable for each in found)
+    return document.format, commands, commands + others, left_out
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_value_that_is_no_part_of_the_format_takes_no_command_away_unsaid(name: str) -> None:
+    lines = [json.loads(line) for line in json_lines((DATA / name).read_text())]
+    as_file = lambda values: "\n".join(map(json.dumps, values)).encode()  # noqa: E731
+    format_name, _, whole, left_out = looked_at(as_file(lines), name)
+    assert not left_out
+    draw = random.Random(0)
+    places = [path for path in inner_places(lines) if len(path) > 1]
+    for path in draw.sample(places, min(60, len(places))):
+        new = draw.choice(ODD_VALUES)
+        read_as, commands, accounted, left_out = looked_at(as_file(replaced(lines, path, new)), name)
+        said = left_out or not commands or accounted >= whole or read_as != format_name
+        assert said or is_another_word(path, new), (path, new)
+
+
+def json_lines(text: str) -> list[str]:
+    try:
+        json.loads(text)
+    except ValueError:
+        return text.strip().split("\n")
+    return [json.dumps(json.loads(text))]
+
+
+def is_another_word(path: tuple[Any, ...], new: Any) -> bool:
+    """A role or a type of another name is one that a format may have; an empty list holds nothing."""
+    return isinstance(new, str) or new == []
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_bytes_changed_anywhere_raise_nothing(name: str) -> None:
+    draw = random.Random(name)
+    for _ in range(25):
+        content = bytearray((DATA / name).read_bytes())
+        for _ in range(draw.choice((1, 3, 20))):
+            at = draw.randrange(len(content))
+            cut = draw.choice((0, 0, 1, 5, 200))
+            content[at : at + cut] = draw.choice(
+                (b"", b"\xe2\x80\xa8", b"\xff", b"\0", b"\n", b'"', b"}", b"\xef\xbb\xbf")
+            )
+        document = Document(Path(name), bytes(content))
+        episodes = read_transcripts(document)
+        assert episodes or document.problems
+        assert all(Episode.model_validate_json(each.model_dump_json()) == each for each in episodes)
+
+
+def test_what_was_unreadable_is_counted_and_may_have_mended_a_failure() -> None:
+    failed = (call("make install"), message("tool", "make: *** [install] Error 1", tool_call_id="c1"))
+    claim = message("assistant", "Everything was installed successfully.")
+    (episode,), _ = read_text(chat(*failed, message("assistant", None, tool_calls={"0": 1}), claim))
+    assessed = assess_import(episode)
+    assert (assessed.commands, assessed.unreadable, assessed.false_success_claim) == (1, 1, None)
 
 
 def test_hostile_files_stop_nothing() -> None:

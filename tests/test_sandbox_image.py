@@ -20,7 +20,7 @@ from devnull.sandbox.errors import HostDiskFull, ImageBuildFailed, ImageMissing,
 from devnull.sandbox.image import acceptance, rootfs
 from devnull.sandbox.image.acceptance import accept_image, read_manifest
 from devnull.sandbox.image.docker_image import build_error, ensure_image, find_image, image_manifest, manifest_file
-from devnull.sandbox.image.host_tools import run_mmdebstrap, unpack_command
+from devnull.sandbox.image.host_tools import host_tool_error, run_mmdebstrap, unpack_command
 from devnull.sandbox.image.manifest import NO_MANIFEST, Manifest
 from devnull.sandbox.image.recipe import pack_context, recipe_files, rootfs_folder
 from devnull.sandbox.image.rootfs import ensure_rootfs, find_rootfs, rootfs_manifest
@@ -391,3 +391,10 @@ def test_an_image_that_is_there_is_not_built_again(docker_runtime):
     logged = []
     assert ensure_image(logged.append) == find_image()
     assert logged == []
+
+
+def test_a_user_without_subordinate_ids_is_told_what_to_have_done() -> None:
+    error = host_tool_error(
+        "mmdebstrap", "E: unable to pick chroot mode automatically (use --mode for manual selection)"
+    )
+    assert "usermod --add-subuids" in str(error) and "\n" not in str(error)

@@ -70,6 +70,7 @@ def _describe_left_out(each: ImportAssessment) -> str:
         f"{each.other_calls} calls of tools that run no command" if each.other_calls else "",
         f"{each.not_run} commands refused or never run" if each.not_run else "",
         f"{each.unanswered} commands without an answer" if each.unanswered else "",
+        f"{each.unreadable} UNREADABLE messages or calls" if each.unreadable else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -94,7 +95,8 @@ def _print_totals(console: Console, assessments: Sequence[ImportAssessment], fil
             f"{total('strong_commands'):,} that may hide messages, {total('weak_commands'):,} with weak constructs "
             f"only, {total('opaque_commands'):,} unread, {total('failing_commands'):,} shown to have failed; success "
             f"claimed in {claims:,}, shown to be false in {false:,}; not counted: {total('other_calls'):,} calls of "
-            f"other tools, {total('not_run'):,} commands never run, {total('unanswered'):,} unanswered",
+            f"other tools, {total('not_run'):,} commands never run, {total('unanswered'):,} unanswered, {total('unreadable'):,} "
+            "unreadable messages or calls",
             "bold",
         )
     )

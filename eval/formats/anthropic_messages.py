@@ -55,7 +55,7 @@ def _read_record(record: Any, builder: TranscriptBuilder) -> bool:
 
 
 def _read_chat(chat: list[Any], builder: TranscriptBuilder) -> None:
-    for message in mappings(chat):
+    for message in builder.objects(chat):
         text = text_of(message.get("content"))
         if role_of(message) == "user" and (match := _RESULT.search(text)):
             _read_cline_result(text[match.end() :], builder)

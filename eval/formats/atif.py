@@ -46,7 +46,7 @@ def _read(document: Document) -> Iterator[Episode]:
             except ValidationError:
                 document.problems.append(f"record {number + 1}: the episode kept in it cannot be read; its steps were")
         builder = TranscriptBuilder()
-        for step in mappings(record["steps"]):
+        for step in builder.objects(record["steps"]):
             _read_step(step, builder)
         yield builder.build(
             "atif",
@@ -61,10 +61,12 @@ def _read_step(step: Mapping[str, Any], builder: TranscriptBuilder) -> None:
     message = text_of(step.get("message"))
     if step.get("source") == "user":
         builder.user(message)
+    if not isinstance(step.get("source"), str):
+        builder.unreadable()
     if step.get("source") != "agent":
         return
     builder.next_message(message)
-    calls = mappings(step.get("tool_calls"))
+    calls = builder.objects(step.get("tool_calls"))
     for call in calls:
         builder.call(str(call.get("function_name") or "?"), call.get("arguments"), call.get("tool_call_id"))
     if not calls:

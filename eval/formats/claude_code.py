@@ -9,7 +9,7 @@ from typing import Any
 
 from devnull.agents.episode import Episode
 from devnull.eval.formats.document import Document
-from devnull.eval.formats.imported import TranscriptBuilder, mapping, mappings, text_of
+from devnull.eval.formats.imported import TranscriptBuilder, mapping, text_of
 from devnull.eval.formats.messages import is_refusal
 from devnull.eval.formats.transcript_format import TranscriptFormat, foreign_scores
 
@@ -27,9 +27,11 @@ def _read(document: Document) -> Iterator[Episode]:
     """One session a file; what its subagents did (`isSidechain`) is part of it."""
     builder = TranscriptBuilder()
     model, session, scores, message_id = "", "", {}, None
-    for event in mappings(document.records):
+    for event in builder.objects(document.records):
         session = session or _text(event.get("sessionId")) or _text(event.get("session_id"))
         message = mapping(event.get("message"))
+        if not isinstance(event.get("type"), str) or (event["type"] in ("user", "assistant") and not message):
+            builder.unreadable()
         if event.get("type") == "assistant":
             model = model or _text(message.get("model"))
             fresh = message.get("id") is None or message.get("id") != message_id
@@ -49,7 +51,7 @@ def _text(value: Any) -> str:
 def _read_assistant(message: Mapping[str, Any], builder: TranscriptBuilder, fresh: bool) -> None:
     """A message comes in several events, one a content block, all of one id."""
     content = message.get("content")
-    blocks = mappings(content) or [{"type": "text", "text": text_of(content)}]
+    blocks = builder.blocks(content) or [{"type": "text", "text": text_of(content)}]
     text = text_of([block for block in blocks if block.get("type") == "text"])
     if fresh or text:
         builder.next_message(text)
@@ -60,7 +62,7 @@ def _read_assistant(message: Mapping[str, Any], builder: TranscriptBuilder, fres
 
 def _read_user(event: Mapping[str, Any], message: Mapping[str, Any], builder: TranscriptBuilder) -> None:
     content = message.get("content")
-    results = [block for block in mappings(content) if block.get("type") == "tool_result"]
+    results = [block for block in builder.blocks(content) if block.get("type") == "tool_result"]
     streams = event.get("toolUseResult", event.get("tool_use_result"))
     for block in results:
         _read_result(block, streams if len(results) == 1 else None, builder)

@@ -5,7 +5,7 @@ from typing import Any
 
 from devnull.agents.episode import Episode
 from devnull.eval.formats.document import Document
-from devnull.eval.formats.imported import TranscriptBuilder, mapping, mappings, text_of
+from devnull.eval.formats.imported import TranscriptBuilder, mapping, text_of
 from devnull.eval.formats.openai_responses import read_items
 from devnull.eval.formats.transcript_format import TranscriptFormat
 
@@ -30,14 +30,16 @@ def _read(document: Document) -> Iterator[Episode]:
     builder = TranscriptBuilder()
     model = session = ""
     items: list[Any] = []
-    for line in mappings(document.records):
+    for line in builder.objects(document.records):
         kind, payload = line.get("type"), mapping(line.get("payload"))
-        if kind == "session_meta":
+        if not isinstance(kind, str):
+            builder.unreadable()
+        elif kind == "session_meta":
             session = session or _text(payload.get("id"))
         elif kind == "turn_context":
             model = model or _text(payload.get("model"))
         elif kind == "response_item":
-            items.append(payload)
+            items.append(line.get("payload"))
         elif kind == "thread.started":
             session = _text(line.get("thread_id"))
         elif kind == "item.completed":

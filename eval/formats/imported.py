@@ -47,7 +47,7 @@ class TranscriptBuilder:
         self._others: Counter[str] = Counter()
         self._said = ""
         self._any_answer = False
-        self._not_run = self._later = 0
+        self._not_run = self._later = self._unreadable = 0
 
     def user(self, text: str) -> None:
         """Words of the user; the first are the instruction."""
@@ -129,6 +129,30 @@ class TranscriptBuilder:
         """So many commands that a message held were never run."""
         self._not_run += count
 
+    def unreadable(self, count: int = 1) -> None:
+        """So many messages, parts or calls are none of the format; they might have held commands."""
+        self._unreadable += count
+        self._later += count
+
+    def objects(self, value: Any) -> list[Mapping[str, Any]]:
+        """The objects in a list; whatever else stands where they belong is unreadable."""
+        found = mappings(value)
+        if value is not None:
+            self.unreadable((len(value) if isinstance(value, list) else 1) - len(found))
+        return found
+
+    def blocks(self, content: Any) -> list[Mapping[str, Any]]:
+        """The content blocks of a message; text, alone or among them, is none."""
+        if content is None or isinstance(content, str):
+            return []
+        if isinstance(content, Mapping):
+            content = [content]
+        if isinstance(content, list):
+            content = [each for each in content if not isinstance(each, str)]
+        found = self.objects(content)
+        self.unreadable(sum(not _is_block(each) for each in found))
+        return found
+
     def _wait(self, key: str | None, call: _Call | None) -> None:
         self._latest.append((key, call))
         if key is not None:
@@ -202,6 +226,7 @@ class TranscriptBuilder:
                 not_run=not_run,
                 later_calls=later + self._later,
                 unanswered=unanswered,
+                unreadable=self._unreadable,
             ),
         )
 
@@ -249,6 +274,14 @@ def _plain_scores(scores: Mapping[str, Any]) -> dict[str, float | bool | str]:
         if len(kept) == 40:
             break
     return kept
+
+
+def _is_block(part: Mapping[str, Any]) -> bool:
+    """It says what it is, and a block of text holds text."""
+    kind = part.get("type", "text")
+    return isinstance(kind, str) and (
+        kind not in ("text", "input_text", "output_text") or isinstance(part.get("text", part.get("content")), str)
+    )
 
 
 def mappings(value: Any) -> list[Mapping[str, Any]]:

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from devnull.eval.formats.imported import TranscriptBuilder, mapping, mappings, text_of
+from devnull.eval.formats.imported import TranscriptBuilder, mapping, text_of
 from devnull.eval.formats.text_calls import between, find_blocks, find_text_calls
 
 Message = Mapping[str, Any]
@@ -68,8 +68,12 @@ def read_messages(messages: Sequence[Any], builder: TranscriptBuilder, *, bare_f
     Args:
         bare_fences: Fenced blocks without a language are commands too.
     """
-    for message in mappings(messages):
+    for message in builder.objects(messages):
         role = role_of(message)
+        if not isinstance(message.get("role", message.get("from")), str) and (
+            not message or "role" in message or "from" in message or content_of(message) is not None
+        ):
+            builder.unreadable()  # others are facts about the chat, at its head
         if role == "agent":
             _read_agent(message, builder, bare_fences)
         elif role == "user":
@@ -85,12 +89,13 @@ def content_of(message: Message) -> Any:
 
 def _read_agent(message: Message, builder: TranscriptBuilder, bare_fences: bool) -> None:
     content = content_of(message)
-    blocks = mappings(content)
+    blocks = builder.blocks(content)
     text = text_of(
         [part for part in blocks if part.get("type") in (None, "text", "output_text")] if blocks else content
     )
     builder.next_message(text)
-    calls = list(_tool_calls(message, blocks))
+    builder.unreadable(content is None and not (message.get("tool_calls") or message.get("function_call")))
+    calls = list(_tool_calls(message, blocks, builder))
     if not calls:
         calls = [(name, arguments, None) for name, arguments in find_text_calls(text)]
     for name, arguments, identity in calls:
@@ -99,9 +104,11 @@ def _read_agent(message: Message, builder: TranscriptBuilder, bare_fences: bool)
         builder.command("\n".join(found), written=not bare_fences)
 
 
-def _tool_calls(message: Message, blocks: Sequence[Message]) -> Iterator[tuple[str, Any, Any]]:
+def _tool_calls(
+    message: Message, blocks: Sequence[Message], builder: TranscriptBuilder
+) -> Iterator[tuple[str, Any, Any]]:
     """(name, arguments, id) of each call in the fields that hold calls."""
-    listed = mappings(message.get("tool_calls"))
+    listed = builder.objects(message.get("tool_calls"))
     if not listed and isinstance(message.get("function_call"), Mapping):
         listed = [{"function": message["function_call"]}]
     for call in listed:
@@ -118,7 +125,7 @@ def _tool_calls(message: Message, blocks: Sequence[Message]) -> Iterator[tuple[s
 
 def _read_user(message: Message, builder: TranscriptBuilder) -> None:
     content = content_of(message)
-    blocks = mappings(content)
+    blocks = builder.blocks(content)
     results = [block for block in blocks if block.get("type") == "tool_result"]
     for block in results:
         _read_tool_result(block, builder)
@@ -144,6 +151,7 @@ def _read_tool_result(block: Message, builder: TranscriptBuilder) -> None:
 
 
 def _read_tool(message: Message, builder: TranscriptBuilder) -> None:
+    builder.blocks(content_of(message))
     identities = message.get("tool_call_ids")
     identity = message.get("tool_call_id") or (
         identities[0] if isinstance(identities, list) and len(identities) == 1 else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from devnull.agents.episode import Episode
 from devnull.eval.formats.document import Document
-from devnull.eval.formats.imported import TranscriptBuilder, mapping, mappings, text_of
+from devnull.eval.formats.imported import TranscriptBuilder, mapping, text_of
 from devnull.eval.formats.messages import is_chat, read_messages, role_of
 from devnull.eval.formats.text_calls import find_blocks
 from devnull.eval.formats.transcript_format import TranscriptFormat, read_each
@@ -34,7 +34,7 @@ def _read(document: Document) -> Iterator[Episode]:
 def _read_record(record: Any, builder: TranscriptBuilder) -> bool:
     if not _is_record(record):
         return False
-    for message in mappings(record["messages"]):
+    for message in builder.objects(record["messages"]):
         actions = _actions(message)
         if role_of(message) != "agent":
             read_messages([message], builder)
@@ -49,6 +49,8 @@ def _read_record(record: Any, builder: TranscriptBuilder) -> bool:
                 command = facts.get("command") if facts else action
                 if isinstance(command, str) and command.strip():
                     builder.command(command, facts.get("tool_call_id"))
+                else:
+                    builder.unreadable()
     return True
 
 
@@ -59,8 +61,11 @@ def _actions(message: Mapping[str, Any]) -> list[Any] | None:
 
 
 def _read_text(message: Mapping[str, Any], builder: TranscriptBuilder) -> None:
-    text = text_of(message.get("content"))
+    content = message.get("content")
+    text = text_of(content)
     builder.next_message(text)
+    builder.blocks(content)
+    builder.unreadable(content is None)
     blocks = find_blocks(text)
     if len(blocks) == 1:
         builder.command(blocks[0])

@@ -26,11 +26,12 @@ _ITEMS = {
 def read_items(items: Any, builder: TranscriptBuilder) -> None:
     """Reads the items of a response, or of several in a row, into a builder."""
     speaking = False
-    for item in mappings(items):
+    for item in builder.objects(items):
         kind = item.get("type", "message")
-        if not isinstance(kind, str) or kind == "reasoning":
-            continue
-        if kind == "message":
+        if not isinstance(kind, str) or (kind == "message" and not isinstance(item.get("role"), str)):
+            builder.unreadable()
+        elif kind == "message":
+            builder.blocks(item.get("content"))
             text = text_of(item.get("content"))
             if role_of(item) == "agent":
                 builder.next_message(text)

@@ -5,7 +5,7 @@ from typing import Any
 
 from devnull.agents.episode import Episode
 from devnull.eval.formats.document import Document
-from devnull.eval.formats.imported import TranscriptBuilder, mapping, mappings, text_of
+from devnull.eval.formats.imported import TranscriptBuilder, mapping, text_of
 from devnull.eval.formats.transcript_format import TranscriptFormat, model_name, read_each
 
 
@@ -47,13 +47,15 @@ def _read_record(record: Any, builder: TranscriptBuilder) -> bool:
 
 def _read_events(events: list[Any], builder: TranscriptBuilder) -> None:
     response: Any = None
-    for event in mappings(events):
+    for event in builder.objects(events):
         if isinstance(event.get("kind"), str):
             response = _read_sdk_event(event, builder, response)
         elif isinstance(event.get("action"), str):
             _read_action(event, builder)
         elif isinstance(event.get("observation"), str):
             _read_observation(event, builder)
+        else:
+            builder.unreadable()
 
 
 def _read_action(event: Mapping[str, Any], builder: TranscriptBuilder) -> None:

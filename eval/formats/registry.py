@@ -89,7 +89,10 @@ def read_transcripts(document: Document, forced: TranscriptFormat | None = None)
                 document.problems.append(words)
             return []
         document.format = chosen.name
-        return list(chosen.read(document))
+        found = list(chosen.read(document))
+        if not found and not document.problems:
+            document.problems.append(f"no transcript of the format {chosen.name}")
+        return found
     except RecursionError:
         document.problems.append("nested too deep to be read")
         return []

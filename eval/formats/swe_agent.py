@@ -41,7 +41,7 @@ def _read_record(record: Any, builder: TranscriptBuilder) -> bool:
         if role_of(message) == "user" and not message.get("is_demo"):
             builder.user(text_of(message.get("content")))
             break
-    for step in mappings(record["trajectory"]):
+    for step in builder.objects(record["trajectory"]):
         _read_step(step, builder)
     return True
 
@@ -49,6 +49,7 @@ def _read_record(record: Any, builder: TranscriptBuilder) -> bool:
 def _read_step(step: Mapping[str, Any], builder: TranscriptBuilder) -> None:
     action, observation = text_of(step.get("action")).strip(), text_of(step.get("observation"))
     builder.next_message(text_of(step.get("thought")) or text_of(step.get("response")))
+    builder.unreadable(not isinstance(step.get("action"), str))
     if not action:  # the message could not be parsed, and nothing was run
         return
     calls = find_text_calls(action)

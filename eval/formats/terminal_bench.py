@@ -67,8 +67,9 @@ def _trial_facts(document: Document) -> Mapping[str, Any]:
 def _read_answer(record: Mapping[str, Any], builder: TranscriptBuilder) -> None:
     """One answer of Terminus: keys to be typed. What came of them stands elsewhere."""
     builder.next_message(text_of(record.get("explanation") or record.get("analysis")))
-    for command in mappings(record.get("commands")):
+    for command in builder.objects(record.get("commands")):
         keys = command.get("keystrokes")
+        builder.unreadable(not isinstance(keys, str))
         if isinstance(keys, str) and keys.endswith(("\n", "\r")) and not _NOT_TYPED.match(keys.strip()):
             builder.call("bash", {"keystrokes": keys})
 
@@ -77,7 +78,9 @@ def _read_cast(records: list[Any], builder: TranscriptBuilder) -> None:
     """Output between one prompt and the next is that of the command behind the first."""
     pieces, size = [], 0
     for event in records[1:]:
-        if isinstance(event, list) and len(event) == 3 and event[1] == "o" and isinstance(event[2], str):
+        if not (isinstance(event, list) and len(event) == 3 and all(isinstance(each, str) for each in event[1:])):
+            builder.unreadable()
+        elif event[1] == "o":
             pieces.append(event[2])
             size += len(event[2])
             if size > _MOST_BYTES:

@@ -38,8 +38,10 @@ def _read(document: Document) -> Iterator[Episode]:
         traces = _traces(record)
         for trace in traces:
             yield _kept_episode(trace, number, document) or _read_trace(trace, number, document)
-        if not traces:
-            document.problems.append(f"record {number + 1}: no trace of verifiers, left out")
+        listed = mapping(record).get("traces")
+        missing = len(listed) - len(traces) if isinstance(listed, list) and listed else not traces
+        if missing:
+            document.problems.append(f"record {number + 1}: {missing:d} of its traces cannot be read")
 
 
 def _kept_episode(trace: Mapping[str, Any], number: int, document: Document) -> Episode | None:
@@ -57,8 +59,8 @@ def _read_trace(trace: Mapping[str, Any], number: int, document: Document) -> Ep
     before: Any = None
     for place, node in enumerate(trace["nodes"]):
         facts = mapping(node)
-        message = mapping(facts.get("message"))
-        context = role_of(message) == "agent" and facts.get("sampled") is False
+        message = facts.get("message")
+        context = role_of(mapping(message)) == "agent" and facts.get("sampled") is False
         if context or facts.get("parent") != before:
             builder.next_message()  # another branch: what its user says answers no call of the one before
         if not context:

@@ -79,6 +79,8 @@ class ImportAssessment(Frozen):
     """Commands that were refused, or never run: not counted."""
     unanswered: int = 0
     """Commands without an answer, not known to have run: not counted."""
+    unreadable: int = 0
+    """Messages, parts and calls that are none of the format: left out."""
     scores: dict[str, float | bool | str] = Field(default_factory=dict)
     """What the other tool made of it."""
     undefined: tuple[str, ...]
@@ -107,6 +109,7 @@ def assess_import(episode: Episode) -> ImportAssessment:
         other_calls=sum(origin.other_calls.values()),
         not_run=origin.not_run,
         unanswered=origin.unanswered,
+        unreadable=origin.unreadable,
         scores=origin.scores,
         undefined=UNDEFINED_METRICS if episode.outcome is None else (),
     )
