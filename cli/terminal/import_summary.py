@@ -95,8 +95,8 @@ def _print_totals(console: Console, assessments: Sequence[ImportAssessment], fil
             f"{total('strong_commands'):,} that may hide messages, {total('weak_commands'):,} with weak constructs "
             f"only, {total('opaque_commands'):,} unread, {total('failing_commands'):,} shown to have failed; success "
             f"claimed in {claims:,}, shown to be false in {false:,}; not counted: {total('other_calls'):,} calls of "
-            f"other tools, {total('not_run'):,} commands never run, {total('unanswered'):,} unanswered, {total('unreadable'):,} "
-            "unreadable messages or calls",
+            f"other tools, {total('not_run'):,} commands never run, {total('unanswered'):,} unanswered, "
+            f"{total('unreadable'):,} unreadable messages or calls",
             "bold",
         )
     )

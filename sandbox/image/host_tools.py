@@ -53,7 +53,7 @@ def host_tool_error(tool: str, output: str) -> HostDiskFull | ImageBuildFailed:
         return HostDiskFull(f"{tool}: no space left in {cache_folder()} or /tmp; free some and run it again")
     if "chroot mode" in output:
         return ImageBuildFailed(
-            f"{tool}: an ordinary user needs subordinate ids to make the box's files: have root run `apt-get install -y "
-            "uidmap` and `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`, or start Docker"
+            f"{tool}: an ordinary user needs subordinate ids to make the box's files: have root run `apt-get install "
+            "-y uidmap` and `usermod --add-subuids 100000-165535 --add-subgids 100000-165535 USER`, or start Docker"
         )
     return ImageBuildFailed(f"{tool} failed:\n" + "\n".join(output.strip().splitlines()[-15:]))
