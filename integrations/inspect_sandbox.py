@@ -25,6 +25,7 @@ from inspect_ai.util import (
     SandboxUserUnsupportedError,
     sandboxenv,
 )
+from inspect_ai.util._sandbox._cli import SANDBOX_CLI
 from pydantic import BaseModel, ConfigDict, Field
 
 from devnull.eval.formats.inspect_samples import kept_off, recording_note
@@ -37,6 +38,7 @@ from devnull.sandbox.session import HARNESS_SECONDS, BoxSession
 
 _T = TypeVar("_T")
 _SHELL, _SYSTEM_PATH = "/bin/sh", "/usr/sbin:/usr/bin:/sbin:/bin"
+_BY_ANOTHER = "what exec_remote or an earlier command left running may have written it"
 _READ = """[ -d "$1" ] && exit 21; [ -e "$1" ] || exit 2; set -- "$1" "$2" "$(stat -L -c '%A %s' -- "$1")"
 case $3 in ?r*) ;; *) exit 13 ;; esac
 [ "${3##* }" -gt "$2" ] && exit 27; exec cat -- "$1" """
@@ -153,11 +155,16 @@ class DevnullSandbox(SandboxEnvironment):
             return ExecResult(False, 126, "", f"unable to find user {user}: no matching entries in passwd file")
         folder = posixpath.join(self._folder, cwd or "")
         program = Program(tuple(cmd), _bytes(input), folder, dict(env or {}), account)
-        done = await self._run(program, timeout)
+        try:
+            done = await self._run(program, timeout)
+        except ValueError as refusal:  # a zero byte, or a lone surrogate: no program takes it
+            return ExecResult(False, 126, "", f"the command cannot be run: {refusal}")
         limit = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
         stdout, stderr = (part[:limit].decode("utf-8", "replace") for part in (done.stdout, done.stderr))
         issued_by_inspect = cmd[0] == _SHELL and program.env.get("PATH") == _SYSTEM_PATH
         if not issued_by_inspect and (hidden := kept_off(done.result)) is not None:
+            if hidden["hid_error"] is False and (done.from_before or cmd[0] == SANDBOX_CLI):
+                hidden |= {"hid_error": None, "why": _BY_ANOTHER}
             transcript().info(hidden, source="devnull")
         if done.result.timed_out:
             error = TimeoutError(f"Command timed out after {timeout} seconds")

@@ -47,7 +47,7 @@ class ToolEpisode(LiveEpisode):
         `InfrastructureError`."""
         if self.died:
             return None
-        typed = command.encode("utf-8", "backslashreplace").decode().replace("\0", "\\0")  # no shell takes a NUL byte
+        typed = _as_text(command).replace("\0", "\\0")  # no shell takes a NUL byte
         result = self.run_command(typed)
         self.turns.append(Turn(text=f"```bash\n{typed}\n```", valid=True, result=result))
         return result
@@ -64,7 +64,7 @@ class ToolEpisode(LiveEpisode):
 
     def conclude(self, report: str | None, *, arm: str, agent: str) -> Episode:
         """Verifies the box, closes it, and gives the record; `report` is the agent's last message."""
-        self.report = report
+        self.report = None if report is None else _as_text(report)
         if self.failure is None:
             try:
                 self.finish()
@@ -73,3 +73,8 @@ class ToolEpisode(LiveEpisode):
         with suppress(InfrastructureError):
             self.close()
         return self.to_episode(arm, agent, self._runtime, self.failure)
+
+
+def _as_text(said: str) -> str:
+    """A lone surrogate, which JSON can carry, is not text that a shell or a file could take."""
+    return said.encode("utf-8", "backslashreplace").decode()

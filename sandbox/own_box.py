@@ -1,5 +1,6 @@
 """Boxes of the user's own making: a folder copied in, over devnull's root file system or that of a Docker image."""
 
+import errno
 import io
 import shlex
 import tarfile
@@ -151,7 +152,8 @@ def _prepare(session: BoxSession, setup: str, folder: Path | None) -> None:
         try:
             session.write_file(_ARCHIVE, archive.getvalue(), mode=0o600)
         except OSError as error:
-            raise InputError(f"--folder {folder}: {error.strerror} in the box; pass a larger --disk") from None
+            fix = "; pass a larger --disk" if error.errno == errno.ENOSPC else ""
+            raise InputError(f"--folder {folder}: {error.strerror} in the box{fix}") from None
         setup += f"\nmkdir -p {FOLDER_IN_BOX} && tar -xf {_ARCHIVE} -C {FOLDER_IN_BOX} && rm {_ARCHIVE} && "
         setup += f"cd {FOLDER_IN_BOX}"
     result = session.run(setup, timeout=HARNESS_SECONDS)

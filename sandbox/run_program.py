@@ -88,6 +88,8 @@ class ProgramRun(NamedTuple):
     """Its `shown` is both streams, one after the other; `suppressed` what neither of them brought."""
     started: bool
     """The program itself began: it was found, and could be executed."""
+    from_before: bool
+    """The record has errors that programs left running by earlier ones wrote since then."""
 
 
 class ProgramRunner:
@@ -96,6 +98,7 @@ class ProgramRunner:
     def __init__(self, session: BoxSession) -> None:
         self._session = session
         self._number = 0
+        self._between: list[Write] = []
 
     def run(self, program: Program, timeout: float | None, limit: int) -> ProgramRun:
         """Runs a program once.
@@ -115,6 +118,9 @@ class ProgramRunner:
         if not first and not result.timed_out:
             raise OSError(f"the program could not be started: {result.shown.strip()[-300:]}")
         pid, *helpers = [*map(int, first.split())] or [0]
+        result = result.model_copy(update={"stderr": (*self._between, *result.stderr)})
+        from_before = bool(self._between)
+        self._between.clear()
         seen = _as_the_caller_saw(result, folder, stdout[: limit + 1], stderr, helpers)
         after = next((i for i, process in enumerate(seen.processes) if process.pid == pid), len(seen.processes))
         ran = [process for process in seen.processes[after:] if process.pid not in helpers]
@@ -126,7 +132,8 @@ class ProgramRunner:
         seen = seen.model_copy(
             update={"command": shell_line(program.argv), "cwd": program.cwd, "processes": tuple(ran)}
         )
-        return ProgramRun(stdout[: limit + 1], stderr, seen, any(process.pid == pid for process in ran))
+        started = any(process.pid == pid for process in ran)
+        return ProgramRun(stdout[: limit + 1], stderr, seen, started, from_before)
 
     def _lay_out(self, program: Program) -> str:
         """Puts what the script reads into a new folder, and removes the last one."""
@@ -140,7 +147,7 @@ class ProgramRunner:
             vector = [*switch, _ENV, "--", f"HOME={account.home}", *vector[2:]]
         if any("\0" in word for word in (*vector, program.cwd)):
             raise ValueError("a word of a command line holds a zero byte")
-        self._session.run(f"(set +x; PATH={_SYSTEM_PATH} rm -rf {_FOLDER}/*)", timeout=HARNESS_SECONDS)
+        self._script(f"rm -rf {_FOLDER}/*")
         self._session.write_file(f"{folder}/argv", b"".join(_encode(word) + b"\0" for word in vector), mode=0o600)
         self._session.write_file(f"{folder}/cwd", _encode(program.cwd) + b"\0", mode=0o600)
         self._session.write_file(f"{folder}/stdin", program.stdin, mode=0o644)
@@ -154,10 +161,14 @@ class ProgramRunner:
         parts, part = [first], f"{_FOLDER}/part"
         while (at := len(parts) * _READ_AT_ONCE) < limit and len(parts[-1]) == _READ_AT_ONCE:
             wanted = min(_READ_AT_ONCE, limit - at)
-            cut = f"(set +x; PATH={_SYSTEM_PATH} tail -c +{at + 1} '{path}' | head -c {wanted} >{part})"
-            self._session.run(cut, timeout=HARNESS_SECONDS)
+            self._script(f"tail -c +{at + 1} '{path}' | head -c {wanted} >{part}")
             parts.append(self._session.read_file(part, wanted) or b"")
         return b"".join(parts)
+
+    def _script(self, script: str) -> None:
+        """Runs what is no program's. What an earlier one left running wrote until then is in the next one's record."""
+        done = self._session.run(f"(set +x; PATH={_SYSTEM_PATH}; {script})", timeout=HARNESS_SECONDS)
+        self._between += done.stderr
 
     def account(self, user: str) -> Account | None:
         """A user of the box, by name or by number; `None`: there is none of that name."""

@@ -82,7 +82,23 @@ async def test_what_lives_on_is_not_waited_for(sandbox_env: SandboxEnvironment) 
     assert done.stdout == "started\n"
 
 
+async def test_what_lives_on_is_recorded_with_the_next_command(sandbox_env: SandboxEnvironment) -> None:
+    late = "(sleep 0.5; ls /late 2>/dev/null) >/dev/null 2>&1 &"
+    assert (await sandbox_env.exec(["sh", "-c", late])).success
+    await anyio.sleep(2)
+    assert (await sandbox_env.exec(["true"])).success
+    data = transcript().events[-1].data
+    assert (data["command"], data["hid_error"]) == ("true", None) and "/late" in data["kept_off"], data
+    before = len(transcript().events)
+    assert (await sandbox_env.exec(["true"])).success  # it is said once
+    assert len(transcript().events) == before
+
+
 async def test_unknown_programs_and_folders_fail_as_commands_do(sandbox_env: SandboxEnvironment) -> None:
     done = await sandbox_env.exec(["no-such-program"])
     assert done.returncode == 127 and "no-such-program" in done.stderr
     assert not (await sandbox_env.exec(["ls"], cwd="/no/such")).success
+    for odd in ("a\0b", "a\ud800b"):
+        done = await sandbox_env.exec(["echo", odd])
+        assert done.returncode == 126 and "cannot be run" in done.stderr
+    assert (await sandbox_env.exec(["echo", "on"])).stdout == "on\n"

@@ -18,6 +18,7 @@ import pytest
 
 from devnull.sandbox.docker_client import SESSION_LABEL
 from devnull.sandbox.errors import BoxDied, ImageMissing, RuntimeUnavailable
+from devnull.sandbox.own_box import open_own_boxes
 from devnull.sandbox.runtime import Limits
 from devnull.sandbox.runtimes.docker import DockerRuntime, process_label, prune_containers
 from devnull.sandbox.session import BoxSession
@@ -223,3 +224,16 @@ def test_daemon_gone_in_mid_episode(
     with contextlib.suppress(docker.errors.NotFound):
         client.api.wait(name, timeout=120, condition="removed")  # its stdin ended with the connection
     assert ours(client) == []
+
+
+def test_an_image_with_a_user_of_its_own(docker_runtime: DockerRuntime, client: docker.DockerClient) -> None:
+    """The supervisor is root all the same, and has its files and its shell."""
+    container = client.containers.create(docker_runtime._image)
+    image = container.commit(changes="USER nobody\nWORKDIR /opt\nENV SET=by-the-image")
+    container.remove()
+    try:
+        with open_own_boxes(image.id, "docker") as boxes, boxes.start(Limits(), ROOT / "docs") as session:
+            done = session.run('id -un; pwd; echo "$SET"; ls agents.md')
+        assert done.shown.split() == ["root", "/work", "by-the-image", "agents.md"]
+    finally:
+        client.images.remove(image.id)

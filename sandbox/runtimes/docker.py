@@ -90,6 +90,7 @@ class ContainerBox:
             image,
             entrypoint=[SUPERVISOR_IN_IMAGE, "serve", "--home", "/root"],
             command=[],
+            user="0:0",  # an image may name another, who cannot be a supervisor
             stdin_open=True,
             working_dir="/root",
             hostname="box",
