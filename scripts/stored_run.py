@@ -15,7 +15,7 @@ _ARMS = ("sft", "partial", "full")
 
 
 def write_stored_run(
-    folder: Path, claim: str = "K1@2", seed: int = 5, instances: int | None = None, rung: str = "tiny"
+    folder: Path, claim: str = "K1@3", seed: int = 10, instances: int | None = None, rung: str = "tiny"
 ) -> Path:
     """Writes the warm start and both policies of one training seed of a claim as a run, and returns the folder.
 
