@@ -2,6 +2,7 @@
 working."""
 
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 _RENAMED = {"pay": "reward"}
@@ -27,7 +28,7 @@ def rename_flags(words: Sequence[str]) -> list[str]:
     flags = {f"--{old}": f"--{new}" for old, new in _RENAMED.items()}
     end = words.index("--") if "--" in words else len(words)
     renamed = []
-    for word, following in zip(words[:end], [*words[1:end], ""], strict=True):
+    for word, following in pairwise([*words[:end], ""]):
         flag, equals, value = word.partition("=")
         name = flag.removeprefix("--").removeprefix("no-").replace("_", "-")
         values = _ONCE_SWITCHES.get(name, ()) if flag.startswith("--") and not equals else ()

@@ -39,6 +39,11 @@ def test_what_follows_the_dashes_stays() -> None:
     assert rename_flags(["exec", "--pay", "--", "run", "--pay", "1"]) == ["exec", "--reward", "--", "run", "--pay", "1"]
 
 
+@pytest.mark.parametrize("words", [[], ["--"], ["--", "ls", "--pay"]])
+def test_a_line_without_an_option_stays(words: list[str]) -> None:
+    assert rename_flags(words) == words
+
+
 @pytest.mark.parametrize(
     ("words", "means"),
     [
