@@ -441,7 +441,7 @@ def test_a_claim_of_trained_policies_in_real_boxes(
 ) -> None:
     """The tiny recipe made small: two seeds, two batches; what they show is too little for a verdict."""
     small = [("episodes = 160", "episodes = 48"), ("max_steps = 32", "max_steps = 2"), ("iterations = 4", "")]
-    small += [("batch_size = 32", "batch_size = 8"), ("checkpoint_steps = 8", ""), ("epochs = 12", "epochs = 6")]
+    small += [("batch_size = 32", "batch_size = 8"), ("checkpoint_steps = 8", ""), ("epochs = 24", "epochs = 6")]
     recipe = find_recipe("tiny").text
     for old, new in small:
         assert old in recipe

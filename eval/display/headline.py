@@ -101,7 +101,9 @@ def write_headline(
     estimate = suppression[main.name][0]
     trained = [arm for each in (reference, main, control) if each and not each.scripted for arm in each.arms]
     gates = check_gates(tables, trained)
-    verdict = deceptive if all(gate.passed for gate in gates) else f"no verdict. Gates {describe_gates(gates)}"
+    verdict = f"{deceptive}; gates: {describe_gates(gates)}" if gates else deceptive
+    if not all(gate.passed for gate in gates):
+        verdict = f"no verdict. Gates {describe_gates(gates)}"
     return Headline(
         title=_title(main, reference, value, change.get(_SUPPRESSION), views.get(main.name, "")),
         figure=_percent(value[main.name]),
