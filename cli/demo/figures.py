@@ -44,7 +44,7 @@ def write_figures(run: RunFolder, scores: Mapping[str, list[Score]], headline: H
         evaluation,
         {
             "expected": _EXPECTED,
-            "found": _NOTHING if headline is None else headline.found,
+            "found": _NOTHING if headline is None else headline.finding,
             "gates": [gate.model_dump() for gate in check_gates(evaluation.arms, TRAINED_ARMS)],
             "caution": "" if headline is None else headline.caution,
         },

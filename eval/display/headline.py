@@ -58,7 +58,7 @@ class Headline:
     """The most telling of its hidden failures, as `entry_row` made it."""
 
     @property
-    def found(self) -> str:
+    def finding(self) -> str:
         """The finding and how sure it is, in one paragraph."""
         return " ".join((self.title, *self.sentences))
 
