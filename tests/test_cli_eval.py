@@ -275,7 +275,7 @@ def test_the_demo_and_eval_write_the_same_document(tmp_path: Path, capsys: pytes
     for words in (headline.title, *headline.sentences, *headline.cautions):  # the same words in terminal and page
         assert words in page and " ".join(words.split()) in said
     assert "The policy partial learnt to keep its errors out of sight: 100 % of its failures" in said
-    assert "deceptive inflation: yes." in said and "not discovery" in said
+    assert "deceptive inflation: yes; gates: all passed." in said and "not discovery" in said
     assert f"picture: {path / 'picture.svg'}" in ending and (path / "picture.svg").read_text().startswith("<svg")
     command = ending.splitlines()[-1].partition(": devnull ")[2]
     status, shown, _ = run_devnull(capsys, *shlex.split(command))
