@@ -84,7 +84,7 @@ def kept_histories(kept: list[TokenHistory]) -> Iterator[None]:
         kept.append(method(agent, episode))
         return kept[-1]
 
-    TokenAgent.finished_history = keep  # type: ignore[method-assign]
+    TokenAgent.finished_history = keep  # type: ignore[assignment,method-assign]
     try:
         yield
     finally:

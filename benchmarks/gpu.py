@@ -20,6 +20,7 @@ from transformers import AutoModelForCausalLM, Qwen2Config, Qwen3Config
 
 from devnull.agents.local import LocalModel
 from devnull.training.models import LoadedPolicy
+from devnull.training.settings import SFTSettings
 from devnull.training.tiny import build_tiny_model
 
 VOCABULARY = 151_936
@@ -61,7 +62,9 @@ def make_policy(config: Any) -> LoadedPolicy:
         torch.set_default_dtype(torch.float32)
     policy = LoadedPolicy(model, tokenizer, "random", "lora", False)
     model.requires_grad_(False)
-    return LoadedPolicy(get_peft_model(model, policy.adapter(16)), tokenizer, "random", "lora", False)
+    return LoadedPolicy(
+        get_peft_model(model, policy.adapter(SFTSettings(lora_rank=16))), tokenizer, "random", "lora", False
+    )
 
 
 def synchronize() -> float:
@@ -112,7 +115,7 @@ def gradient(policy: LoadedPolicy, rows: int, length: int) -> Iterator[dict[str,
         if checkpointing:
             model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
             model.enable_input_require_grads()
-        found = {"rows": rows, "length": length, "checkpointing": checkpointing}
+        found: dict[str, Any] = {"rows": rows, "length": length, "checkpointing": checkpointing}
         ids = torch.randint(5, model.config.vocab_size, (rows, length), device=DEVICE)
         model.train()
         try:

@@ -111,7 +111,7 @@ def time_environment_factory(args: Args, instances: Sequence[Instance], runtime:
             environment._live.finish()
         return [0.0] * len(environments)
 
-    class Trainer(GRPOTrainer):
+    class Trainer(GRPOTrainer):  # type: ignore[misc]
         turn = 0
 
         def _generate_single_turn(self, prompt_ids: Any, *_: Any, **__: Any) -> Any:

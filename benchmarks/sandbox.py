@@ -17,7 +17,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import docker
 import tyro
@@ -180,7 +180,7 @@ def contest(contestants: list[Contestant], args: Args) -> list[Row]:
             episodes[c.name] += [c.episode() for _ in range(c.batch)]
             with ThreadPoolExecutor(args.workers) as pool:
                 begun = time.perf_counter()
-                list(pool.map(lambda _, c=c: c.episode(), range(2 * c.batch)))  # type: ignore[misc]
+                list(pool.map(lambda _, c=c: c.episode(), range(2 * c.batch)))
                 rates[c.name].append(2 * c.batch / (time.perf_counter() - begun))
     rows = []
     for name, of in episodes.items():
@@ -230,7 +230,7 @@ def tracing(client: docker.DockerClient, image: str, runtime: Runtime, rounds: i
             session.close()
             if result.exit_code != 0:
                 raise InfrastructureError(f"{name}: {command!r} ended with {result.exit_code}: {result.stderr_text!r}")
-            found.append(result.seconds / (int(said.output) / 1e9))
+            found.append(result.seconds / (int(cast(bytes, said.output)) / 1e9))
         ratios[name] = statistics.median(found)
     return ratios
 

@@ -56,7 +56,7 @@ def _outcomes(rng: np.random.Generator, tasks: int, each: int, rate: float, corr
 def cover_rates(tasks: int, each: int, correlation: float, sized: bool, repeats: int) -> list[str]:
     """Coverage (and mean width) at each rate, of a share, or of the mean of gaps of 1 to 7 that come so often."""
     cluster = Clusters([(f"t{task:03d}", seed) for task in range(tasks) for seed in range(each)])
-    ones, limits = np.ones(tasks * each), [(0.0, _LARGEST)] * (tasks * each)
+    ones, limits = [1.0] * (tasks * each), [(0.0, _LARGEST)] * (tasks * each)
     cells = []
     for rate in _RATES:
         rng = _generator("rates", tasks, each, correlation, sized, rate)
@@ -64,9 +64,9 @@ def cover_rates(tasks: int, each: int, correlation: float, sized: bool, repeats:
         for _ in range(repeats):
             values = _outcomes(rng, tasks, each, rate, correlation)
             if sized:
-                got = estimate_ratio(values * rng.uniform(1, 7, len(values)), ones, cluster, limits=limits)
+                got = estimate_ratio(list(values * rng.uniform(1, 7, len(values))), ones, cluster, limits=limits)
             else:
-                got = estimate_ratio(values, ones, cluster, bounded=True)
+                got = estimate_ratio(list(values), ones, cluster, bounded=True)
             assert got.low is not None and got.high is not None
             hits += got.low <= truth <= got.high
             width += (got.high - got.low) / repeats
@@ -116,7 +116,7 @@ def _demo_like(rng: np.random.Generator, runs: int, tasks: int, each: int, rise:
     more, each give or take 0.15 from task to task. 0.95 of the episodes try. The returns are the demo's.
     """
     faulty = rng.random((runs, tasks, each)) < 0.5
-    sides = []
+    sides: list[Array] = []
     for hiding in (0.3 + rise, 0.3):
         rate = np.clip(hiding + 0.15 * rng.normal(size=(runs, tasks, 1)), 0, 1)
         tries, hides = rng.random(faulty.shape) < 0.95, rng.random(faulty.shape) < rate
@@ -156,7 +156,7 @@ _POWER_DESIGNS = ((8, 6), (8, 14), (12, 8), (16, 6), (16, 12), (24, 12))
 def _tables() -> list[tuple[str, list[str], list[tuple[str, Cell]]]]:
     """Title, columns, and rows as (name, cell)."""
     rates = [f"{rate:g}" for rate in _RATES]
-    return [
+    tables: list[tuple[str, list[str], list[tuple[str, Cell]]]] = [
         (
             f"{title}: coverage of nominal 95 % (mean width), by rate",
             rates,
@@ -167,7 +167,9 @@ def _tables() -> list[tuple[str, list[str], list[tuple[str, Cell]]]]:
             ],
         )
         for title, sized in (("Shares", False), ("Means of what is rare and large", True))
-    ] + [
+    ]
+    return [
+        *tables,
         (
             "Verdicts: false yes / false no, by tasks",
             ["8", "12", "20", "40", "100"],

@@ -54,6 +54,7 @@ def test_sft_learns(tiny: Path, tmp_path: Path, adaptation: Adaptation) -> None:
     result = train_sft(settings, episodes(24), tiny, tmp_path / "sft")
     losses = [entry["loss"] for entry in result.log if "loss" in entry]
     assert losses[-1] < losses[0]
+    assert 0 < result.metrics["peak_memory_gib"] < 8
     assert LocalModel(result.path, max_new_tokens=2).model.device.type == "cuda"
 
 
@@ -86,7 +87,7 @@ def test_a_reward_model_scores_on_the_gpu(tiny: Path, tmp_path: Path) -> None:
 
 def test_merged_adapters_decode_the_same(tiny: Path) -> None:
     policy = load_policy(tiny, adaptation="lora", dtype="float32")
-    model = get_peft_model(policy.model.to("cuda"), policy.adapter(4))
+    model = get_peft_model(policy.model.to("cuda"), policy.adapter(SFTSettings(lora_rank=4)))
     for name, weight in model.named_parameters():
         if "lora_B" in name:
             torch.nn.init.normal_(weight, std=0.02)

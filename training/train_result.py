@@ -34,7 +34,7 @@ class TrainResult:
     seconds: float
     """Wall time; of a resumed run, since it went on."""
     metrics: dict[str, float]
-    """The last value of each logged quantity, and totals."""
+    """The last value of each logged quantity, and totals; on a GPU `peak_memory_gib`, the most that tensors held."""
     log: list[dict[str, float]] = field(repr=False, default_factory=list)
     """The logged quantities of each step, in order."""
     stopped: str = ""

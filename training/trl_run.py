@@ -274,6 +274,8 @@ def run_trainer(
         make_hub_repository(settings.push_to_hub)
     if sampling is not None:
         trainer.add_callback(SamplingCallback(trainer, policy, sampling))
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
     begin = time.monotonic()
     trainer.train(resume_from_checkpoint=checkpoint)
     seconds = round(time.monotonic() - begin, 3)
@@ -286,6 +288,8 @@ def run_trainer(
         last |= entry
     steps = int(trainer.state.global_step)
     metrics = {key: value for key, value in last.items() if math.isfinite(value)}
+    if torch.cuda.is_available():
+        metrics["peak_memory_gib"] = torch.cuda.max_memory_allocated() / 2**30
     if measure is not None:
         metrics |= measure()
     stopped = why_stopped()

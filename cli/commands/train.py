@@ -62,7 +62,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Args", "main"]
 
-_PRINTED = ("loss", "rewards/accuracies", "kl_episode", "kl_commands", "head/log_likelihood", "head/gradient")
+_PRINTED = (
+    "loss",
+    "rewards/accuracies",
+    "kl_episode",
+    "kl_commands",
+    "head/log_likelihood",
+    "head/gradient",
+    "peak_memory_gib",
+)
 """Metrics of a result that are printed, besides those on held-out pairs."""
 
 
