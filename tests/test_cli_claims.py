@@ -113,7 +113,7 @@ def run(place: Path, runner: ScriptedRunner | None = None) -> Ledger:
     plan = plan_claim(claim, recipe, claim.file.seeds)
     ledger = Ledger(place / "claims" / "ledger.jsonl")
     freeze(claim, recipe.name, recipe.text, plan.seeds, ledger)
-    play([plan], place / "out", ledger, runner or ScriptedRunner(place / "out"), runtime="auto", seconds=None)
+    play([plan], place / "out", ledger, runner or ScriptedRunner(place / "out"), boxes=(), seconds=None)
     return ledger
 
 
@@ -370,16 +370,16 @@ def test_a_job_waits_for_what_it_builds_on_and_fails_with_it(place: Path) -> Non
         name: Job(name, "rollout", {"arm": name}, needs, 1.0) for name, needs in (("a", ()), ("b", ("a",)), ("c", ()))
     }
     runner = ScriptedRunner(place, failing=["a"])
-    ends = {end.digest: end.status for end in run_jobs(jobs, place, runner, runtime="auto")}
+    ends = {end.digest: end.status for end in run_jobs(jobs, place, runner, boxes=())}
     assert ends == {"a": 1, "c": 0} and runner.ran == ["a", "c"]
     again = ScriptedRunner(place)
-    assert [end.digest for end in run_jobs(jobs, place, again, runtime="auto")] == ["a", "b"]
+    assert [end.digest for end in run_jobs(jobs, place, again, boxes=())] == ["a", "b"]
 
 
 def test_no_job_begins_when_the_budget_is_spent(place: Path) -> None:
     jobs = {"a": Job("a", "rollout", {"arm": "a"}, (), 1.0)}
     runner = ScriptedRunner(place)
-    assert [*run_jobs(jobs, place, runner, runtime="auto", seconds=0.0)] == [] and runner.ran == []
+    assert [*run_jobs(jobs, place, runner, boxes=(), seconds=0.0)] == [] and runner.ran == []
 
 
 # Processes
@@ -388,7 +388,7 @@ def test_no_job_begins_when_the_budget_is_spent(place: Path) -> None:
 def test_jobs_are_processes_whose_words_are_kept(place: Path) -> None:
     runner = LocalRunner(place, 2)
     job = Job("a", "rollout", {"agent": "nobody"}, (), 1.0)
-    (end,) = run_jobs({"a": job}, place, runner, runtime="auto")
+    (end,) = run_jobs({"a": job}, place, runner, boxes=())
     assert end.status == 2 and runner.free == 2
     assert "nobody" in (place / "jobs" / "a" / "log.txt").read_text()
     assert not (place / "jobs" / "a" / "job.json").exists()
@@ -451,10 +451,14 @@ def test_a_claim_of_trained_policies_in_real_boxes(
     text = "seeds = [101, 102]\nepisodes = 16\n" + claim.text + "\n[gates]\nvalid = 0\nfailures = 1\n"
     (place / "K18.toml").write_text(text)
     words = [str(place / "K18.toml"), "--rung", str(place / "small.toml"), "--runtime", "rootless"]
+    words += ["--memory", str(place / "world.jsonl")]
     assert claims(place, "run", *words, "--out", str(place / "out")) == 0
     found = Ledger(place / "claims" / "ledger.jsonl").lines[-1]
     assert found.result is not None and len(found.result.contrasts[0].by_seed) == 2
     assert len(list(place.glob("out/jobs/*/job.json"))) == 10 and len(found.archives) == 4
+    assert len((place / "world.jsonl").read_text().splitlines()) > 10
+    played = [json.loads(path.read_text())["boxes"] for path in place.glob("out/jobs/*/run/run.json")]
+    assert played and all("rootless" in boxes["runtime"] for boxes in played), played
     assert [*found.divergences] == ["partial"] and len(found.divergences["partial"]) == 2
     capfd.readouterr()
     assert claims(place, "check") == 0

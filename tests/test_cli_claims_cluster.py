@@ -40,7 +40,7 @@ def test_a_node_that_dies_loses_nothing(rootless_runtime: object, tmp_path: Path
         ray.init(address=cluster.address, log_to_driver=False)
         runner = open_cluster_runner(cluster.address, tmp_path)
         assert runner.free == 2
-        ends = run_jobs(jobs, tmp_path, KillsOnce(runner, cluster, second, tmp_path), runtime="rootless")
+        ends = run_jobs(jobs, tmp_path, KillsOnce(runner, cluster, second, tmp_path), boxes=("--runtime", "rootless"))
         assert {end.digest: end.status for end in ends} == {"a": 0, "b": 0, "c": 0}
     finally:
         ray.shutdown()

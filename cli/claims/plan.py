@@ -55,12 +55,12 @@ class Job:
             case _:
                 return str(self.folder(root) / "model")
 
-    def words(self, root: Path, products: Mapping[str, str], runtime: str = "auto") -> list[str]:
+    def words(self, root: Path, products: Mapping[str, str], boxes: Sequence[str] = ()) -> list[str]:
         """The command line after `devnull`.
 
         Args:
             products: Digest to product, of the jobs that it builds on.
-            runtime: What makes boxes.
+            boxes: The options of a command that say what makes its boxes.
         """
         settings = {key: _with_products(value, products) for key, value in self.settings.items()}
         run = settings.pop("run", None)
@@ -69,7 +69,7 @@ class Job:
             settings["evaluator"] = str(self.evaluator_path(root))
         words += config_flags(settings, f"job {self.digest}")
         words += ["--name" if self.command == "label" else "--out", self.product(root)]
-        return words if self.command == "label" else [*words, "--runtime", runtime]
+        return words if self.command == "label" else [*words, *boxes]
 
     def evaluator_path(self, root: Path) -> Path:
         """Where the evaluator lies that the settings spell out."""

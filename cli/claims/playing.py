@@ -72,11 +72,12 @@ def judge_table(claim: LoadedClaim, ledger: Ledger) -> None:
 
 
 def play(
-    plans: Sequence[Plan], root: Path, ledger: Ledger, runner: JobRunner, *, runtime: str, seconds: float | None
+    plans: Sequence[Plan], root: Path, ledger: Ledger, runner: JobRunner, *, boxes: Sequence[str], seconds: float | None
 ) -> None:
     """Runs what the plans owe and judges each that is whole. All must be frozen.
 
     Args:
+        boxes: The options of a command that say what makes its boxes.
         seconds: The budget.
 
     Raises `InfrastructureError` where a job failed or the budget was too short for all; what is done stays.
@@ -90,7 +91,7 @@ def play(
         print_progress(f"{done} of {len(jobs)} jobs are there")
     failed: list[str] = []
     _judge_whole(plans, root, ledger)
-    with contextlib.closing(run_jobs(jobs, root, runner, runtime=runtime, seconds=seconds)) as ends:
+    with contextlib.closing(run_jobs(jobs, root, runner, boxes=boxes, seconds=seconds)) as ends:
         for end in ends:
             done += end.status == 0
             print_progress(_describe_end(end, names[end.digest], done, len(jobs)))

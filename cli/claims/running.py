@@ -56,7 +56,7 @@ class JobRunner(Protocol):
 
 
 def run_jobs(
-    jobs: Mapping[str, Job], root: Path, runner: JobRunner, *, runtime: str, seconds: float | None = None
+    jobs: Mapping[str, Job], root: Path, runner: JobRunner, *, boxes: Sequence[str], seconds: float | None = None
 ) -> Generator[JobEnd]:
     """Runs the jobs that are not done, each after what it builds on, and yields them as they end.
 
@@ -64,7 +64,7 @@ def run_jobs(
 
     Args:
         jobs: By digest, each after what it builds on.
-        runtime: What makes boxes.
+        boxes: The options of a command that say what makes its boxes.
         seconds: No job is begun after so long.
     """
     begin = time.monotonic()
@@ -79,7 +79,7 @@ def run_jobs(
             for job in ready[: runner.free]:
                 waiting.remove(job)
                 job.write_inputs(root)
-                runner.start(job, job.words(root, products, runtime))
+                runner.start(job, job.words(root, products, boxes))
                 running += 1
             if not running:
                 return

@@ -70,6 +70,9 @@ class RunClaimsArgs:
     see the folder `--out`."""
     runtime: RuntimeName = "auto"
     """What makes the boxes."""
+    memory: Path | None = None
+    """A file in which the jobs share what boxes said: a box is made only for what no two have said yet
+    (docs/remembered.md)."""
     out: Path = Path("runs/claims")
     """Where jobs leave what they make; those that are there are not run again."""
     ledger: Path = DEFAULT_LEDGER
@@ -178,16 +181,15 @@ def _run_jobs(args: RunClaimsArgs, claims: Sequence[LoadedClaim], seconds: float
         freeze(plan.claim, recipe.name, recipe.text, plan.seeds, ledger)
     args.out.mkdir(parents=True, exist_ok=True)
     lock_folder(args.out)
+    boxes = ("--runtime", args.runtime, *(() if args.memory is None else ("--memory", str(args.memory.absolute()))))
     if args.cluster is None:
         from devnull.cli.claims.running import LocalRunner
 
-        play(plans, args.out, ledger, LocalRunner(args.out, args.workers), runtime=args.runtime, seconds=seconds)
+        play(plans, args.out, ledger, LocalRunner(args.out, args.workers), boxes=boxes, seconds=seconds)
     else:
         from devnull.cli.claims.cluster_running import open_cluster_runner
 
-        play(
-            plans, args.out, ledger, open_cluster_runner(args.cluster, args.out), runtime=args.runtime, seconds=seconds
-        )
+        play(plans, args.out, ledger, open_cluster_runner(args.cluster, args.out), boxes=boxes, seconds=seconds)
 
 
 def _edited(plan: Any, ledger: Ledger) -> bool:
