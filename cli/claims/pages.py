@@ -1,11 +1,12 @@
 """The claims as pages: one HTML file, and the generated `docs/claims.md` with a figure a verdict."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from devnull.cli.claims.choosing import TABLE
 from devnull.cli.claims.ledger import Ledger, LedgerLine, describe_answer
 from devnull.eval.claims.claim_reader import LoadedClaim, parse_claim
 from devnull.eval.claims.figure import contrast_figure
@@ -28,19 +29,23 @@ class ClaimRow:
     gates: tuple[str, ...] = ()
     figure: str = ""
     """SVG."""
+    earlier: bool = False
+    """Of a revision that a later one replaced."""
 
 
 def claim_page_rows(claims: Sequence[LoadedClaim], ledger: Ledger) -> list[ClaimRow]:
-    """The rows of all claims, and of those of the ledger that are no longer among them; every text made safe."""
+    """The rows of all claims, trained policies before the exact theory; then those of earlier revisions, and of claims
+    that are no longer among `claims`. Every text is made safe."""
+    lines = [line for line in ledger.lines if line.kind == "frozen"]
     rows = []
     for claim in claims:
-        frozen = [line for line in ledger.lines if line.kind == "frozen" and _name(line) == claim.name]
-        rows += [_row(line, ledger) for line in frozen]
-        if not any(line.claim == claim.version for line in frozen):
+        now = [line for line in lines if line.claim == claim.version]
+        rows += [_row(line, ledger) for line in sorted(now, key=lambda line: line.rung == TABLE)]
+        if not now:
             status = "not runnable yet" if claim.file.missing else "never run"
             rows.append(_plain_row(claim, "", status, ""))
-    known = {claim.name for claim in claims}
-    return rows + [_row(line, ledger) for line in ledger.lines if line.kind == "frozen" and _name(line) not in known]
+    versions = {claim.version for claim in claims}
+    return rows + [replace(_row(line, ledger), earlier=True) for line in lines if line.claim not in versions]
 
 
 def _name(line: LedgerLine) -> str:
@@ -80,7 +85,7 @@ def _row(frozen: LedgerLine, ledger: Ledger) -> ClaimRow:
     row = _plain_row(claim, frozen.rung, describe_answer(status, frozen.rung), "; ".join(facts))
     figure = contrast_figure(claim.file.contrasts, result.contrasts)
     gates = tuple(escape_controls(gate) for gate in result.gates)
-    return ClaimRow(**{**row.__dict__, "gates": gates, "figure": figure})
+    return replace(row, gates=gates, figure=figure)
 
 
 def write_page(claims: Sequence[LoadedClaim], ledger: Ledger, out: Path) -> None:
@@ -118,16 +123,27 @@ an interrupted run goes on. Episodes are kept beside the ledger, 384 of them in 
 def claims_markdown(claims: Sequence[LoadedClaim], ledger: Ledger) -> str:
     """`docs/claims.md`."""
     rows = claim_page_rows(claims, ledger)
+    now, earlier = ([row for row in rows if row.earlier is past] for past in (False, True))
+    parts = [_HEAD, _markdown_table(now), *_markdown_sections(now, "##")]
+    if earlier:
+        parts += ["## Earlier revisions\n", _markdown_table(earlier), *_markdown_sections(earlier, "###")]
+    return "\n".join(parts)
+
+
+def _markdown_table(rows: Iterable[ClaimRow]) -> str:
     table = "".join(f"| {row.claim} | {row.rung} | {row.status} | {_cell(row.sentence)} |\n" for row in rows)
-    parts = [_HEAD, f"| claim | rung | verdict | sentence |\n| --- | --- | --- | --- |\n{table}"]
+    return f"| claim | rung | verdict | sentence |\n| --- | --- | --- | --- |\n{table}"
+
+
+def _markdown_sections(rows: Iterable[ClaimRow], level: str) -> Iterator[str]:
     for row in rows:
         if not row.figure:
             continue
-        lines = [f"## {row.claim} on {row.rung}: {row.status}", row.sentence, f"![{row.claim}]({figure_name(row)})"]
+        lines = [f"{level} {row.claim} on {row.rung}: {row.status}", row.sentence]
+        lines.append(f"![{row.claim}]({figure_name(row)})")
         lines += [f"Void: {gate}." for gate in row.gates]
         lines += [f"{row.facts}.", f"Refuted by: {row.refuted_by}", f"Caveat: {row.caveat}"]
-        parts.append("\n\n".join(lines) + "\n")
-    return "\n".join(parts)
+        yield "\n\n".join(lines) + "\n"
 
 
 def figure_name(row: ClaimRow) -> str:
