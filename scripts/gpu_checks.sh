@@ -7,7 +7,8 @@
 #   sh gpu_checks.sh training    `tiny`: SFT -> DPO, reward model and GRPO
 #   sh gpu_checks.sh smollm2     SmolLM2: SFT, then GRPO under the partial and the full view side by side, each evaluated
 #                                (STEPS, EPISODES; MODEL=tiny tries the script on a CPU)
-#   sh gpu_checks.sh claims      the claims' jobs of rung `tiny` on the CPU cores (CLAIMS, WORKERS, BUDGET)
+#   sh gpu_checks.sh claims      the claims' jobs (CLAIMS, SEEDS, WORKERS, BUDGET): rung `tiny` on the CPU cores, or on
+#                                the card RUNG=smollm2-gpu
 #
 # Into OUT (default runs/gpu-checks): `log-PART.txt`, `results-PART.jsonl` (a line a step and a line a figure) and
 # `files-PART.tar.xz`, the run folders without weights. PYTHON: default python3. RUNTIME: default rootless.
@@ -104,12 +105,14 @@ evaluated() { # ARM MODEL: held-out tasks, both builds
 
 claims() {
     # shellcheck disable=SC2086
-    CUDA_VISIBLE_DEVICES='' TAIL=40 step claims "${SECONDS_LIMIT:-560}" "$python" -m devnull claims run ${CLAIMS:-} --rung tiny \
-        --workers "${WORKERS:-14}" --runtime "$runtime" --budget "${BUDGET:-8m}" --out "$runs/claims" \
-        --ledger "$runs/ledger.jsonl"
+    [ "${RUNG:-tiny}" != tiny ] || export CUDA_VISIBLE_DEVICES=''
+    # shellcheck disable=SC2086
+    TAIL=40 step claims "${SECONDS_LIMIT:-560}" "$python" -m devnull claims run ${CLAIMS:-} --rung "${RUNG:-tiny}" \
+        ${SEEDS:+--seeds "$SEEDS"} --workers "${WORKERS:-14}" --runtime "$runtime" --memory "$runs/world.jsonl" \
+        --budget "${BUDGET:-8m}" --out "$runs/claims" --ledger "$runs/ledger.jsonl"
 }
 
-case $part in checks | machine | speed | tests | training | smollm2 | claims) "$part" ;; *) sed -n '2,13s/^# \{0,1\}//p' "$0" && exit 2 ;; esac
+case $part in checks | machine | speed | tests | training | smollm2 | claims) "$part" ;; *) sed -n '2,14s/^# \{0,1\}//p' "$0" && exit 2 ;; esac
 # Weights stay there; what tells of the runs comes back.
 (cd "$runs" && find . -type f -size -8M ! -name '*.safetensors' ! -name '*.pt' ! -name '*.bin' ! -name 'tokenizer*' \
     -print0 | tar --null -T - -c | xz -3 -T4 >"$out/files-$part.tar.xz")

@@ -5,6 +5,7 @@ import json
 import lzma
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -271,6 +272,8 @@ def test_list_show_and_report(place: Path, capsys: pytest.CaptureFixture[str]) -
         assert "refuted by" in shown and "predicted, all of it" in shown and "devnull rollout" in shown
         told = shown.partition("\njobs of training seed")[0]
         assert max(map(len, told.splitlines())) <= 80
+        for _, name, *words in (shlex.split(line) for line in shown.splitlines() if line.startswith("devnull ")):
+            parse_arguments(importlib.import_module(f"devnull.cli.commands.{name}").Args, name, words, None)
     page = place / "page.html"
     assert claims(place, "report", "--out", str(page)) == 0
     html = page.read_text()
@@ -303,7 +306,7 @@ def test_there_are_the_claims_of_the_table() -> None:
     assert {f"K{number}" for number in numbers} <= names
 
 
-@pytest.mark.parametrize("rung", ["tiny", "smollm2"])
+@pytest.mark.parametrize("rung", ["tiny", "smollm2", "smollm2-gpu"])
 def test_every_job_of_every_claim_is_a_command_that_exists(rung: str) -> None:
     """A claim that says what is missing has a job that no command takes; any other has none."""
     recipe = find_recipe(rung)

@@ -245,9 +245,9 @@ def merge_jobs(plans: Sequence[Plan]) -> dict[str, Job]:
     return {digest: job for plan in plans for digest, job in plan.jobs.items()}
 
 
-def describe_jobs(plan: Plan, root: Path, runtime: str, seed: int) -> Iterator[tuple[str, list[str]]]:
+def describe_jobs(plan: Plan, root: Path, seed: int) -> Iterator[tuple[str, list[str]]]:
     """Name and command line of each job of one training seed."""
     products = {digest: job.product(root) for digest, job in plan.jobs.items()}
     for name, digest in plan.names.items():
         if name.startswith(f"seed-{seed}/"):
-            yield name, plan.jobs[digest].words(root, products, runtime)
+            yield name, plan.jobs[digest].words(root, products)

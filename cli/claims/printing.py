@@ -112,7 +112,7 @@ def print_claim(plan: Plan, ledger: Ledger, root: Path) -> None:
         if row["rung"] is not None:
             say(f"on the rung {row['rung']}", f"{row['status']}, {row['at'][:10]}")
     console.print(Text(f"\njobs of training seed {plan.seeds[0]}", style="bold"))
-    for name, words in describe_jobs(plan, root, "auto", plan.seeds[0]):
+    for name, words in describe_jobs(plan, root, plan.seeds[0]):
         console.print(Text(screen_text(f"# {name.partition('/')[2]}")))
         console.print(Text(screen_text(f"devnull {shlex.join(words)}")), soft_wrap=True)
 
