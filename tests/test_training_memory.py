@@ -10,6 +10,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM, LlamaConfig, LlamaForC
 
 from devnull.sandbox.errors import InputError
 from devnull.training import kl, memory
+from devnull.training.free_memory import cgroups_leave
 from devnull.training.memory import StepSize, check_memory, check_weights_fit, checkpoints, step_bytes
 from devnull.training.models import load_policy
 from devnull.training.settings import GRPOSettings, SFTSettings
@@ -179,3 +180,30 @@ def test_no_model_is_larger_than_what_is_free(tiny: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("devnull.training.memory.free_bytes", lambda device: 1000)
     with pytest.raises(InputError, match="the weights of "):
         load_policy(tiny)
+
+
+@pytest.mark.parametrize(
+    ("membership", "folder", "files"),
+    [
+        ("0::/job", "job", {"memory.max": 3000, "memory.current": 2500, "memory.stat": "anon 1\ninactive_file 700\n"}),
+        ("0::/host/scope", "", {"memory.max": 3000, "memory.current": 2500, "memory.stat": "inactive_file 700"}),
+        ("0::/job/step", "job", {"memory.max": 3000, "memory.current": 1800}),
+        (
+            "5:devices:/\n4:memory,hugetlb:/job\n0::/",
+            "memory/job",
+            {"memory.limit_in_bytes": 3000, "memory.usage_in_bytes": 2000, "memory.stat": "total_inactive_file 200"},
+        ),
+    ],
+)
+def test_a_cgroups_limit_is_what_is_free(
+    membership: str, folder: str, files: dict[str, object], tmp_path: Path
+) -> None:
+    mount, inner = tmp_path / "cgroup", tmp_path / "cgroup" / folder
+    inner.mkdir(parents=True)
+    for name, text in files.items():
+        (inner / name).write_text(f"{text}\n")
+    (tmp_path / "own").write_text(membership)
+    assert [*cgroups_leave(tmp_path / "own", mount)] == [1200]
+    (inner / next(iter(files))).write_text("max\n")
+    assert [*cgroups_leave(tmp_path / "own", mount)] == []
+    assert [*cgroups_leave(tmp_path / "none", mount)] == []

@@ -6,16 +6,14 @@ figures.
 """
 
 import dataclasses
-import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from devnull.sandbox.errors import InputError
+from devnull.training.free_memory import free_bytes
 from devnull.training.settings import TrainerSettings
 
 CHECKPOINTED_PARAMETERS = 1_000_000_000
@@ -115,18 +113,6 @@ def check_weights_fit(name: str, parameters: int, element_bytes: float, device: 
             f"the weights of {name} take {_gib(needed)}, and {_gib(free)} are free on {device}; take adaptation qlora, "
             f"dtype bfloat16 or a smaller model"
         )
-
-
-def free_bytes(device: torch.device) -> int:
-    """What a process can still have: on a GPU also what torch keeps for it without using it. Without end where the
-    system does not say."""
-    if device.type != "cuda":
-        known = Path("/proc/meminfo")
-        found = re.search(r"MemAvailable:\s+(\d+) kB", known.read_text()) if known.exists() else None
-        return 1024 * int(found[1]) if found else sys.maxsize
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    free: int = torch.cuda.mem_get_info(device)[0]
-    return free + int(kept)
 
 
 def _gib(count: int) -> str:
