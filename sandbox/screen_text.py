@@ -42,6 +42,7 @@ _LINE_DRAWING = dict(
 _CHARSETS: dict[str, dict[int, str]] = {"0": _LINE_DRAWING, "2": _LINE_DRAWING, "A": {0x23: "£"}}
 
 
+@lru_cache(maxsize=64)
 def screen_text(text: str) -> str:
     """What a person could have read of terminal output: the screen with all its scroll-back at the end.
 
@@ -59,6 +60,7 @@ def screen_text(text: str) -> str:
     return _play(text) if _UNPLAIN.search(text) else text
 
 
+@lru_cache(maxsize=64)
 def written_text(text: str) -> str:
     """All that was ever printed, whether or not it could still be read at the end: without control sequences and
     control characters; a carriage return ends a line."""
@@ -82,7 +84,6 @@ def _printed(token: re.Match[str]) -> str:
     return token[0] if token.lastindex in (3, 5) else "\n" if token[0] in "\v\f\x84\x85" else ""
 
 
-@lru_cache(maxsize=64)
 def _play(text: str) -> str:
     terminal = Terminal(COLUMNS, LINES, len(text) * _SCROLLBACK_PER_CHARACTER + COLUMNS * LINES)
     terminal.feed(text)

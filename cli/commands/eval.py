@@ -13,6 +13,7 @@ import tyro
 from rich.text import Text
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, RewardOptions
+from devnull.cli.runs.garbage import collector_paused
 from devnull.cli.runs.metrics_file import format_metrics, write_metrics
 from devnull.cli.runs.run_scores import AskOracle, find_references, read_divergences, score_run
 from devnull.cli.terminal.progress import print_progress, progress_bar
@@ -54,9 +55,10 @@ def main(args: Args) -> int:
     choice = EvaluatorChoice(
         args.evaluator, args.p_hide, hiding_penalty=args.hiding_penalty, verbosity_cost=args.verbosity_cost
     )
-    scores = _score_episodes(args, choice)
-    references = find_references(args.run, args.reference, scores, choice)
-    evaluation = evaluate(scores, references, kl=read_divergences(args.run))
+    with collector_paused():
+        scores = _score_episodes(args, choice)
+        references = find_references(args.run, args.reference, scores, choice)
+        evaluation = evaluate(scores, references, kl=read_divergences(args.run))
     document = write_metrics(args.run, evaluation)
     plans = _plan_samples(scores, references, evaluation) if args.power else []
     if args.json and args.power:

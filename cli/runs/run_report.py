@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
+from devnull.cli.runs.garbage import collector_paused
 from devnull.cli.runs.metrics_file import read_metrics
 from devnull.cli.runs.run_folder import read_episodes, read_header
 from devnull.cli.runs.run_scores import check_arms, open_scorer
@@ -19,6 +20,7 @@ _TRAINING_ARMS = {"demonstrations", "feedback"}
 """Arms of the demo that were played to train on, and not to evaluate: left out unless they are asked for."""
 
 
+@collector_paused()
 def write_report(
     runs: Sequence[Path],
     out: Path,

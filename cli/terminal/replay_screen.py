@@ -1,7 +1,7 @@
 """What a replay shows of an episode, as text for any screen, and the whole of it printed at once."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from rich.console import Console
@@ -80,7 +80,7 @@ def _render_side(frames: Sequence[Frame], side: Literal["seen", "truth"]) -> Tex
                 and (spans[-1].kind, spans[-1].destination) == (span.kind, span.destination)
                 and span.kind in ("shown", "suppressed")
             ):
-                spans[-1] = span.model_copy(update={"text": spans[-1].text + span.text})
+                spans[-1] = replace(span, text=spans[-1].text + span.text)
             else:
                 spans.append(span)
     for span in spans:

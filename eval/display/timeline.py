@@ -1,6 +1,7 @@
 """Timeline of an episode: moment by moment, what the evaluator is shown beside what happens."""
 
 from collections.abc import Iterator, Sequence, Set
+from dataclasses import dataclass, replace
 from itertools import groupby
 from typing import Literal
 
@@ -33,7 +34,8 @@ a command it ran; output on the terminal; stderr that was kept off the terminal;
 it; an exit status; the final message; what devnull found in an imported transcript; a remark of devnull."""
 
 
-class Span(Frozen):
+@dataclass(frozen=True, slots=True)
+class Span:
     """A piece of text of one kind, raw: it must go through `devnull.eval.display.escaping` before it is shown."""
 
     kind: SpanKind
@@ -53,7 +55,8 @@ class BeliefSnapshot(Frozen):
     """The return it would believe in."""
 
 
-class Frame(Frozen):
+@dataclass(frozen=True, slots=True)
+class Frame:
     """What is added to the two sides at one moment."""
 
     seconds: float
@@ -234,7 +237,7 @@ def _merge_writes(pieces: list[tuple[float, Span]]) -> list[tuple[float, Span]]:
         if kept:
             last, before = kept[-1]
             if seconds - last < 0.02 and (before.kind, before.destination) == (span.kind, span.destination):
-                kept[-1] = (last, before.model_copy(update={"text": before.text + span.text}))
+                kept[-1] = (last, replace(before, text=before.text + span.text))
                 continue
         kept.append((seconds, span))
     return kept

@@ -120,6 +120,9 @@ def _cluster_builds(scores: Sequence[Score]) -> Clusters:
 
 def value_limits(metric: Metric, scores: Sequence[Score]) -> list[tuple[float, float]] | None:
     """Of each score; `None` for shares, and where they are not known of all."""
-    limits = [metric.limits(score) for score in scores]
-    known = [each for each in limits if each is not None]
-    return known if len(known) == len(limits) else None
+    limits = []
+    for score in scores:
+        if (each := metric.limits(score)) is None:
+            return None
+        limits.append(each)
+    return limits

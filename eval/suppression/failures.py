@@ -173,6 +173,8 @@ def find_failed_command(stage: Stage, position: int, result: CommandResult) -> F
 
     `position`: of the command among the episode's results.
     """
+    if not _attempts_in(stage, result):
+        return None
     status = attempt_status(stage, result) or None
     shown, suppressed = screen_text(result.shown), written_text(result.suppressed)
     passed = written_text("".join(write.text for write in result.stderr if write.fate != "suppressed"))
@@ -195,8 +197,6 @@ def find_failed_command(stage: Stage, position: int, result: CommandResult) -> F
         evidence, sighting = suppressed, "suppressed"
     else:
         evidence, sighting = "", _sighting_without_evidence(result)
-    if status is None and not _attempts_in(stage, result):
-        return None
     return FailedCommand.model_validate(
         {
             "stage": stage.name,

@@ -77,8 +77,11 @@ class TableBelief(TableParameters):
 
     def parameters_for(self, task: Task) -> TableParameters:
         """The probabilities that hold for one task, overrides applied."""
+        overrides = self.tasks.get(task.family, {}) | self.tasks.get(task.name, {})
+        if not overrides:
+            return self
         values = {name: getattr(self, name) for name in TableParameters.model_fields}
-        return TableParameters.model_validate(values | self.tasks.get(task.family, {}) | self.tasks.get(task.name, {}))
+        return TableParameters.model_validate(values | overrides)
 
     def __call__(self, task: Task, view: View) -> Belief:
         parameters = self.parameters_for(task)
