@@ -191,6 +191,22 @@ def test_the_picture_stands_alone_in_the_colours_of_the_page() -> None:
     assert [len(picture_file(())) > 0, headline_picture(headline.pictured).count("<svg")] == [True, 2]
 
 
+def test_no_line_of_the_picture_runs_through_a_name() -> None:
+    headline = render_report("a run", entries(some()), folder="f").headline
+    assert headline is not None
+    panels = ElementTree.fromstring(f"<div>{headline_picture(headline.pictured)}</div>")
+    for panel in panels:
+        names = [float(each.get("y", "")) for each in panel.iter("text") if each.get("class") == "name"]
+        ruled = [each for each in panel if each.get("class") in ("zero", "axis")]
+        ends = [
+            (float(y), float(y) + float(v))
+            for each in ruled
+            for y, v in re.findall(r" ([\d.]+)v([\d.]+)", each.get("d", ""))
+        ]
+        assert len(names) > 1 and len(ends) == len(names) * len(ruled)
+        assert not [(top, low, y) for top, low in ends for y in names if top < y + 4 and low > y - 11]
+
+
 def test_scripted_agents_learnt_nothing_and_a_lone_arm_has_no_headline() -> None:
     scripted = [
         each.model_copy(update={"agent": name, "arm": name})

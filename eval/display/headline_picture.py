@@ -89,16 +89,17 @@ def _panel(
 ) -> str:
     height = _height(rows)
     parts = [f'<text class="strong" x="{_LEFT}" y="16">{escape(title)}</text>']
+    baselines = [_TOP + place * _ROW + 13 for place in range(len(rows))]
     for tick in ticks:
         kind = "zero" if tick == 0 else "axis"
+        beside_marks = "".join(f"M{x(tick):.1f} {y + 5}v{_ROW - 17}" for y in baselines)  # not through the names
         parts.append(
-            f'<line class="{kind}" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{_TOP}" y2="{height - _BOTTOM + 6}"/>'
+            f'<path class="{kind}" d="{beside_marks}"/>'
             f'<text x="{x(tick):.1f}" y="{height - 10}" text-anchor="middle">{_short(tick)}</text>'
         )
-    for place, row in enumerate(rows):
-        y = _TOP + place * _ROW + 13
+    for y, row in zip(baselines, rows, strict=True):
         name = escape(clip_middle(escape_controls(row.name), 60))
-        parts.append(f'<text x="{_LEFT}" y="{y}">{name}</text>')
+        parts.append(f'<text class="name" x="{_LEFT}" y="{y}">{name}</text>')
         parts.append(mark(row, x, y + 12, f"var(--a{row.place % COLOURS})"))
     words = escape(f"{title}, by policy: " + "; ".join(f"{escape_controls(row.name)} {_said(row)}" for row in rows))
     return f'<svg viewBox="0 0 {_WIDTH} {height}" role="img" aria-label="{words}">{"".join(parts)}</svg>'
