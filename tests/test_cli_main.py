@@ -3,6 +3,7 @@
 import gc
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -133,12 +134,14 @@ def test_a_terminal_without_unicode_is_served(environment: dict[str, str], tmp_p
     commands = [
         ["replay", folder], ["replay", folder, "--cast", str(tmp_path / "x.cast")], ["eval", folder],
         ["report", folder], ["tasks", "list", "--family", "driver-cuda"], ["claims", "list"], ["--help"],
+        ["label", "--help"], ["--tyro-print-completion", "bash"],
     ]  # fmt: skip
     for argv in commands:
         done = subprocess.run(
             [sys.executable, "-m", "devnull", *argv], capture_output=True, cwd=ROOT, env={**os.environ, **environment}
         )
         assert done.returncode == 0, f"{argv}: {done.stderr!r}"
+        assert not re.findall(rb".*\\u2[0-9a-f]{3}.*", done.stdout), f"{argv}: marks of our own have plain ones"
     assert "日本" in (tmp_path / "x.cast").read_text(encoding="utf-8")
 
 

@@ -19,8 +19,13 @@ _PLAIN = str.maketrans(
     {"−": "-", "–": "-", "—": "-", "…": "...", "·": ".", "×": "x", "±": "+-", "→": "->", "≤": "<=", "≥": ">="}
     | dict.fromkeys("‘’", "'")
     | dict.fromkeys("“”", '"')
-    | dict.fromkeys("│┃║", "|")
+    | dict.fromkeys("│┃║┊", "|")
     | dict.fromkeys("─━═", "-")
+    | dict.fromkeys("┌┐└┘├┤┬┴┼╭╮╰╯", "+")
+    | {"█": "#", "░": ".", "•": "*", "■": "#", "▶": ">", "⚑": "!", "✗": "x", "‖": "||", "⏎": "\\n", "Ē": "E", "≠": "!="}
+    | {"←": "<-", "↑": "^", "↓": "v", "⟨": "<", "⟩": ">", "⟦": "[", "⟧": "]"}
+    | {chr(0x2400 + code): f"^{chr(code + 64)}" for code in range(32)}  # pictures of control characters
+    | {"␡": "^?"}
 )
 """What a terminal that lacks a character gets in its place; for any other, its escape."""
 
