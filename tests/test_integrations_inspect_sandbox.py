@@ -10,8 +10,9 @@ import pytest
 pytest.importorskip("inspect_ai")
 
 from inspect_ai.log import transcript
-from inspect_ai.util import SandboxEnvironment
-from inspect_ai.util._sandbox import self_check
+from inspect_ai.util import ExecRemoteAwaitableOptions, ExecRemoteStreamingOptions, SandboxEnvironment
+from inspect_ai.util._sandbox import exec_remote, self_check
+from inspect_ai.util._sandbox.events import SandboxEnvironmentProxy
 from inspect_ai.util._sandbox.self_check import *  # noqa: F403
 
 from devnull.integrations.inspect_sandbox import BoxConfig, DevnullSandbox
@@ -92,6 +93,33 @@ async def test_what_lives_on_is_recorded_with_the_next_command(sandbox_env: Sand
     before = len(transcript().events)
     assert (await sandbox_env.exec(["true"])).success  # it is said once
     assert len(transcript().events) == before
+
+
+@pytest.mark.parametrize("box", [BOXES[0], BOXES[2]], indirect=True)
+async def test_exec_remote_waits_streams_and_kills(
+    sandbox_env: SandboxEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exec_remote, "MIN_POLL_INTERVAL", 0)
+    remote = SandboxEnvironmentProxy(sandbox_env)  # as Inspect hands it to tools
+    before = len(transcript().events)
+    script = "echo one; ls /nowhere 2>/dev/null; echo two >&2; exit 3"
+    waiting = ExecRemoteAwaitableOptions(poll_interval=0.2, timeout=300)
+    done = await remote.exec_remote(["sh", "-c", script], waiting, stream=False)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "one\n", "two\n")
+
+    streaming = ExecRemoteStreamingOptions(poll_interval=0.2, stdin_open=True)
+    cat = await remote.exec_remote(["cat"], streaming)
+    await cat.write_stdin("typed\n")
+    assert (await anext(cat)).data == "typed\n"  # while it runs
+    await cat.close_stdin()
+    assert [(event.type, event.exit_code) async for event in cat] == [("completed", 0)]
+
+    endless = await remote.exec_remote(["sleep", "98765"], streaming)
+    await endless.kill()
+    assert [event async for event in endless] == []
+    assert "98765" not in (await sandbox_env.exec(["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"])).stdout
+    notes = [event.data for event in transcript().events[before:] if event.event == "info"]
+    assert [data["hid_error"] for data in notes if "/nowhere" in data["kept_off"]] == [None], notes
 
 
 async def test_unknown_programs_and_folders_fail_as_commands_do(sandbox_env: SandboxEnvironment) -> None:
