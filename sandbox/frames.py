@@ -5,10 +5,11 @@ import select
 import struct
 import time
 from collections.abc import Iterator
+from threading import Lock
 
 from devnull.sandbox.errors import BoxDied
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 """As the supervisor's first frame names it."""
 MAX_FRAME_BYTES = 16 << 20
 """Of a payload."""
@@ -77,6 +78,7 @@ class Channel:
 
     def __init__(self, reader: int, writer: int, demultiplexer: DockerDemultiplexer | None = None) -> None:
         self._reader, self._writer = reader, writer
+        self._sending = Lock()
         self._demultiplexer = demultiplexer
         self._frames = FrameReader()
         self._ready: list[tuple[bytes, bytes]] = []
@@ -84,10 +86,11 @@ class Channel:
         self._poll.register(reader, select.POLLIN)
 
     def send(self, data: bytes) -> None:
-        """Writes all of `data`, encoded frames. Raises `BrokenPipeError` if the box is gone."""
+        """Writes all of `data`, encoded frames, from any thread. Raises `BrokenPipeError` if the box is gone."""
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._writer, view) :]
+        with self._sending:
+            while view:
+                view = view[os.write(self._writer, view) :]
 
     def receive(self, seconds: float) -> tuple[bytes, bytes] | None:
         """The next frame; `None` if none comes in time. Raises `EOFError` if the box is gone."""

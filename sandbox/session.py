@@ -1,5 +1,6 @@
 """One live box with one shell: what agents, verifiers and replays work through."""
 
+import contextlib
 import errno
 import os
 import struct
@@ -51,7 +52,8 @@ class Box(Protocol):
 
 
 class BoxSession:
-    """The one implementation of `Session`, over any runtime's boxes. Not shared between threads."""
+    """The one implementation of `Session`, over any runtime's boxes. Not shared between threads, but for `interrupt` and
+    `close`."""
 
     def __init__(self, make: Callable[[], Box], limits: Limits, manifest: Manifest = NO_MANIFEST) -> None:
         """`make` starts a box, of `manifest`; it is called again by `restore`.
@@ -163,6 +165,12 @@ class BoxSession:
             self._recorder.add(got, payload)
             if got == b"O":
                 self.on_output(payload[8:])
+
+    def interrupt(self) -> None:
+        """From another thread: ends the command that runs now, if any does, as its time limit would."""
+        with contextlib.suppress(OSError):  # the box is gone, as whoever waits for the command is told
+            if not self._closed:
+                self._box.channel.send(encode_frame(b"I"))
 
     def abandon(self, command: str, seconds: float) -> CommandResult:
         """Ends the box in the middle of `command`, after `seconds` of it; returns what is known of the command."""

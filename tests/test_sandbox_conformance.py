@@ -493,6 +493,18 @@ def test_timeout_of_the_shell_itself(session: BoxSession) -> None:
     assert session.run("echo on").shown == "on\n"
 
 
+def test_interrupt_ends_the_command_that_runs_and_no_other(session: BoxSession) -> None:
+    session.interrupt()
+    session.run("sleep 1000 & echo $! >job; sleep 0.05")
+    session.on_output = lambda data: session.interrupt()
+    result = session.run("sh -c 'echo begun; sleep 60; echo never'", timeout=100)
+    assert result.timed_out and result.shown.startswith("begun") and "never" not in result.shown
+    assert result.seconds < 50
+    session.on_output = lambda data: None
+    session.interrupt()
+    assert session.run("kill -0 $(cat job) && sleep 0.1 && echo alive").shown == "alive\n"
+
+
 def test_timeout_leaves_earlier_jobs_alone(session: BoxSession) -> None:
     session.run("sleep 1000 & echo $! >job; sleep 0.05")
     assert session.run("sleep 30", timeout=0.2).timed_out

@@ -1,14 +1,14 @@
 /* Frames: how host and box talk. One type byte, four length bytes (little endian), the payload.
  *
  * The host asks, the box answers; nothing is sent unasked but the greeting, so neither end can block the
- * other. docs/sandbox.md holds the table of frames; a change of any payload raises PROTOCOL. */
+ * other. docs/sandbox.md holds the table of frames; a change of any frame raises PROTOCOL. */
 #ifndef FRAMES_H
 #define FRAMES_H
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define PROTOCOL 2
+#define PROTOCOL 3
 #define FRAME_MAX (16u << 20)
 #define FRAME_HEAD 5u
 

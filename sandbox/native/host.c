@@ -72,3 +72,9 @@ bool host_request(char *type, struct reader *payload) {
     }
     return state == FRAME_READY;
 }
+
+bool host_interrupts(void) {
+    char type;
+    struct reader payload;
+    return in.end > in.start && in.data[in.start] == 'I' && host_request(&type, &payload);
+}

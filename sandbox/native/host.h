@@ -18,6 +18,8 @@ bool host_crowded(void);
 /* The next whole request, valid until the next host_read; false if there is none. A malformed one ends the
  * supervisor. */
 bool host_request(char *type, struct reader *payload);
+/* Takes a request I, if it is the next. */
+bool host_interrupts(void);
 void host_flush(void);
 /* Answers a request with an error: an errno, or 0, and what it is about. */
 void host_error(int error, const char *what);

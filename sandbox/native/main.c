@@ -61,6 +61,8 @@ static void answer(char type, struct reader *r) {
     case 'U':
         archive_unpack(r);
         break;
+    case 'I':
+        return; /* the command that it meant has ended */
     case 'Q':
         host_quit(0);
     default:

@@ -139,7 +139,7 @@ static void kill_command(void) {
     for (int i = 0; i < 30 && kill_since(command.since, shell_pid, SIGKILL); i++) usleep(500);
 }
 
-/* Out of time: interrupt what the command started, then kill it, then its shell. */
+/* Out of time, or no longer wanted: interrupt what the command started, then kill it, then its shell. */
 static void stop_command(void) {
     command.timed_out = true;
     deadline = clock_us() + 300000;
@@ -167,7 +167,7 @@ void run_watch(void) {
     if (command.running) {
         if (host_out.end - host_out.start > 1 << 16) host_flush();
         uint64_t now = clock_us();
-        if (now > deadline) stop_command();
+        if (now > deadline || (host_interrupts() && !command.timed_out)) stop_command();
         if (command.running && now - last_look > 20000) {
             last_look = now;
             host_flush(); /* should the box end in this command, its record is with the host */
