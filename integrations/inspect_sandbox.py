@@ -29,6 +29,7 @@ from inspect_ai.util._sandbox._cli import SANDBOX_CLI
 from pydantic import BaseModel, ConfigDict, Field
 
 from devnull.eval.formats.inspect_samples import kept_off, recording_note
+from devnull.integrations.box_work import box_work
 from devnull.integrations.inspect_errors import one_line_errors
 from devnull.sandbox.errors import BoxDied, InputError
 from devnull.sandbox.own_box import FOLDER_IN_BOX, OwnBoxes, open_own_boxes
@@ -92,7 +93,7 @@ class DevnullSandbox(SandboxEnvironment):
         super().__init__()
         self._session, self._folder, self._account = session, folder, account
         self._runner = ProgramRunner(session)
-        self._busy = Lock()
+        self._turn = anyio.Lock()
 
     @classmethod
     async def task_init(cls, task_name: str, config: BaseModel | str | None) -> None:
@@ -111,7 +112,7 @@ class DevnullSandbox(SandboxEnvironment):
     ) -> dict[str, SandboxEnvironment]:
         """A fresh box."""
         wanted = _parse(config)
-        made = await _in_thread(lambda: _start(_open(wanted, 0), wanted))
+        made = await anyio.to_thread.run_sync(lambda: _start(_open(wanted, 0), wanted))  # or nobody ends the box
         transcript().info(recording_note(_open(wanted, 0).runtime.name), source="devnull")
         return {"default": made}
 
@@ -149,23 +150,30 @@ class DevnullSandbox(SandboxEnvironment):
         timeout_retry: bool = True,
         concurrency: bool = True,
     ) -> ExecResult[str]:
-        """Runs a command, and says beside it what it kept off its caller. As `SandboxEnvironment.exec`."""
+        """Runs a command, and says beside it what it kept off its caller. As `SandboxEnvironment.exec`.
+
+        Cancelled, it is ended before the next one begins.
+        """
         account = self._account if user is None else await self._in_box(lambda: self._runner.account(user))
         if account is None:
             return ExecResult(False, 126, "", f"unable to find user {user}: no matching entries in passwd file")
         folder = posixpath.join(self._folder, cwd or "")
         program = Program(tuple(cmd), _bytes(input), folder, dict(env or {}), account)
+        limit = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
+
+        def note(done: ProgramRun) -> None:
+            issued_by_inspect = cmd[0] == _SHELL and program.env.get("PATH") == _SYSTEM_PATH
+            if not issued_by_inspect and (hidden := kept_off(done.result)) is not None:
+                if hidden["hid_error"] is False and (done.from_before or cmd[0] == SANDBOX_CLI):
+                    hidden |= {"hid_error": None, "why": _BY_ANOTHER}
+                transcript().info(hidden, source="devnull")
+
         try:
-            done = await self._run(program, timeout)
+            done = await self._run(program, timeout, limit, note)
         except ValueError as refusal:  # a zero byte, or a lone surrogate: no program takes it
             return ExecResult(False, 126, "", f"the command cannot be run: {refusal}")
-        limit = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE
         stdout, stderr = (part[:limit].decode("utf-8", "replace") for part in (done.stdout, done.stderr))
-        issued_by_inspect = cmd[0] == _SHELL and program.env.get("PATH") == _SYSTEM_PATH
-        if not issued_by_inspect and (hidden := kept_off(done.result)) is not None:
-            if hidden["hid_error"] is False and (done.from_before or cmd[0] == SANDBOX_CLI):
-                hidden |= {"hid_error": None, "why": _BY_ANOTHER}
-            transcript().info(hidden, source="devnull")
+        note(done)
         if done.result.timed_out:
             error = TimeoutError(f"Command timed out after {timeout} seconds")
             error.truncated_output = stdout + stderr  # type: ignore[attr-defined]
@@ -210,24 +218,25 @@ class DevnullSandbox(SandboxEnvironment):
             raise OSError(errno.EIO, complaint or f"status {status}", file)
         return done.stdout
 
-    async def _run(self, program: Program, timeout: float | None, limit: int | None = None) -> ProgramRun:
+    async def _run(
+        self,
+        program: Program,
+        timeout: float | None,
+        limit: int,
+        on_cancel: Callable[[ProgramRun], None] = lambda done: None,
+    ) -> ProgramRun:
         if program.account.uid != 0 and not await self._in_box(self._runner.can_switch_users):
             raise SandboxUserUnsupportedError(
                 f"this box has no user but root to run {program.argv[0]} as: rootless boxes of an ordinary user have "
                 "one, and an image needs /usr/bin/setpriv"
             )
-        bytes_read = SandboxEnvironmentLimits.MAX_EXEC_OUTPUT_SIZE if limit is None else limit
-        return await self._in_box(lambda: self._runner.run(program, timeout, bytes_read))
+        return await self._in_box(lambda: self._runner.run(program, timeout, limit), on_cancel)
 
-    async def _in_box(self, work: Callable[[], _T]) -> _T:
-        """Work with the box, in a thread of its own and one at a time."""
-
-        def alone() -> _T:
-            with self._busy:
-                return work()
-
+    async def _in_box(self, work: Callable[[], _T], on_cancel: Callable[[_T], None] = lambda returned: None) -> _T:
+        """Work with the box, one after the other."""
         try:
-            return await _in_thread(alone)
+            async with self._turn:
+                return await box_work(self._session, work, on_cancel)
         except BoxDied as death:
             raise SandboxUnavailableError(str(death)) from death
 

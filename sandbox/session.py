@@ -52,8 +52,8 @@ class Box(Protocol):
 
 
 class BoxSession:
-    """The one implementation of `Session`, over any runtime's boxes. Not shared between threads, but for `interrupt` and
-    `close`."""
+    """The one implementation of `Session`, over any runtime's boxes. Not shared between threads, except
+    `interrupt` and `close`."""
 
     def __init__(self, make: Callable[[], Box], limits: Limits, manifest: Manifest = NO_MANIFEST) -> None:
         """`make` starts a box, of `manifest`; it is called again by `restore`.

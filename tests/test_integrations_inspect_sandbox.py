@@ -1,6 +1,7 @@
 """`sandbox="devnull"`: Inspect's own conformance checks for providers, and what is recorded beside them."""
 
 import os
+import subprocess
 import types
 from collections.abc import AsyncIterator
 
@@ -54,6 +55,11 @@ def sandbox_env(box: SandboxEnvironment, monkeypatch: pytest.MonkeyPatch) -> San
     return box
 
 
+def is_running(command: str) -> bool:
+    """In any box of this machine."""
+    return subprocess.run(["pgrep", "-fx", command], capture_output=True).returncode == 0
+
+
 HIDES = "ls /nowhere 2>/dev/null; dpkg -i /none.deb >/dev/null 2>&1 || true; echo done"
 
 
@@ -95,6 +101,24 @@ async def test_what_lives_on_is_recorded_with_the_next_command(sandbox_env: Sand
     assert len(transcript().events) == before
 
 
+async def test_a_cancelled_command_is_over_before_the_next(sandbox_env: SandboxEnvironment) -> None:
+    script = f"{HIDES}; exec sleep 98764"
+    with anyio.fail_after(120):
+        async with anyio.create_task_group() as calls:
+            calls.start_soon(sandbox_env.exec, ["sh", "-c", script])
+            while not is_running("sleep 98764"):
+                await anyio.sleep(0.1)
+            calls.start_soon(sandbox_env.exec, ["touch", "/tmp/waits-and-is-cancelled-too"])
+            await anyio.wait_all_tasks_blocked()
+            calls.cancel_scope.cancel()
+        assert (data := transcript().events[-1].data)["command"] == script and data["hid_error"] is True
+        assert not is_running("sleep 98764")
+        assert not (await sandbox_env.exec(["test", "-e", "/tmp/waits-and-is-cancelled-too"])).success
+        with anyio.move_on_after(0.05):
+            await sandbox_env.write_file("/tmp/large", b"x" * (16 << 20))
+        assert (await sandbox_env.exec(["echo", "on"])).stdout == "on\n"
+
+
 @pytest.mark.parametrize("box", [BOXES[0], BOXES[2]], indirect=True)
 async def test_exec_remote_waits_streams_and_kills(
     sandbox_env: SandboxEnvironment, monkeypatch: pytest.MonkeyPatch
@@ -112,7 +136,7 @@ async def test_exec_remote_waits_streams_and_kills(
     assert (await anext(endless)).data == "begun\n"  # while it runs
     await endless.kill()
     assert [event async for event in endless] == []
-    assert "98765" not in (await sandbox_env.exec(["sh", "-c", "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"])).stdout
+    assert not is_running("sleep 98765")
     notes = [event.data for event in transcript().events[before:] if event.event == "info"]
     assert [data["hid_error"] for data in notes if "/nowhere" in data["kept_off"]] == [None], notes
 
