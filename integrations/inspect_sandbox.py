@@ -51,12 +51,13 @@ exec cat >"$1" """
 
 class BoxConfig(BaseModel):
     """The box of a sample, as `SandboxEnvironmentSpec("devnull", BoxConfig(...))` takes it. In its place stands a
-    string: a folder that is there, or else an image."""
+    string: a folder that is there and no root file system, or else an image."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     image: str | None = None
-    """A Docker image that the daemon has, with bash; `None`: devnull's own, a Debian with build tools."""
+    """A Docker image that the daemon has, or the folder of a root file system, with bash; `None`: devnull's own, a
+    Debian with build tools."""
     folder: str | None = None
     """Of this machine, copied to `/work` in each box."""
     runtime: Literal["auto", "docker", "rootless"] = "auto"
@@ -253,7 +254,8 @@ def _parse(config: BaseModel | str | None) -> BoxConfig:
     if config is None or isinstance(config, BoxConfig):
         return config or BoxConfig()
     if isinstance(config, str):
-        return BoxConfig(folder=str(Path(config).resolve())) if Path(config).is_dir() else BoxConfig(image=config)
+        is_image = not Path(config).is_dir() or Path(config, "bin/bash").exists()
+        return BoxConfig(image=config) if is_image else BoxConfig(folder=str(Path(config).resolve()))
     raise InputError(f"sandbox devnull: {type(config).__name__} is no BoxConfig; Compose files are not read")
 
 

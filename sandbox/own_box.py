@@ -1,7 +1,8 @@
-"""Boxes of the user's own making: a folder copied in, over devnull's root file system or that of a Docker image."""
+"""Boxes of the user's own making: a folder copied in, over devnull's root file system, an image or a folder."""
 
 import errno
 import io
+import os
 import shlex
 import tarfile
 from collections.abc import Callable, Iterator
@@ -67,17 +68,23 @@ def open_own_boxes(
     """Boxes of one image, which stay possible until the end of the block.
 
     Args:
-        image: A Docker image that the daemon has, with bash, its environment and working directory kept; `None`:
-            devnull's own.
+        image: A Docker image that the daemon has, with bash, its environment and working directory kept; or a folder
+            that is a root file system, of which rootless boxes are made as it lies there; `None`: devnull's own.
         runtime: What makes the boxes; `auto`: docker where a daemon answers, else rootless.
         log: Gets a line for each step.
 
-    Raises `InputError` for an image that is not there or has no bash, `InfrastructureError` where there are no boxes.
+    Raises `InputError` for an image that is not there or has no bash, or for a folder and Docker;
+    `InfrastructureError` where there are no boxes.
     """
     if image is None:
         own = open_runtime(runtime, log)
         assert isinstance(own, DockerRuntime | RootlessRuntime)
         yield OwnBoxes(own, "cd /")
+        return
+    if is_root_folder(image):
+        if runtime == "docker":
+            raise InputError(f"--image {image}: Docker makes no boxes of a folder; docker import it, or go rootless")
+        yield OwnBoxes(RootlessRuntime(_checked(Path(image)), find_supervisor()), "cd /")
         return
     found, setup = _read_image(image)
     if runtime != "rootless":  # the daemon that has the image answers
@@ -95,6 +102,23 @@ def open_own_box(
         raise InputError(f"--folder {folder}: no such folder")
     with open_own_boxes(image, "rootless", log) as boxes, boxes.start(limits, folder) as session:
         yield session
+
+
+def is_root_folder(image: str) -> bool:
+    """The image is named as a folder of this machine: by a path that no Docker image can have, or bash is in it."""
+    return image.startswith(("/", ".", "~")) or os.path.lexists(Path(image, "bin/bash"))
+
+
+def _checked(root: Path) -> Path:
+    """The folder, whole. Raises `InputError` where a box could not start on it."""
+    root = root.expanduser().resolve()
+    if not root.is_dir():
+        raise InputError(f"--image {root}: no such folder")
+    if not (root / "bin/bash").exists():
+        raise InputError(f"--image {root}: no root file system with /bin/bash, which a box needs; install bash in it")
+    if missing := [name for name in ("proc", "dev") if not (root / name).is_dir()]:
+        raise InputError(f"--image {root}: a box is mounted on folders that are not there: mkdir {' '.join(missing)}")
+    return root
 
 
 def _read_image(image: str) -> tuple[Image, str]:

@@ -145,6 +145,24 @@ def test_a_box_that_dies_leaves_no_agent_waiting(rootless_runtime: Runtime, tmp_
     assert len(capfd.readouterr().out.splitlines()) >= 2
 
 
+@pytest.mark.rootless
+def test_a_folder_is_an_image(rootless_runtime: Runtime, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "root"
+    with tarfile.open(fileobj=small_root()) as tar:
+        tar.extractall(root, filter="fully_trusted")
+    watched = ["watch", "--image", str(root), "--", 'echo "on $PWD"; echo here >/made; cd /none 2>/dev/null']
+    assert main(watched) == 2 and "mkdir proc dev" in capsys.readouterr().err
+    (root / "proc").mkdir()
+    (root / "dev").mkdir()
+    files = sorted(root.rglob("*"))
+    assert main(watched) == 1
+    shown = capsys.readouterr()
+    assert shown.out == "on /\n" and "/none: No such file" in shown.err
+    assert sorted(root.rglob("*")) == files
+    assert main(["watch", "--image", str(tmp_path), "--", "true"]) == 2
+    assert "install bash in it" in capsys.readouterr().err
+
+
 @pytest.mark.docker
 def test_an_image_is_exported_once(
     docker_runtime: Runtime, rootless_runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any
@@ -166,8 +184,8 @@ def test_an_image_is_exported_once(
         image.client.images.remove(image.id)  # type: ignore[attr-defined]
 
 
-def small_image() -> Any:
-    """bash and what it is linked with, in the daemon as an image of a few MiB."""
+def small_root() -> io.BytesIO:
+    """bash and what it is linked with, a few MiB, as a tar."""
     bash = shutil.which("bash") or ""
     linked = re.findall(r"/\S+", subprocess.check_output(["ldd", bash], text=True))
     made = io.BytesIO()
@@ -175,8 +193,14 @@ def small_image() -> Any:
         for path in linked:
             tar.add(path, path.lstrip("/"))
         tar.add(bash, "bin/bash")
-    client = connect_docker()
     made.seek(0)
+    return made
+
+
+def small_image() -> Any:
+    """`small_root` in the daemon as an image."""
+    made = small_root()
+    client = connect_docker()
     digest = client.api.import_image_from_data(made.read(), changes=["ENV SET=by-the-image", "WORKDIR /srv"])
     return client.images.get(json.loads(digest)["status"])
 

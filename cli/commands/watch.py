@@ -46,7 +46,7 @@ class Args:
     folder: Path | None = None
     """Copied into the box as /work, where the program starts; the folder itself is never written to."""
     image: str | None = None
-    """A Docker image with bash, instead of devnull's own root file system."""
+    """A Docker image, or the folder of a root file system, with bash; instead of devnull's own root file system."""
     out: Path | None = None
     """Run folder for `devnull replay` and `report`; watching the same again adds to it. By default none is written."""
     shell: bool = False
