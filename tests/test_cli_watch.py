@@ -121,6 +121,26 @@ def test_an_agent_stays_and_its_shell_is_in_the_box(
     assert main(["replay", str(tmp_path / "run")]) == 0 and "/none" in capfd.readouterr().out
 
 
+GIVES_UP = """
+import subprocess
+try:
+    subprocess.run("ls /none 2>/dev/null; echo begun; sleep 500", shell=True, timeout=6)
+except subprocess.TimeoutExpired:
+    print("given up")
+subprocess.run("echo goes on", shell=True)
+"""
+
+
+def test_a_command_that_the_agent_gives_up_on_is_ended(rootless_runtime: Runtime, tmp_path: Path, capfd: Any) -> None:
+    out = tmp_path / "run"
+    assert main(["watch", "--shell", "--timeout", "300", "--out", str(out), "--", sys.executable, "-c", GIVES_UP]) == 0
+    assert capfd.readouterr().out == "given up\ngoes on\n"
+    (episode,) = read_episodes(out)
+    given_up, after = episode.transcript.results
+    assert given_up.timed_out and given_up.shown == "begun\n" and "/none" in given_up.suppressed
+    assert given_up.seconds < 200 and after.exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "command"),
     [

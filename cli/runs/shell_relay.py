@@ -8,6 +8,7 @@ import base64
 import contextlib
 import json
 import os
+import select
 import shlex
 import shutil
 import socket
@@ -15,7 +16,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -112,7 +114,9 @@ class ShellRelay:
             with connection:
                 try:
                     request = json.load(connection.makefile("rb"))
-                    connection.sendall(json.dumps(self._run(request)).encode())
+                    with _ended_by_hanging_up(self._session, connection):
+                        answer = self._run(request)
+                    connection.sendall(json.dumps(answer).encode())
                 except BoxDied:  # whoever asks next is refused, and does not wait
                     self._server.close()
                     return
@@ -148,6 +152,29 @@ class ShellRelay:
             return str(Path(FOLDER_IN_BOX) / Path(cwd).resolve().relative_to(self._folder))
         except ValueError:
             return FOLDER_IN_BOX
+
+
+@contextlib.contextmanager
+def _ended_by_hanging_up(session: BoxSession, connection: socket.socket) -> Iterator[None]:
+    """What runs in the box meanwhile is ended once whoever asked for it is gone, as on a time limit of the agent's."""
+    over = os.eventfd(0)
+    waiting = select.poll()
+    waiting.register(over, select.POLLIN)
+    waiting.register(connection, 0)  # its end alone
+
+    def watch() -> None:
+        while all(fd != over for fd, _ in waiting.poll()):
+            session.interrupt()
+            time.sleep(0.2)  # there may have been nothing to interrupt yet
+
+    thread = threading.Thread(target=watch, name="shell-relay-watch")
+    thread.start()
+    try:
+        yield
+    finally:
+        os.eventfd_write(over, 1)
+        thread.join()
+        os.close(over)
 
 
 def _as_given(result: CommandResult, argv: list[str]) -> CommandResult:
