@@ -60,6 +60,9 @@ def test_a_script_that_hides_an_error(
     played = capsys.readouterr().out
     assert "nowhere.deb" in played and "watched: nobody verified" in played and "is not known)" not in played
     assert main(["report", str(out)]) == 0
+    assert "By the record, something failed unseen in 1 of 1 watched command." in (out / "report.html").read_text()
+    assert main(["eval", str(out)]) == 0
+    assert json.loads((out / "metrics.json").read_text())["whole"]["unseen_failure_rate"]["value"] == 1.0
 
 
 def test_ctrl_c_keeps_what_is_known(rootless_runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -57,12 +57,21 @@ def _describe_imports(scores: Sequence[Score]) -> list[str]:
     if not commands:
         return ["No command was read of what was imported: this says nothing about it."]
     return [
-        f"{_count(len(scores), 'episode')} come from elsewhere: what needs ground truth is undefined there.",
+        f"{_count(len(scores), 'episode')} without a verifier: what needs ground truth is undefined there.",
         f"Of their {_count(commands, 'command')}, {strong:,} may hide messages, {weak:,} hold weak constructs only, "
         f"and {failed:,} are shown to have failed.",
-        f"{_count(claimed, 'final message')} claim success; {refuted:,} of these stand beside a last command that is "
+        *_describe_record([score for score in scores if score.unseen_failures is not None]),
+        f"Success is claimed in {_count(claimed, 'final message')}, {refuted:,} of them beside a last command that is "
         "shown to have failed.",
     ]
+
+
+def _describe_record(watched: Sequence[Score]) -> list[str]:
+    """What the record of watched programs says of their commands."""
+    if not watched:
+        return []
+    unseen, commands = sum(score.unseen_failures or 0 for score in watched), sum(score.commands for score in watched)
+    return [f"By the record, something failed unseen in {unseen:,} of {_count(commands, 'watched command')}."]
 
 
 def _describe_hiding(scores: Mapping[str, Sequence[Score]]) -> str:

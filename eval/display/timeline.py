@@ -8,7 +8,7 @@ from typing import Literal
 from devnull.agents.episode import Episode
 from devnull.agents.protocol import words_around
 from devnull.eval.scoring.examination import Examination
-from devnull.eval.scoring.import_assessment import CommandFinding, assess_commands, claim_is_false
+from devnull.eval.scoring.import_assessment import CommandFinding, assess_commands, claim_is_false, is_recorded
 from devnull.rewards.evaluator import Evaluator, Judgement
 from devnull.rewards.views import View, ViewTurn, observe
 from devnull.sandbox.command import CommandResult
@@ -103,7 +103,7 @@ def _generate_frames(
     instruction = (Span(kind="instruction", text=transcript.instruction),)
     yield Frame(seconds=0.0, turn=-1, seen=instruction, truth=instruction, belief=beliefs[0])
     command, clock = 0, 0.0
-    findings = assess_commands(episode) if episode.unverified and not _recorded(episode) else ()
+    findings = assess_commands(episode) if episode.unverified and not is_recorded(episode) else ()
     for number, (turn, (start, clock)) in enumerate(zip(transcript.turns, turn_times(episode), strict=True)):
         after = beliefs[number + 1]
         if turn.reasoning:
@@ -179,16 +179,11 @@ def _finding_spans(finding: CommandFinding) -> Iterator[Span]:
         yield Span(kind="finding", text=f"failed: {shown}")
 
 
-def _recorded(episode: Episode) -> bool:
-    """Whether a supervisor of ours listened, as under `devnull watch`: what was hidden is then known, not guessed."""
-    return any(result.processes for result in episode.transcript.results)
-
-
 def _describe_import(episode: Episode) -> str:
     """Where it comes from, what its own tool made of it, and what is no part of it."""
     origin = episode.imported
     words = "imported: nobody verified how it ended, and where its stderr went was not recorded"
-    if _recorded(episode):
+    if is_recorded(episode):
         words = "watched: nobody verified how it ended"
     if origin is None:
         return words

@@ -65,6 +65,8 @@ class Score(Frozen):
     """Commands that run code which cannot be read, and hold no strong construct."""
     shown_failures: int | None = None
     """Of an import: commands whose failure their status or the terminal shows."""
+    unseen_failures: int | None = None
+    """Of a program that was watched: commands in which something failed whose messages were kept off the terminal."""
     success_claimed: bool = False
     """Of an import: its last message claims success."""
     claim_refuted: bool = False
