@@ -1,13 +1,16 @@
 """Imports of other tools' transcripts: each format's fields, counts done by hand, files that are torn or hostile."""
 
+import io
 import json
 import random
 from pathlib import Path
 from typing import Any
 
+import pyarrow
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from devnull.agents.episode import Episode
 from devnull.eval.formats.document import Document
@@ -54,6 +57,7 @@ BY_HAND: list[tuple[str, str, int, tuple[int, int, int, int], bool | None, bool 
     ("hf_rows.jsonl", "hf-rows", 1, (1, 1, 0, 0), True, None, (0, 0, 0)),
     ("hf_rows.jsonl", "hf-rows", 2, (1, 0, 0, 0), None, None, (0, 0, 0)),
     ("verifiers.jsonl", "verifiers", 0, (2, 2, 0, 0), True, None, (0, 0, 0)),
+    ("verifiers_saved.jsonl", "verifiers", 0, (2, 1, 0, 1), True, True, (0, 0, 0)),
     ("verifiers_traces.jsonl", "verifiers-traces", 0, (3, 1, 1, 2), True, True, (0, 1, 0)),
     ("verifiers_traces.jsonl", "verifiers-traces", 1, (1, 0, 0, 1), False, None, (0, 0, 0)),
     ("mini_swe_agent_v1.traj.json", "mini-swe-agent", 0, (4, 1, 0, 2), None, None, (2, 0, 0)),
@@ -118,6 +122,19 @@ def test_claude_code_keeps_stdout_and_stderr_apart() -> None:
     )
     assert (last.exit_code, first.exit_code) == (2, None)  # a status that nobody wrote down is none
     assert (episode.task, episode.agent) == ("5f0c9b1e-session", "claude-sonnet-4-5")
+
+
+@pytest.mark.parametrize("name", ["verifiers_saved.jsonl", "hf_rows.jsonl"])
+def test_rows_of_parquet_are_those_of_json_lines(name: str) -> None:
+    rows = [json.loads(line) for line in json_lines((DATA / name).read_text())]
+    for row in rows:
+        written = io.BytesIO()
+        parquet.write_table(pyarrow.Table.from_pylist([row]), written)
+        (read,), problems = read_text(written.getvalue(), "data.parquet")
+        (same,), _ = read_text(json.dumps(row), "data.jsonl")
+        assert (read.transcript, problems) == (same.transcript, [])
+        _, problems = read_text(written.getvalue()[:-20], "torn.parquet")
+        assert "Parquet that cannot be read" in problems[0]
 
 
 def test_the_other_tools_scores_come_along() -> None:

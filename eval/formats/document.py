@@ -1,5 +1,6 @@
 """A file of another tool, taken apart as far as it can be read: one bad line costs itself only."""
 
+import io
 import json
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -26,7 +27,9 @@ class Document:
 
     @cached_property
     def text(self) -> str:
-        """The file as text: UTF-8, with a byte-order mark or without, UTF-16 by its mark, else Latin-1."""
+        """The file as text: UTF-8, with or without a byte-order mark, UTF-16 by its mark, else Latin-1; none of Parquet."""
+        if self._is_parquet:
+            return ""
         if self.content[:2] in (b"\xff\xfe", b"\xfe\xff"):
             return self.content.decode("utf-16", "replace")
         try:
@@ -38,6 +41,8 @@ class Document:
     @cached_property
     def _values(self) -> tuple[list[Any], bool]:
         """The JSON values, and whether they are the items of one list."""
+        if self._is_parquet:
+            return self._read_rows(), False
         text = self.text.strip()
         if not text or text[0] not in "[{":
             if text:
@@ -48,6 +53,20 @@ class Document:
         except (ValueError, RecursionError):
             return self._read_lines(text), False
         return (whole, True) if isinstance(whole, list) else ([whole], False)
+
+    @property
+    def _is_parquet(self) -> bool:
+        return self.content[:4] == b"PAR1"
+
+    def _read_rows(self) -> list[Any]:
+        """The rows of a Parquet file, as data sets are kept."""
+        from pyarrow import ArrowException, parquet  # a second of its own
+
+        try:
+            return list(parquet.read_table(io.BytesIO(self.content)).to_pylist())
+        except (ArrowException, OSError, ValueError, OverflowError) as error:
+            self.problems.append(f"Parquet that cannot be read: {str(error)[:80]}")
+            return []
 
     def _read_lines(self, text: str) -> list[Any]:
         """One value a line. Lines end at a newline alone: U+2028 and its like may stand in a JSON string."""
@@ -68,7 +87,7 @@ class Document:
 
     @property
     def records(self) -> list[Any]:
-        """The values of JSON lines, the items of a JSON list, or the one value of the file."""
+        """The values of JSON lines, the items of a JSON list, the rows of Parquet, or the one value of the file."""
         return self._values[0]
 
     @property

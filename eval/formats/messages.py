@@ -7,6 +7,7 @@ from typing import Any
 
 from devnull.eval.formats.imported import TranscriptBuilder, mapping, text_of
 from devnull.eval.formats.text_calls import between, find_blocks, find_text_calls
+from devnull.eval.formats.tool_calls import read_arguments
 
 Message = Mapping[str, Any]
 """One message: `role` (or ShareGPT's `from`), and `content`, `text` or `value`."""
@@ -108,7 +109,7 @@ def _tool_calls(
     message: Message, blocks: Sequence[Message], builder: TranscriptBuilder
 ) -> Iterator[tuple[str, Any, Any]]:
     """(name, arguments, id) of each call in the fields that hold calls."""
-    listed = builder.objects(message.get("tool_calls"))
+    listed = builder.objects(_parsed(message.get("tool_calls")))
     if not listed and isinstance(message.get("function_call"), Mapping):
         listed = [{"function": message["function_call"]}]
     for call in listed:
@@ -121,6 +122,12 @@ def _tool_calls(
     for block in blocks:
         if block.get("type") in ("tool_use", "server_tool_use"):
             yield str(block.get("name") or ""), block.get("input"), block.get("id")
+
+
+def _parsed(calls: Any) -> Any:
+    """Calls as objects: rows of data sets hold each, or the whole list, as JSON."""
+    calls = read_arguments(calls)
+    return [read_arguments(each) for each in calls] if isinstance(calls, list) else calls
 
 
 def _read_user(message: Message, builder: TranscriptBuilder) -> None:
