@@ -23,7 +23,7 @@ from devnull.cli.terminal.import_summary import print_assessments
 from devnull.cli.terminal.progress import print_progress, progress_bar
 from devnull.eval.display.escaping import escape_controls
 from devnull.eval.formats.document import Document
-from devnull.eval.formats.registry import find_format, read_transcripts
+from devnull.eval.formats.registry import find_format, is_something_else, read_transcripts
 from devnull.eval.scoring.import_assessment import assess_import
 from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
@@ -67,7 +67,7 @@ def main(args: Args) -> int:
             digests[str(file)] = hashlib.sha256(document.content).hexdigest()[:16]
             found = [] if file in problems else read_transcripts(document, forced)
             episodes += found
-            stray = not found and document.format is None and str(file) not in args.files and file not in problems
+            stray = is_something_else(document) and str(file) not in args.files
             strays += stray
             unread += not found and not stray
             if document.problems and not stray:

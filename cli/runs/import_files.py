@@ -6,7 +6,7 @@ from pathlib import Path
 
 from devnull.sandbox.errors import InputError
 
-_ENDINGS = {".json", ".jsonl", ".traj", ".eval", ".cast"}
+_ENDINGS = {".json", ".jsonl", ".traj", ".eval", ".cast", ".parquet"}
 """Endings of transcripts, by which they are looked for in folders."""
 
 

@@ -88,10 +88,8 @@ def atif_trajectory(episode: Episode, score: Score | None, version: str) -> dict
         score: `None` where the task is not known.
         version: Of devnull.
     """
-    steps: list[dict[str, Any]] = [
-        {"source": "system", "message": SYSTEM_PROMPT},
-        {"source": "user", "message": episode.transcript.instruction},
-    ]
+    told = [{"source": "system", "message": SYSTEM_PROMPT}] if episode.imported is None else []
+    steps: list[dict[str, Any]] = [*told, {"source": "user", "message": episode.transcript.instruction}]
     for number, turn in enumerate(episode.transcript.turns, 1):
         step: dict[str, Any] = {"source": "agent", "message": turn.text}
         if turn.result is not None:

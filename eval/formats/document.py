@@ -27,7 +27,7 @@ class Document:
 
     @cached_property
     def text(self) -> str:
-        """The file as text: UTF-8, with or without a byte-order mark, UTF-16 by its mark, else Latin-1; none of Parquet."""
+        """The file as text: UTF-8, a byte-order mark left out, UTF-16 by its mark, else Latin-1. Parquet has none."""
         if self._is_parquet:
             return ""
         if self.content[:2] in (b"\xff\xfe", b"\xfe\xff"):

@@ -29,7 +29,7 @@ def episode_row(episode: Episode, score: Score | None) -> dict[str, Any]:
         "sample": episode.sample,
         "attempt": episode.attempt,
         "faulty": episode.faulty,
-        "messages": [dict(message) for message in episode_messages(episode)],
+        "messages": [dict(message) for message in episode_messages(episode)][episode.imported is not None :],
         "commands": [
             {
                 "command": result.command,

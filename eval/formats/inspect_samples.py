@@ -92,7 +92,8 @@ def _id(episode: Episode, what: str) -> str:
 
 
 def _messages(episode: Episode) -> Iterator[ChatMessage]:
-    yield ChatMessageSystem(id=_id(episode, "system"), content=episode.prompt.system_message)
+    if episode.imported is None:  # what another agent was told is not known
+        yield ChatMessageSystem(id=_id(episode, "system"), content=episode.prompt.system_message)
     yield ChatMessageUser(id=_id(episode, "user"), content=episode.transcript.instruction)
     for number, turn in enumerate(episode.transcript.turns):
         said = _id(episode, f"assistant {number}")

@@ -76,6 +76,14 @@ def find_format(name: str) -> TranscriptFormat:
     raise InputError(f"--format: no format {name!r}{hint}")
 
 
+_EMPTY, _NO_TRANSCRIPT = "the file is empty", "no transcript in a format known here"
+
+
+def is_something_else(document: Document) -> bool:
+    """Whether a file, once looked at, is whole and simply no transcript, and not one that is torn."""
+    return document.format is None and document.problems in ([_EMPTY], [_NO_TRANSCRIPT])
+
+
 def read_transcripts(document: Document, forced: TranscriptFormat | None = None) -> list[Episode]:
     """The transcripts of a file, in the format that it is told to be or looks like.
 
@@ -85,8 +93,7 @@ def read_transcripts(document: Document, forced: TranscriptFormat | None = None)
         chosen = forced or next((each for each in FORMATS if each.matches(document)), None)
         if chosen is None:
             if not document.problems:
-                words = "the file is empty" if not document.content.strip() else "no transcript in a format known here"
-                document.problems.append(words)
+                document.problems.append(_NO_TRANSCRIPT if document.content.strip() else _EMPTY)
             return []
         document.format = chosen.name
         found = list(chosen.read(document))
