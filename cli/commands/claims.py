@@ -58,7 +58,7 @@ class RunClaimsArgs:
     claims: Annotated[tuple[str, ...], tyro.conf.Positional]
     """Their names, or files."""
     rung: str = "tiny"
-    """table (the exact theory), tiny, smollm2, the name or folder of a model, or a recipe's file."""
+    """table (the exact theory), tiny, smollm2, smollm2-gpu, the name or folder of a model, or a recipe's file."""
     seeds: int | None = None
     """How many of the claim's training seeds; by default all."""
     budget: str | None = None
