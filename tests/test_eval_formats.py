@@ -3,6 +3,7 @@
 import io
 import json
 import random
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from devnull.agents.episode import Episode
+from devnull.eval.formats.atif import atif_trajectory
 from devnull.eval.formats.document import Document
+from devnull.eval.formats.hf_dataset import episode_row
+from devnull.eval.formats.inspect_samples import make_inspect_sample
 from devnull.eval.formats.registry import FORMATS, find_format, read_transcripts
 from devnull.eval.formats.tool_calls import command_of, tool_kind
 from devnull.eval.scoring.import_assessment import UNDEFINED_METRICS, ImportAssessment, assess_import
@@ -523,3 +527,26 @@ def test_logs_of_inspect_tell_tools_scores_and_epochs(tmp_path: Path) -> None:
         assessed = assess_import(episodes[0])
         assert (*counts(assessed), assessed.other_calls, assessed.not_run) == (2, 2, 0, 0, 1, 1)
         assert assessed.claims_success and assessed.scores == {"verify": "I", "share": 0.5}
+
+
+def test_an_export_invents_no_system_prompt_for_another_agent() -> None:
+    """What it was told is not known; of devnull's own agents it is."""
+    found, _ = read_text(
+        json.dumps(
+            [
+                {"role": "user", "content": "Build it."},
+                {"role": "assistant", "content": "```bash\nmake\n```"},
+                {"role": "user", "content": "done"},
+            ]
+        )
+    )
+    (theirs,) = found
+    for imported in (True, False):
+        episode = theirs if imported else theirs.model_copy(update={"imported": None})
+        roles = {
+            "atif": [step["source"] for step in atif_trajectory(episode, None, "0")["steps"]],
+            "rows": [message["role"] for message in episode_row(episode, None)["messages"]],
+            "inspect": [message.role for message in make_inspect_sample(episode, None, datetime.now(UTC)).messages],
+        }
+        for name, said in roles.items():
+            assert ("system" in said) is not imported and "user" in said, (name, said)
