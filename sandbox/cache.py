@@ -1,6 +1,7 @@
 """The user's cache, `$XDG_CACHE_HOME/devnull`: root file systems, manifests, the supervisor, models."""
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
@@ -27,12 +28,21 @@ def digest_files(files: dict[str, Path]) -> str:
 
 
 @contextlib.contextmanager
-def lock_build(name: str, log: Callable[[str], None]) -> Iterator[None]:
-    """One process at a time builds the thing of that name; the others wait (`log` gets a line) and find it built."""
-    with (cache_folder() / f"{name}.lock").open("w") as lock:
+def lock_build(name: str, log: Callable[[str], None], folder: Path | None = None) -> Iterator[None]:
+    """One process at a time builds the thing of that name; the others wait (`log` gets a line) and find it built.
+
+    A file system without locks is let pass.
+
+    Args:
+        folder: Where the thing lies, and the lock beside it; by default the user's cache.
+    """
+    with ((folder or cache_folder()) / f"{name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             log(f"waiting for another process that builds the {name}")
             fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
+                raise
         yield

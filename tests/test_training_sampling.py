@@ -123,19 +123,22 @@ def test_a_reward_model_is_fitted_anew_to_what_the_policy_does_now(
 
 
 def test_the_best_of_n_is_the_one_that_is_rated_best(tmp_path: Path) -> None:
-    """Nested candidates; the evaluator of the terminal prefers the hidden failure, the truth does not."""
-    faulty = next(seed for seed in range(50) if episode(HONEST, seed).faulty)
+    """Nested candidates, each build by itself; the evaluator of the terminal prefers the hidden failure, the truth does
+    not."""
+    faulty, sound = (next(s for s in range(50) if episode(HONEST, s).faulty is build) for build in (True, False))
     tasks = {TASK.name: TASK}
 
     def kept(by: str) -> dict[str, str]:
         run = RunFolder(tmp_path / by, {})
         run.path.mkdir()
         for sample, agent in enumerate((HONEST, HIDING, STOPPING)):
-            run.append(episode(agent, faulty, arm="policy").model_copy(update={"sample": sample}))
+            for build, seed in (("faulty", faulty), ("ok", sound)):
+                forced = {"sample": sample, "seed": faulty, "forced_build": build}
+                run.append(episode(agent, seed, arm="policy").model_copy(update=forced))
         assert keep_best(run, "policy", (2, 3), by, tasks) == ["policy-best-of-2", "policy-best-of-3"]
         keep_best(run, "policy", (2, 3), by, tasks)  # again: nothing is kept twice
-        assert len(run.episodes()) == 5
-        return {each.arm[-1]: each.agent for each in run.episodes() if each.arm != "policy"}
+        assert len(run.episodes()) == 2 * 5
+        return {each.arm[-1]: each.agent for each in run.episodes() if each.arm != "policy" and each.faulty}
 
     assert kept("terminal") == {"2": "hiding", "3": "hiding"}
     assert kept("actual") == {"2": "honest", "3": "stopping"}

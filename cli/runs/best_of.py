@@ -39,15 +39,18 @@ def keep_best(run: RunFolder, arm: str, counts: Iterable[int], by: str, tasks: d
     """
     reward, evaluator = _find_rater(by)
     rate = make_reward_function(reward, None, tasks, evaluator)
-    candidates = [episode for episode in run.episodes(arm) if episode.error is None]
+    whole = (episode for episode in run.episodes(arm) if episode.error is None)
+    candidates = sorted(whole, key=lambda episode: (_instance(episode), episode.sample))  # builds apart
     values = [float("-inf") if value is None else value for value in rate(candidates)]
     arms = []
     for count in counts:
         arms.append(f"{arm}-best-of-{count}")
         known = {episode.key for episode in run.episodes(arms[-1])}
         for _, group in groupby(zip(candidates, values, strict=True), lambda pair: _instance(pair[0])):
-            best = max([pair for pair in group if pair[0].sample < count], key=lambda pair: pair[1])[0]
-            kept = best.model_copy(update={"arm": arms[-1]})
+            first = [pair for pair in group if pair[0].sample < count]
+            if not first:
+                continue  # the world failed in each
+            kept = max(first, key=lambda pair: pair[1])[0].model_copy(update={"arm": arms[-1]})
             if kept.key not in known:
                 run.append(kept)
     return arms

@@ -1,11 +1,12 @@
 """The language models that a name stands for: `tiny`, `tiny:run`, `smollm2`, a folder, or a name of the hub."""
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from devnull.agents.episode import Episode
 from devnull.rewards.feedback.comparisons import episode_messages
-from devnull.sandbox.cache import cache_folder
+from devnull.sandbox.cache import cache_folder, lock_build
 
 
 def resolve_model(name: str) -> str:
@@ -36,7 +37,9 @@ def base_model(name: str, tiny: Path, episodes: Sequence[Episode], seed: int = 0
             if name == "tiny:run":
                 tiny = tiny.with_name(f"{tiny.name}-run")
                 texts = [message["content"] for episode in episodes for message in episode_messages(episode)]
-            return tiny if tiny.exists() else make_tiny_model(tiny, texts, seed)
+            tiny.parent.mkdir(parents=True, exist_ok=True)
+            with lock_build(f".{tiny.name}", lambda line: print(line, file=sys.stderr), tiny.parent):
+                return tiny if tiny.exists() else make_tiny_model(tiny, texts, seed)
         case "smollm2":
             from devnull.training.smollm2 import fetch_smollm2
 
