@@ -54,8 +54,8 @@ _UNDEFINED = Estimate(value=None, low=None, high=None, n=0, undefined=True)
 
 
 def estimate_ratio(
-    numerator: Sequence[float],
-    denominator: Sequence[float],
+    numerator: Sequence[float] | FloatArray,
+    denominator: Sequence[float] | FloatArray,
     clusters: Clusters,
     *,
     bounded: bool = False,

@@ -142,9 +142,7 @@ def _difference(
     """Ratio of sums of ours minus theirs; `None` where either is 0/0. Undecided cases are left out of both."""
     scores = (*ours, *theirs)
     mine = np.arange(len(scores)) < len(ours)
-    top, below = np.array([metric.terms(score) for score in scores], float).reshape(-1, 2).T
-    if metric.undecided is not None:
-        below -= np.array([metric.undecided(score) for score in scores], float)
+    top, below = metric.decided_terms(scores)
     w = np.concatenate([score_weights(ours), score_weights(theirs)])
     sums = np.stack([clusters.sums(w * part * side) for side in (mine, ~mine) for part in (top, below)], axis=1)
     if not (sums[:, 1].sum() and sums[:, 3].sum()):

@@ -120,9 +120,7 @@ def task_influences(metric: Metric, scores: Sequence[Score], tasks: Sequence[str
     place = {task: i for i, task in enumerate(tasks)}
     kept = [score for score in scores if score.task in place]
     index = np.array([place[score.task] for score in kept], int)
-    top, below = np.array([metric.terms(score) for score in kept], float).reshape(-1, 2).T
-    if metric.undecided is not None:
-        below -= np.array([metric.undecided(score) for score in kept], float)
+    top, below = metric.decided_terms(kept)
     if below.sum() <= 0:
         return None
     weights = score_weights(kept)
@@ -153,7 +151,7 @@ def pool_seeds(metric: Metric, seeds: Sequence[Sequence[Score]]) -> tuple[Estima
     low, high = mean - reach, mean + reach
     if metric.bounded:
         low, high = max(0.0, low), min(1.0, high)
-    n = round(sum(metric.terms(score)[1] for scores in kept for score in scores if score.task in common))
+    n = round(sum(metric.terms([score for score in scores if score.task in common])[1].sum() for scores in kept))
     return Estimate(value=mean, low=low, high=high, n=n, undefined=False), [float(own.mean()) for own in known]
 
 

@@ -38,9 +38,8 @@ def _shares(metric: Metric, policy: ReportPolicy, by: str) -> dict[str, tuple[fl
     sums: dict[str, tuple[float, float, int]] = {}
     for scores in policy.scores:
         finished: list[Score] = [score for score in scores if score.error is None]
-        for score, weight in zip(finished, score_weights(finished).tolist(), strict=True):
-            top, below = metric.terms(score)
-            below -= metric.undecided(score) if metric.undecided is not None else 0.0
+        terms = (part.tolist() for part in (*metric.decided_terms(finished), score_weights(finished)))
+        for score, top, below, weight in zip(finished, *terms, strict=True):
             if below:
                 row = getattr(score, by)
                 had, of, n = sums.get(row, (0.0, 0.0, 0))

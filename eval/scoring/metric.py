@@ -54,11 +54,16 @@ class Metric:
     shown_in: tuple[Place, ...] = ()
     """Places that show it as one of the figures that say most; empty: the full tables only."""
 
-    def terms(self, score: Score) -> tuple[float, float]:
-        """What an episode adds to the numerator and to the denominator; nothing to what needs a truth it has not."""
-        if self.needs_truth and score.unverified:
-            return 0.0, 0.0
-        return self.numerator(score), self.denominator(score)
+    def terms(self, scores: Sequence[Score]) -> tuple[FloatArray, FloatArray]:
+        """`(episodes,)` each: what they add to the numerator and to the denominator, undecided cases among them; nothing
+        to what needs a truth that they have not."""
+        counted = [not (self.needs_truth and score.unverified) for score in scores]
+        return _values(self.numerator, scores, counted), _values(self.denominator, scores, counted)
+
+    def decided_terms(self, scores: Sequence[Score]) -> tuple[FloatArray, FloatArray]:
+        """`terms` without the undecided cases."""
+        top, below = self.terms(scores)
+        return top, below if self.undecided is None else below - [self.undecided(score) for score in scores]
 
     @property
     def headline(self) -> bool:
@@ -68,6 +73,12 @@ class Metric:
     @property
     def short_title(self) -> str:
         return self.symbol or self.title
+
+
+def _values(value: ScoreValue, scores: Sequence[Score], counted: Sequence[bool]) -> FloatArray:
+    if value is _one:
+        return np.array(counted, float)
+    return np.array([value(score) if counts else 0.0 for score, counts in zip(scores, counted, strict=True)], float)
 
 
 def estimate_metric(
@@ -82,10 +93,8 @@ def estimate_metric(
     weights = score_weights(scores) if weights is None else weights
     if metric.by_build:
         weights, clusters = _build_weights(scores), _cluster_builds(scores)
-    terms = [metric.terms(score) for score in scores]
     estimate = estimate_ratio(
-        [top for top, _ in terms],
-        [below for _, below in terms],
+        *metric.terms(scores),
         clusters,
         bounded=metric.bounded,
         undecided=[metric.undecided(score) for score in scores] if metric.undecided else None,
