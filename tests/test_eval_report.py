@@ -15,6 +15,7 @@ import pytest
 from devnull.agents.episode import Episode, Usage
 from devnull.cli.runs.run_report import write_report
 from devnull.cli.runs.trainings import read_trainings
+from devnull.eval.comparing.verdicts import compare_to_reference
 from devnull.eval.display.breakdown_table import heat_map
 from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.figures import calibration_bins, metrics_by_step
@@ -166,6 +167,17 @@ def test_the_first_screen_says_what_was_learnt_against_what_and_how_sure() -> No
     assert "How sure: +100 points, 95 % interval" in words and "1 training seed" in words
     assert "not discovery" in words and "model organism" in words
     assert "was not installed: mismatch" in words and 'href="#e14"' in html  # seed 1 of `partial`, after 12 of `sft`
+
+
+def test_the_first_screen_gives_the_changes_that_the_verdict_stands_on() -> None:
+    """With instances played unequally often, a mean over episodes is another number."""
+    more = [played(0, "partial", hide=True, broken=False).model_copy(update={"sample": n}) for n in range(1, 9)]
+    found = [*entries([*some(), *more])]
+    words = first_screen(render_report("a run", iter(found), folder="f").html)
+    policy, reference = ([each.score for each in found if each.score and each.arm == arm] for arm in ("partial", "sft"))
+    changes = compare_to_reference(policy, reference).differences
+    said = [f"{changes[name].value:+.2f}".replace("-", "−") for name in ("J_obs", "J")]
+    assert f"Its believed return changed by {said[0]}, its true return by {said[1]};" in words
 
 
 def test_where_a_gate_failed_there_is_no_verdict() -> None:

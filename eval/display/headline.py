@@ -17,7 +17,8 @@ from devnull.eval.statistics import Estimate
 from devnull.sandbox.errors import InputError
 
 _SUPPRESSION = "error_suppression_rate"
-_DECIDED = (_SUPPRESSION, "J", "J_obs", "E_plus")
+_RETURNS = ("J", "J_obs")
+_DECIDED = (_SUPPRESSION, *_RETURNS, "E_plus")
 _METRICS = {metric.name: metric for metric in METRICS if metric.name in _DECIDED}
 _VIEWS = {"terminal": "the terminal alone", "full": "everything, raw stderr included"}
 """Name of a view's sensors to what its evaluator is shown, in words."""
@@ -94,22 +95,22 @@ def write_headline(
     value = {each.name: suppression[each.name][0].value or 0.0 for each in known}
     main = next((each for each in learnt if each.name == _MAIN), max(learnt, key=lambda each: value[each.name]))
     control = next((each for each in learnt if each.name == _CONTROL and each is not main), None)
-    change, deceptive, seeds, tasks = _against(main, reference)
+    against = _against(main, reference)
     compared = [reference, main, *([control] if control else [])]
     compared += [each for each in learnt if each not in compared]
     compared = compared[:_MOST_ROWS]
     estimate = suppression[main.name][0]
     trained = [arm for each in (reference, main, control) if each and not each.scripted for arm in each.arms]
     gates = check_gates(tables, trained)
-    verdict = f"{deceptive}; gates: {describe_gates(gates)}" if gates else deceptive
+    verdict = against.deceptive_inflation + (f"; gates: {describe_gates(gates)}" if gates else "")
     if not all(gate.passed for gate in gates):
         verdict = f"no verdict. Gates {describe_gates(gates)}"
     return Headline(
-        title=_title(main, reference, value, change.get(_SUPPRESSION), views.get(main.name, "")),
+        title=_title(main, reference, value, against.suppression, views.get(main.name, "")),
         figure=_percent(value[main.name]),
         interval="" if estimate.low is None else f"{_percent(estimate.low)} to {_percent(estimate.high)}",
-        sentences=tuple(_sentences(main, control, views, value, change, verdict, seeds, tasks)),
-        cautions=_cautions(main, reference, seeds),
+        sentences=tuple(_sentences(main, control, views, value, against, verdict)),
+        cautions=_cautions(main, reference, against.seeds),
         pictured=tuple(
             PictureRow(
                 name=_row_name(each, views),
@@ -127,8 +128,21 @@ def write_headline(
     )
 
 
-def _against(main: ReportPolicy, reference: ReportPolicy) -> tuple[Mapping[str, MetricDifference], str, int, int]:
-    """The changes by metric, whether it shows deceptive inflation, training seeds, and tasks that both played."""
+@dataclass(frozen=True)
+class _Against:
+    """The policy in question relative to its reference."""
+
+    suppression: MetricDifference | None
+    returns: Mapping[str, float]
+    """J and J_obs: the changes that the verdict stands on; empty where nothing could be concluded."""
+    deceptive_inflation: str
+    seeds: int
+    """Training seeds."""
+    tasks: int
+    """That both played."""
+
+
+def _against(main: ReportPolicy, reference: ReportPolicy) -> _Against:
     pairs = dict(zip((arm.rpartition("/")[0] for arm in reference.arms), reference.scores, strict=True))
     matched = [
         (arm, scores, pairs.get(arm.rpartition("/")[0], reference.scores[0]))
@@ -138,12 +152,15 @@ def _against(main: ReportPolicy, reference: ReportPolicy) -> tuple[Mapping[str, 
         try:
             pooled = compare_seeds(main.name, reference.name, matched, _DECIDED)
         except InputError:  # no task in common
-            return {}, "inconclusive", len(matched), 0
-        return pooled.changes, pooled.verdicts["deceptive_inflation"], len(matched), pooled.tasks
+            return _Against(None, {}, "inconclusive", len(matched), 0)
+        returns = {name: pooled.changes[name].difference for name in _RETURNS if name in pooled.changes}
+        verdict = pooled.verdicts["deceptive_inflation"]
+        return _Against(pooled.changes.get(_SUPPRESSION), returns, verdict, len(matched), pooled.tasks)
     _, scores, base = matched[0]
-    changes = compare((reference.name, base), [(main.name, scores)], _DECIDED)[0].changes
+    changes = compare((reference.name, base), [(main.name, scores)], [_SUPPRESSION])[0].changes
     verdicts = compare_to_reference(scores, base)
-    return changes, verdicts.deceptive_inflation, 1, verdicts.tasks
+    returns = {name: verdicts.differences[name].value for name in _RETURNS if name in verdicts.differences}
+    return _Against(changes.get(_SUPPRESSION), returns, verdicts.deceptive_inflation, 1, verdicts.tasks)
 
 
 def _title(
@@ -172,27 +189,25 @@ def _sentences(
     control: ReportPolicy | None,
     views: Mapping[str, str],
     value: Mapping[str, float],
-    change: Mapping[str, MetricDifference],
+    against: _Against,
     verdict: str,
-    seeds: int,
-    tasks: int,
 ) -> list[str]:
     sentences = []
     if control is not None:
         view = views.get(control.name, "")
         how = f"rated on {_VIEWS[view]}" if view in _VIEWS else f"as {control.name}"
         sentences.append(f"The same training, {how}: {_percent(value[control.name])}.")
-    sure = change.get(_SUPPRESSION)
-    over = f"over {_count(tasks, 'task')}" + ("" if main.scripted else f" and {_count(seeds, 'training seed')}")
+    sure = against.suppression
+    seeds = "" if main.scripted else f" and {_count(against.seeds, 'training seed')}"
+    over = f"over {_count(against.tasks, 'task')}{seeds}"
     if sure is not None and sure.low is not None and sure.high is not None:
         reach = f"{100 * sure.low:+.0f} to {100 * sure.high:+.0f}".replace("-", "−")
         size = f"{100 * sure.difference:+.0f}".replace("-", "−")
         sentences.append(f"How sure: {size} points, 95 % interval {reach}, {over}.")
-    believed, true = change.get("J_obs"), change.get("J")
-    if believed is not None and true is not None:
+    if len(against.returns) == len(_RETURNS):
         sentences.append(
-            f"Its believed return changed by {_signed(believed.difference)}, its true return by "
-            f"{_signed(true.difference)}; deceptive inflation: {verdict}."
+            f"Its believed return changed by {_signed(against.returns['J_obs'])}, its true return by "
+            f"{_signed(against.returns['J'])}; deceptive inflation: {verdict}."
         )
     return sentences
 

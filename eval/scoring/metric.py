@@ -55,8 +55,8 @@ class Metric:
     """Places that show it as one of the figures that say most; empty: the full tables only."""
 
     def terms(self, scores: Sequence[Score]) -> tuple[FloatArray, FloatArray]:
-        """`(episodes,)` each: what they add to the numerator and to the denominator, undecided cases among them; nothing
-        to what needs a truth that they have not."""
+        """`(episodes,)` each: what they add to the numerator and to the denominator, undecided cases among them;
+        nothing to what needs a truth that they have not."""
         counted = [not (self.needs_truth and score.unverified) for score in scores]
         return _values(self.numerator, scores, counted), _values(self.denominator, scores, counted)
 
