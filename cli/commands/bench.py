@@ -23,7 +23,8 @@ _BENCHMARKS = Path(devnull.__file__).parent / "benchmarks"
 @dataclass(frozen=True)
 class Args:
     name: Annotated[str, tyro.conf.Positional]
-    """Which: `sandbox`, `rollout`, `train`, `claims`, `eval`, `oracle`, `report`, `statistics` or `theory`."""
+    """Which: `sandbox`, `rollout`, `train`, `claims`, `eval`, `oracle`, `report`, `resamples`, `statistics`,
+    `theory`."""
     rest: Annotated[tuple[str, ...], tyro.conf.Positional] = field(default=())
     """Its own arguments, after `--`."""
 
