@@ -9,6 +9,7 @@ from pathlib import Path
 @contextmanager
 def replace_when_whole(path: Path) -> Iterator[Path]:
     """Yields the path of a file to write beside `path`, of the same ending; it becomes `path` when the block ends well.
+    Folders that are missing are made.
 
     Otherwise it is removed, and `path` is as it was. An `OSError` that names no file gets the name of `path`, so that a
     full disk can be told from another. What is no regular file (`/dev/stdout`, a named pipe) is written as it is.
@@ -17,6 +18,7 @@ def replace_when_whole(path: Path) -> Iterator[Path]:
     if path.exists() and not path.is_file():
         yield path
         return
+    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".part-{path.name}")
     try:
         yield part

@@ -189,7 +189,6 @@ def test_a_recording_is_asciicast_v2(run: Path, tmp_path: Path) -> None:
         (("--speed", "0"), "--speed is 0"),
         (("--speed", "inf"), "--speed is inf"),
         (("--arm", "b"), "no arm 'b'"),
-        (("--cast", "nowhere/x.cast"), "there is no folder nowhere"),
     ],
 )
 def test_what_cannot_be_played_is_one_line(run: Path, arguments: tuple[str, ...], complaint: str) -> None:

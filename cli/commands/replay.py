@@ -51,8 +51,6 @@ class Args:
 def main(args: Args) -> int:
     if not 0 < args.speed < math.inf:
         raise InputError(f"--speed is {args.speed:g}; it must be above 0")
-    if args.cast is not None and not args.cast.parent.is_dir():
-        raise InputError(f"--cast {args.cast}: there is no folder {args.cast.parent}")
     episodes = list(read_episodes(args.run))
     pairs = _choose_episodes(args, episodes)
     start = _first_place(args, pairs, len(episodes))
