@@ -178,7 +178,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     link.symlink_to(file)
     write_atomically(link, "new")
     assert link.is_symlink() and file.read_text() == "new"
-    write_atomically(tmp_path / "not" / "there" / "report.html", "as folders to write to, so files: their folder is made")
+    write_atomically(tmp_path / "not" / "there" / "report.html", "its folder is made")
     assert (tmp_path / "not" / "there" / "report.html").exists()
 
 
