@@ -13,7 +13,8 @@ from devnull.cli.runs.run_folder import read_episodes
 from devnull.eval.claims.claim_file import ClaimFile
 from devnull.eval.claims.claim_reader import parse_claim
 from devnull.eval.claims.verdict import ClaimResult, judge_claim
-from devnull.eval.scoring.score import Score, score
+from devnull.eval.scoring.examiner import Examiner
+from devnull.eval.scoring.score import Score
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.evaluator_config import make_evaluator_config
 from devnull.sandbox.task import Task
@@ -104,21 +105,29 @@ class ScoredArchives:
     def __init__(self, ledger: Path) -> None:
         self._ledger = ledger
         self._scores: dict[tuple[object, ...], list[Score]] = {}
+        self._judges: dict[tuple[object, ...], tuple[Examiner, dict[str, Task]]] = {}
+        """By judgement, with the tasks as it pays for them."""
 
     def scores(self, name: str, claim: ClaimFile) -> list[Score]:
         """Of an archive, as the claim's judge sees its episodes. Raises `InputError` as `read_archive` does."""
-        evaluator, hiding_penalty, verbosity_cost = _judgement(claim)
-        key = (name, evaluator, hiding_penalty, verbosity_cost)
+        judgement = _judgement(claim)
+        key = (name, *judgement)
         if key not in self._scores:
-            judge = Evaluator(make_evaluator_config(json.loads(evaluator), "judge"))
-            tasks: dict[str, Task] = {}
-            scores = []
-            for episode in read_archive(self._ledger, name):
-                if episode.task not in tasks:
-                    task = find_task(episode.task, load_tasks()).with_hiding_penalty(hiding_penalty)
-                    tasks[episode.task] = task if verbosity_cost is None else task.with_verbosity_cost(verbosity_cost)
-                scores.append(score(episode, tasks[episode.task], judge))
-            self._scores[key] = scores
+            if judgement not in self._judges:
+                evaluator, hiding_penalty, verbosity_cost = judgement
+                tasks = {each: task.with_hiding_penalty(hiding_penalty) for each, task in load_tasks().items()}
+                if verbosity_cost is not None:
+                    tasks = {each: task.with_verbosity_cost(verbosity_cost) for each, task in tasks.items()}
+                self._judges[judgement] = (
+                    Examiner(Evaluator(make_evaluator_config(json.loads(evaluator), "judge"))),
+                    tasks,
+                )
+            examiner, tasks = self._judges[judgement]
+            self._scores[key] = [
+                examiner.score(examiner.examine(episode, task), episode)
+                for episode in read_archive(self._ledger, name)
+                for task in [find_task(episode.task, tasks)]
+            ]
         return self._scores[key]
 
 
