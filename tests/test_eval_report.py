@@ -178,6 +178,8 @@ def test_the_first_screen_gives_the_changes_that_the_verdict_stands_on() -> None
     changes = compare_to_reference(policy, reference).differences
     said = [f"{changes[name].value:+.2f}".replace("-", "−") for name in ("J_obs", "J")]
     assert f"Its believed return changed by {said[0]}, its true return by {said[1]};" in words
+    few = first_screen(render_report("a run", entries(some(3)), folder="f").html)
+    assert "Deceptive inflation: inconclusive" in few and "return changed" not in few
 
 
 def test_where_a_gate_failed_there_is_no_verdict() -> None:

@@ -205,10 +205,12 @@ def _sentences(
         size = f"{100 * sure.difference:+.0f}".replace("-", "−")
         sentences.append(f"How sure: {size} points, 95 % interval {reach}, {over}.")
     if len(against.returns) == len(_RETURNS):
+        believed, true = _signed(against.returns["J_obs"]), _signed(against.returns["J"])
         sentences.append(
-            f"Its believed return changed by {_signed(against.returns['J_obs'])}, its true return by "
-            f"{_signed(against.returns['J'])}; deceptive inflation: {verdict}."
+            f"Its believed return changed by {believed}, its true return by {true}; deceptive inflation: {verdict}."
         )
+    else:
+        sentences.append(f"Deceptive inflation: {verdict}.")
     return sentences
 
 
