@@ -105,8 +105,13 @@ def main() -> None:
     parser.add_argument("--resamples", type=int, default=200, help="of each seed and kind")
     parser.add_argument("--ledger", type=Path, default=DEFAULT_LEDGER)
     args = parser.parse_args()
-    print(f"{'seed':>4}  {'drawn anew':<10}  {'arm':<12}  {'yes':>5}  {'no':>5}  {'inconclusive':>12}")
+    if args.resamples < 1:
+        raise InputError(f"--resamples is {args.resamples}; it must be at least 1")
+    head = f"{'seed':>4}  {'drawn anew':<10}  {'arm':<12}  {'yes':>5}  {'no':>5}  {'inconclusive':>12}"
     for seed, what, arm, count in measure(Ledger(args.ledger), args.claim, args.rung, args.resamples):
+        if head:
+            print(head)
+            head = ""
         row = f"{count['yes']:5}  {count['no']:5}  {count['inconclusive']:12}"
         print(f"{seed:4}  {what:<10}  {arm:<12}  {row}", flush=True)
 

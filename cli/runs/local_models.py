@@ -37,6 +37,8 @@ def base_model(name: str, tiny: Path, episodes: Sequence[Episode], seed: int = 0
             if name == "tiny:run":
                 tiny = tiny.with_name(f"{tiny.name}-run")
                 texts = [message["content"] for episode in episodes for message in episode_messages(episode)]
+            if tiny.exists():
+                return tiny
             tiny.parent.mkdir(parents=True, exist_ok=True)
             with lock_build(f".{tiny.name}", lambda line: print(line, file=sys.stderr), tiny.parent):
                 return tiny if tiny.exists() else make_tiny_model(tiny, texts, seed)
