@@ -8,6 +8,7 @@ import pytest
 
 from devnull.agents.episode import Usage
 from devnull.cli.runs.run_report import write_report
+from devnull.cli.runs.run_scores import open_scorer
 from devnull.cli.runs.trainings import read_trainings
 from devnull.eval.display.breakdown_table import heat_map
 from devnull.eval.display.escaping import escape_controls
@@ -127,7 +128,7 @@ def test_stored_training_episodes_are_read_by_batch(tmp_path: Path) -> None:
         )
     write_run(policy / "episodes-sampled", [played(1, "step-0000", hide=True)])
     (policy / "training.json").write_text(json.dumps(record))
-    (training,) = read_trainings(run, "run/")
+    (training,) = read_trainings(run, open_scorer(run), "run/")
     assert (training.name, training.kind, training.view) == ("run/partial", "grpo", "terminal")
     assert {step: len(scores) for step, scores in training.batches.items()} == {0: 4, 4: 4}
 

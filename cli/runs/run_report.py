@@ -42,10 +42,10 @@ def write_report(
         known = {episode.arm for run in runs for episode in read_episodes(run)}
         check_arms(", ".join(map(str, runs)), arms, known)
     with_run_names = _share_arms(runs) if len(runs) > 1 else False
+    scorers = {run: open_scorer(run, EvaluatorChoice(evaluator)) for run in runs}
 
     def entries() -> Iterator[ReportEntry]:
-        for run in runs:
-            scorer = open_scorer(run, EvaluatorChoice(evaluator))
+        for run, scorer in scorers.items():
             for number, episode in enumerate(read_episodes(run), 1):
                 if (arms and episode.arm not in arms) or (not arms and episode.arm in _TRAINING_ARMS):
                     continue
@@ -56,7 +56,9 @@ def write_report(
 
     files = f"{out.stem}-files"
     training = [
-        each for run in runs for each in read_trainings(run, f"{run.name}/" if with_run_names else "", evaluator)
+        each
+        for run, scorer in scorers.items()
+        for each in read_trainings(run, scorer, f"{run.name}/" if with_run_names else "")
     ]
     facts = [fact for run in runs for fact in run_facts(run)]
     names = {run.name if len(runs) > 1 else "": str(run) for run in runs}
