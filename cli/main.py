@@ -14,7 +14,7 @@ COMMANDS = {
     "image": "build, inspect, export or prune the task image",
     "tasks": "list the installation tasks, or show one",
     "exec": "run commands in one box and show all that is known of them",
-    "watch": "run a program of yours in a box and show what was kept off its terminal",
+    "watch": "run a program of yours in a box: what was kept off its terminal?",
     "rollout": "let an agent work through tasks",
     "label": "let an evaluator judge a run",
     "train": "fine-tune a policy or a reward model on a run",
@@ -95,5 +95,5 @@ def _print_help() -> None:
         print(f"  {name:<9} {summary}")
     print(
         "\n`devnull COMMAND --help` explains one; every command takes --config FILE.toml.\n"
-        "`devnull --tyro-print-completion bash` (or zsh, tcsh, fish) prints what completes them in a shell."
+        "`devnull --tyro-print-completion bash|zsh|tcsh|fish` prints what completes them."
     )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
-os.environ |= {"COLUMNS": "110", "NO_COLOR": "1", "TERM": "dumb"}
+os.environ |= {"COLUMNS": "84", "NO_COLOR": "1", "TERM": "dumb"}
 
 from devnull.cli.claims.choosing import shipped_claims  # noqa: E402
 from devnull.cli.claims.ledger import DEFAULT_LEDGER, Ledger  # noqa: E402

@@ -1,5 +1,6 @@
 """What a user can get wrong at the front door: one line, the fix, the right status, nothing lost."""
 
+import contextlib
 import gc
 import json
 import os
@@ -161,6 +162,18 @@ def test_an_adapter_that_is_none_is_named_before_boxes_are_made(
     monkeypatch.setattr("devnull.cli.commands.rollout.open_boxes", lambda *_: pytest.fail("boxes were opened"))
     assert main(["rollout", "--agent", "hf:x", "--adapter", str(tmp_path), "--out", str(tmp_path / "run")]) == 2
     assert "no folder with adapter_config.json" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["demo", "export", "exec", "claims check", "theory solve", ""])
+def test_help_fits_a_terminal_of_80_columns(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    with contextlib.suppress(SystemExit):
+        main([*command.split(), "--help"])
+    printed = capsys.readouterr().out
+    assert "usage: devnull" in printed
+    assert [line for line in printed.splitlines() if len(line) > 80 and not line.startswith("    devnull")] == []
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:

@@ -70,12 +70,14 @@ def parse_arguments(args_type: Any, prog: str, argv: list[str], description: str
 
     Raises `InputError` with tyro's complaint on one line; `SystemExit` after `--help`.
     """
-    errors = io.StringIO()
+    errors, help_text = io.StringIO(), _HelpText()
+    asks_help = not {"-h", "--help"}.isdisjoint(argv)
     try:
-        with contextlib.redirect_stderr(errors):
+        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(help_text if asks_help else sys.stdout):
             return tyro.cli(args_type, prog=prog, args=rename_flags(argv), description=description)
     except SystemExit as stop:
         if stop.code in (0, None):
+            print_help(help_text.getvalue())
             raise
     # tyro draws its errors in a box and has no other way to hand them over
     rows = [line.strip("│ ").strip() for line in errors.getvalue().splitlines()]
@@ -85,6 +87,32 @@ def parse_arguments(args_type: Any, prog: str, argv: list[str], description: str
     flags = [row.split()[0] for row in rows[guess:] if row.startswith("--")]
     hint = f"; did you mean {flags[0]}?" if flags else ""
     raise InputError(" ".join(rows[:guess]) + f"{hint} (see {prog} --help)")
+
+
+class _HelpText(io.StringIO):
+    """What tyro prints of a command, in colours where it would have been in colours."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._coloured = sys.stdout.isatty()
+
+    def isatty(self) -> bool:
+        return self._coloured
+
+
+def print_help(text: str) -> None:
+    """Prints a help text. tyro fits its tables to the terminal; usage and prose are broken at words here."""
+    from rich.text import Text
+
+    from devnull.cli.terminal.tables import table_console
+
+    console = table_console()
+    for line in text.splitlines():
+        words = Text.from_ansi(line)
+        if words.plain[:1] not in " │╭╰":
+            console.print(words)
+        else:
+            print(line)
 
 
 def insert_config(argv: list[str]) -> list[str]:

@@ -3,7 +3,7 @@
     tasks()        the installation tasks, by name
     rollout(...)   lets an agent work through tasks in real boxes; gives episodes
     exec(...)      runs commands in one box and gives all that is known of them
-    score(...)     one episode in figures: what was true, what was believed, what was suppressed
+    score(...)     one episode in figures: what was true, believed, suppressed
     evaluate(...)  metrics and verdicts of many scores
     load_run(...)  a run folder as pandas frames
     Task, Episode, Evaluator
