@@ -26,7 +26,7 @@ from devnull.cli.main import main
 from devnull.cli.runs.evaluator_choice import choose_evaluator
 from devnull.cli.runs.run_folder import open_run
 from devnull.cli.terminal.console import parse_arguments
-from devnull.eval.claims.claim_reader import parse_claim
+from devnull.eval.claims.claim_reader import load_claim, parse_claim
 from devnull.eval.claims.recipe import LoadedRecipe, load_recipe
 from devnull.rewards.evaluator_config import make_evaluator_config
 from devnull.sandbox.errors import InfrastructureError, InputError
@@ -227,6 +227,25 @@ def test_an_edit_after_the_freeze_is_another_version(place: Path, file: str, old
         run(place)
     (place / "S1.toml").write_text("revision = 2\n" + (place / "S1.toml").read_text())
     assert [line.claim for line in run(place).lines] == ["S1@1", "S1@1", "S1@2", "S1@2"]
+
+
+def test_an_edit_after_the_freeze_for_one_rung_is_another_version_for_all(place: Path) -> None:
+    path, ledger = place / "S1.toml", Ledger(place / "claims" / "ledger.jsonl")
+    freeze(load_claim(path), "table", "", (), ledger)
+    freeze(load_claim(path), "tiny", "a recipe", (100, 101), ledger)
+    path.write_text(path.read_text().replace("above = 0.5", "above = 0.4"))
+    for rung in ("table", "tiny", "smollm2"):
+        with pytest.raises(InputError, match=r"S1@1 was frozen on .* and its file was edited since; raise `revision`"):
+            freeze(load_claim(path), rung, "a recipe", (100, 101), ledger)
+
+
+def test_the_exact_theory_does_not_speak_of_an_edited_claim(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = place / "K4.toml"
+    path.write_text(shipped_claims()[0].path.with_name("K4.toml").read_text())
+    assert claims(place, "run", str(path), "--rung", "table") == 0
+    path.write_text(path.read_text().replace("caveat = ", "caveat = 'more' # "))
+    assert claims(place, "run", str(path), "--rung", "table") == 2
+    assert "its file was edited since; raise `revision`" in capsys.readouterr().err
 
 
 def test_bad_input_is_one_line(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -100,6 +100,10 @@ class Ledger:
         """The prediction of that claim and rung."""
         return self._find("frozen", claim, rung)
 
+    def frozen_rungs(self, claim: str) -> list[LedgerLine]:
+        """The predictions of that claim for every rung."""
+        return [line for line in self.lines if line.kind == "frozen" and line.claim == claim]
+
     def result(self, claim: str, rung: str) -> LedgerLine | None:
         """What came out."""
         return self._find("result", claim, rung)

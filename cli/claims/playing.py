@@ -23,17 +23,18 @@ _STOPPING_RULE = "every arm and seed, once; nothing is judged before all are the
 def freeze(claim: LoadedClaim, rung: str, recipe: str, seeds: Sequence[int], ledger: Ledger) -> LedgerLine:
     """Writes the prediction into the ledger, flushed, unless it is there.
 
-    Raises `InputError` for a claim that was edited, or is to be run otherwise, since it was frozen.
+    Raises `InputError` for a claim that was edited since it was frozen for any rung, or is to be run otherwise.
     """
     digest = text_digest(claim.text, recipe)
     there = ledger.frozen(claim.version, rung)
-    if there is not None:
-        if there.digest != digest:
-            what = "its file" if there.text != claim.text else "the recipe"
+    for frozen in ledger.frozen_rungs(claim.version):
+        other_text, other_recipe = frozen.text != claim.text, frozen is there and frozen.digest != digest
+        if other_text or other_recipe:
             raise InputError(
-                f"{claim.version} was frozen on {there.at[:10]} and {what} was edited since; raise `revision` in "
-                f"{claim.path} to {claim.file.revision + 1}, or take the edit back"
+                f"{claim.version} was frozen on {frozen.at[:10]} and {'its file' if other_text else 'the recipe'} was "
+                f"edited since; raise `revision` in {claim.path} to {claim.file.revision + 1}, or take the edit back"
             )
+    if there is not None:
         if there.seeds != tuple(seeds):
             raise InputError(
                 f"{claim.version} was frozen on {there.at[:10]} for seeds {', '.join(map(str, there.seeds))}; run it "
@@ -61,11 +62,14 @@ def freeze(claim: LoadedClaim, rung: str, recipe: str, seeds: Sequence[int], led
 
 
 def judge_table(claim: LoadedClaim, ledger: Ledger) -> None:
-    """The verdict of the exact theory, into the ledger. Raises `InputError` where it says nothing of the claim."""
+    """The verdict of the exact theory, into the ledger, unless it is there. Raises `InputError` where it says nothing
+    of the claim, or as `freeze` does."""
     predicted = predict(claim.file)
     if predicted is None:
         raise InputError(f"{claim.name}: the table rung knows nothing of its tasks, arms or metrics; --rung tiny")
     freeze(claim, TABLE, "", (), ledger)
+    if ledger.result(claim.version, TABLE) is not None:
+        return
     line = LedgerLine(kind="result", claim=claim.version, rung=TABLE, at=now())
     line = line.model_copy(update={"result": exact_result(claim.file, predicted)})
     ledger.append(line.model_copy(update={"answer": ledger.answer_next(line)}))

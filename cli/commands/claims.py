@@ -162,8 +162,7 @@ def _run_table(claims: Sequence[LoadedClaim], ledger: Ledger) -> None:
     from devnull.cli.claims.playing import judge_table
 
     for claim in claims:
-        if ledger.result(claim.version, TABLE) is None:
-            judge_table(claim, ledger)
+        judge_table(claim, ledger)
 
 
 def _run_jobs(args: RunClaimsArgs, claims: Sequence[LoadedClaim], seconds: float | None, ledger: Ledger) -> None:
