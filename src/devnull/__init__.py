@@ -51,7 +51,7 @@ def tasks(split: Literal["train", "test", "all"] = "all") -> dict[str, Task]:
 
     Examples:
         >>> len(devnull.tasks())
-        211
+        218
     """
     from devnull.sandbox.tasks import load_tasks
 
