@@ -24,7 +24,10 @@ ROOT = Path(__file__).parent.parent
 
 
 def family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since its parent named it
+        children = []
     return [pid, *(member for child in children for member in family(int(child)))]
 
 
