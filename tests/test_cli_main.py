@@ -176,6 +176,17 @@ def test_help_fits_a_terminal_of_80_columns(
     assert [line for line in printed.splitlines() if len(line) > 80 and not line.startswith("    devnull")] == []
 
 
+@pytest.mark.parametrize(("encoding", "line"), [("utf-8", "╭─ options"), ("latin-1", " options")])
+def test_help_is_drawn_with_the_lines_that_stdout_takes(encoding: str, line: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "devnull", "claims", "check", "--help"],
+        capture_output=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "TERM": "xterm", "COLUMNS": "80"},
+    )
+    assert done.returncode == 0 and line in done.stdout.decode(encoding)
+
+
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:
     code = (
         "import sys; from devnull.cli.main import main; main(['--help']);"

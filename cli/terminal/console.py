@@ -90,14 +90,18 @@ def parse_arguments(args_type: Any, prog: str, argv: list[str], description: str
 
 
 class _HelpText(io.StringIO):
-    """What tyro prints of a command, in colours where it would have been in colours."""
+    """What tyro prints of a command, in the colours and with the lines that stdout takes."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._coloured = sys.stdout.isatty()
+        self._stdout = sys.stdout
 
     def isatty(self) -> bool:
-        return self._coloured
+        return self._stdout.isatty()
+
+    @property
+    def encoding(self) -> str | None:  # type: ignore[override]
+        return self._stdout.encoding
 
 
 def print_help(text: str) -> None:
