@@ -34,7 +34,7 @@ static: $(VENV)/.dev
 	$(BIN)/python scripts/docs.py --check
 	$(BIN)/devnull claims check
 
-docs: $(VENV)/.dev ## write docs/commands.md and docs/glossary.md anew, from the commands and the docstrings
+docs: $(VENV)/.dev ## write anew what is generated: docs/commands.md, docs/glossary.md, docs/claims.md, README's line on the claims
 	$(BIN)/python scripts/docs.py
 
 site: $(VENV)/.dev ## the docs as a site, in site/: links and anchors hold, and the gallery's reports are made

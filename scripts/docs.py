@@ -1,7 +1,8 @@
 """Writes the generated documentation, or with `--check` fails if what is committed is not current.
 
 `docs/commands.md`: the `--help` of every command and subcommand. `docs/glossary.md`: every public type, with its file
-and the first sentence of its docstring, and every metric. `docs/claims.md`, with figures: what came out of the claims.
+and the first sentence of its docstring, and every metric. `docs/claims.md`, with figures: what came out of the claims;
+README.md has a paragraph of that.
 """
 
 import ast
@@ -19,7 +20,7 @@ os.environ |= {"COLUMNS": "84", "NO_COLOR": "1", "TERM": "dumb"}
 
 from devnull.cli.claims.choosing import shipped_claims  # noqa: E402
 from devnull.cli.claims.ledger import DEFAULT_LEDGER, Ledger  # noqa: E402
-from devnull.cli.claims.pages import claims_figures, claims_markdown  # noqa: E402
+from devnull.cli.claims.pages import claims_figures, claims_markdown, claims_summary  # noqa: E402
 from devnull.cli.main import COMMANDS  # noqa: E402
 from devnull.cli.main import main as devnull  # noqa: E402
 from devnull.eval.scoring.diversity import POLICY_METRICS  # noqa: E402
@@ -118,7 +119,15 @@ def claims() -> str:
     return claims_markdown(shipped_claims(), Ledger(ROOT / DEFAULT_LEDGER))
 
 
-GENERATED = {"docs/commands.md": commands, "docs/glossary.md": glossary, "docs/claims.md": claims}
+def readme() -> str:
+    """README.md, its paragraph on the claims made anew."""
+    begin, end = "<!-- claims -->\n", "<!-- /claims -->\n"
+    before, _, rest = (ROOT / "README.md").read_text().partition(begin)
+    summary = claims_summary(shipped_claims(), Ledger(ROOT / DEFAULT_LEDGER))
+    return before + begin + summary + end + rest.partition(end)[2]
+
+
+GENERATED = {"docs/commands.md": commands, "docs/glossary.md": glossary, "docs/claims.md": claims, "README.md": readme}
 
 
 def main() -> int:
