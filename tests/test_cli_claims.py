@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from devnull.agents.episode import Episode
-from devnull.cli.claims.choosing import find_recipe, shipped_claims
+from devnull.cli.claims.choosing import find_claims, find_recipe, shipped_claims
 from devnull.cli.claims.ledger import Ledger
 from devnull.cli.claims.pages import claims_markdown
 from devnull.cli.claims.plan import Job, merge_jobs, plan_claim
@@ -346,6 +346,16 @@ def why_refused(job: Job, jobs: dict[str, Job]) -> str | None:
     except InputError as error:
         return str(error)
     return None
+
+
+def test_what_rounds_make_is_the_last_round() -> None:
+    """`train dpo --rounds 4 --out OUT` leaves a model in `OUT/round-4`, and none in `OUT`."""
+    plan = plan_claim(find_claims(["K17"])[0], find_recipe("tiny"), (10,))
+    products = {digest: job.product(Path("x")) for digest, job in plan.jobs.items()}
+    trained, evaluated = (plan.jobs[plan.names[f"seed-10/terminal-4{end}"]] for end in ("", ".evaluation"))
+    out = trained.words(Path("x"), products)
+    assert products[trained.digest] == f"{out[out.index('--out') + 1]}/round-4"
+    assert f"hf:{products[trained.digest]}" in evaluated.words(Path("x"), products)
 
 
 def test_claims_share_what_is_the_same() -> None:

@@ -73,7 +73,10 @@ def _measure_jobs(plan: Plan, root: Path) -> dict[str, dict[str, tuple[float | N
 
 
 def _divergence(model: Path) -> float | None:
-    """Of its commands, where the words of its reports are told apart from them."""
+    """Of its commands, where the words of its reports are told apart from them; nothing of what was trained in rounds,
+    whose trainer logs how far it came from the round before."""
+    if (model / "drift.json").exists():
+        return None
     commands = _metric(model, "kl_commands")
     return _metric(model, "kl_episode") if commands is None else commands
 

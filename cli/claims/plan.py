@@ -52,8 +52,14 @@ class Job:
                 return str(self.folder(root) / "run")
             case "label":
                 return self.digest
+            case _ if (rounds := self.settings.get("rounds", 1)) != 1:  # one model a round, and the last is it
+                return f"{self._model(root)}/round-{rounds}"
             case _:
-                return str(self.folder(root) / "model")
+                return self._model(root)
+
+    def _model(self, root: Path) -> str:
+        """What a trainer is told to write."""
+        return str(self.folder(root) / "model")
 
     def words(self, root: Path, products: Mapping[str, str], boxes: Sequence[str] = ()) -> list[str]:
         """The command line after `devnull`.
@@ -68,8 +74,9 @@ class Job:
         if isinstance(settings.get("evaluator"), dict):
             settings["evaluator"] = str(self.evaluator_path(root))
         words += config_flags(settings, f"job {self.digest}")
-        words += ["--name" if self.command == "label" else "--out", self.product(root)]
-        return words if self.command == "label" else [*words, *boxes]
+        if self.command == "label":
+            return [*words, "--name", self.product(root)]
+        return [*words, "--out", self.product(root) if self.command == "rollout" else self._model(root), *boxes]
 
     def evaluator_path(self, root: Path) -> Path:
         """Where the evaluator lies that the settings spell out."""
