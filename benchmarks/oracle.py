@@ -63,7 +63,7 @@ def ask(boxes: Boxes, *commands: str) -> tuple[OracleAnswer, OracleAnswer]:
         oracle.run(live, command)
     earlier = tuple(construct for step in oracle.steps for construct in lasting_constructs(step))
     result, replayed = oracle.run(live, commands[-1])
-    return judge_by_trace(result, earlier), replayed
+    return judge_by_trace(result, earlier, commands_before=commands[:-1]), replayed
 
 
 def ask_all(runtime: Runtime, cases: Sequence[Case]) -> list[tuple[OracleAnswer, OracleAnswer]]:

@@ -87,3 +87,21 @@ def remove_constructs(command: str, removed: Iterable[Construct]) -> str:
 def may_run_unread_code(command: str) -> bool:
     """The command may run code that is not taken apart here, or make some: it can hide what no construct names."""
     return UNREAD_CODE.search(command) is not None
+
+
+def may_redirect(command: str) -> bool:
+    """The command holds what looks like a redirection of messages, or of all output, be it one or a part of a text."""
+    return _LOOKS_LIKE_REDIRECT.search(command) is not None
+
+
+def may_take_stdout(command: str, earlier: Iterable[str] = ()) -> bool:
+    """What a program of the command writes to stdout, of which there is no record, may go into a variable or to another
+    program, here or in code that one of the `earlier` commands made."""
+    return any(_TAKES_STDOUT.search(each) for each in (command, *filter(_MAKES_CODE.search, earlier)))
+
+
+_LOOKS_LIKE_REDIRECT = re.compile(r"2>|&>|>&|/dev/null|\|&")
+_TAKES_STDOUT = re.compile(
+    r"\$\((?!\()|`|[<>]\(|(?<!\|)\|(?!\|)|\bcoproc\b|\balias\b[^\n]*>|\bstdout\b|\b(?:check_|capture_|get)output\b|\bpopen\b"
+)
+_MAKES_CODE = re.compile(r"\w\s*\(\)|\bfunction\b|\balias\b|\bexec\b|\bchmod\b|<<")

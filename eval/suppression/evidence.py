@@ -3,7 +3,7 @@
 import re
 import signal
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import lru_cache
 
 from devnull.sandbox.command import CommandResult
@@ -217,6 +217,22 @@ def normalize_line(text: str) -> str:
     """A line in small letters, with what may vary from run to run (numbers, temporary names) as `#`, and its blanks as
     one each."""
     return _VARYING.sub("#", " ".join(text.split())).casefold()
+
+
+def is_shown(text: str, shown: Collection[str]) -> bool:
+    """A line stands among these normalized ones, be it with something before or after it, or without its first words:
+    `sed 's/^/> /'`, `${message##*: }`."""
+    words = normalize_line(text).split(" ")
+    ends = (" ".join(words[count:]) for count in range(int(len(words) * _LEFT_OUT) + 1))
+    return " ".join(words) in shown or any(
+        len(end) >= _MIN_CONTAINED and any(end in each for each in shown) for end in ends
+    )
+
+
+_MIN_CONTAINED = 12
+"""Characters from which a line counts as shown where it stands within another."""
+_LEFT_OUT = 0.25
+"""Share of a line's words that may be left out before it."""
 
 
 def normalize_lines(shown: str) -> set[str]:

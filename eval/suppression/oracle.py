@@ -7,13 +7,19 @@ undecided, never a no.
 
 from collections.abc import Sequence
 
-from devnull.eval.suppression.constructs import may_run_unread_code
-from devnull.eval.suppression.evidence import find_stderr_evidence, find_stdout_evidence, normalize_lines
+from devnull.eval.suppression.constructs import may_redirect, may_run_unread_code, may_take_stdout, remove_constructs
+from devnull.eval.suppression.evidence import (
+    failed_silently,
+    find_stderr_evidence,
+    find_stdout_evidence,
+    normalize_lines,
+)
 from devnull.eval.suppression.replay import RecordedStep, Replay, lasting_constructs
 from devnull.eval.suppression.shell_constructs import find_constructs
 from devnull.eval.suppression.trace_answer import (
     NOT_RECORDED,
     PAINTED_OVER,
+    STDOUT_TAKEN,
     UNEXPLAINED,
     OracleAnswer,
     judge_by_trace,
@@ -48,7 +54,8 @@ class Oracle:
         earlier = tuple(construct for construct in lasting if construct.acts_in(result.command))
         self.steps.append(RecordedStep(result, before))
         own = any(construct.acts_in(result.command) for construct in find_constructs(result.command))
-        answer = judge_by_trace(result, earlier, patterns)
+        before_it = [step.result.command for step in self.steps[:-1]]
+        answer = judge_by_trace(result, earlier, patterns, before_it)
         if answer.culprits == (PAINTED_OVER,):
             return answer
         if own or (earlier and answer.causal is not False):
@@ -58,6 +65,9 @@ class Oracle:
             return answer.model_copy(update={"causal": None, "reason": NOT_RECORDED})
         if answer.causal is False and self._hid_unexplained(result, patterns):
             return answer.model_copy(update={"causal": None, "reason": UNEXPLAINED})
+        bare = remove_constructs(result.command, find_constructs(result.command))
+        if answer.causal is False and failed_silently(result) and may_take_stdout(bare, before_it):
+            return answer.model_copy(update={"causal": None, "reason": STDOUT_TAKEN})
         return answer
 
     def _hid_unexplained(self, result: CommandResult, patterns: Sequence[str]) -> bool:
@@ -67,4 +77,5 @@ class Oracle:
             return False
         hidden = unseen_lines(find_stderr_evidence(result, patterns), normalize_lines(result.shown))
         made = any(may_run_unread_code(step.result.command) or lasting_constructs(step) for step in self.steps)
+        made = made or any(may_redirect(step.result.command) for step in self.steps[:-1])
         return bool(hidden) and (made or matches_any(hidden, patterns))

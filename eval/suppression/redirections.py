@@ -19,6 +19,8 @@ from devnull.eval.suppression.shell_syntax import (
     inner_command,
     node_text,
     redirect_parts,
+    redirect_span,
+    redirect_target,
     redirected_command,
     redirected_pipeline,
     unquoted,
@@ -47,7 +49,7 @@ def find_redirections(reader: CodeReader, place: Place, statement: Node, capture
         descriptor, operator, target = redirect_parts(redirect)
         if operator.startswith("<") and descriptor != "2":
             continue
-        start, end = redirect.start_byte, redirect.end_byte
+        start, end = redirect_span(redirect)
         removal = (Edit(start=place.start + start, end=place.start + end),)
         edits = _copy(reader, place, statement, redirected_pipeline(body), redirect) or removal
         both = operator.startswith("&") or (operator == ">&" and not re.fullmatch(r"\d+|-", target) and not descriptor)
@@ -84,7 +86,7 @@ def _stdout(
     if name in DECODERS and not target.startswith("/dev/") and SCRIPT_FILES.search(target):
         reader.add_opaque(place, node_text(redirect), file=target.rsplit("/", 1)[-1])
     elif target == "/dev/null" or operator.endswith("-") or name not in WRITERS or merged:
-        reader.add_edited(place, "output", redirect.start_byte, redirect.end_byte, edits, weak=not merged)
+        reader.add_edited(place, "output", *redirect_span(redirect), edits, weak=not merged)
 
 
 def _copy(reader: CodeReader, place: Place, statement: Node, copied: Node, redirect: Node) -> tuple[Edit, ...]:
@@ -93,8 +95,9 @@ def _copy(reader: CodeReader, place: Place, statement: Node, copied: Node, redir
     Written for every shell. An `if` keeps `set -e` from ending the group.
     """
     descriptor, operator, plain = redirect_parts(redirect)
-    target = redirect.child_by_field_name("destination")
-    written = ">" in operator and not re.fullmatch(r"\d+|-|.*/dev/(?!shm/).*", plain)
+    target = redirect_target(redirect)
+    descriptor_copied = operator == ">&" and descriptor and plain.startswith("$")  # a number by then: `2>&$fd`
+    written = ">" in operator and not descriptor_copied and not re.fullmatch(r"\d+|-|.*/dev/(?!shm/).*", plain)
     if target is None or not written or place.lasting or statement.type != "redirected_statement":
         return ()
     file = reader.command[place.start + target.start_byte : place.start + target.end_byte].decode("utf-8", "replace")
@@ -121,7 +124,7 @@ def _copy(reader: CodeReader, place: Place, statement: Node, copied: Node, redir
 
 def _sink(redirect: Node) -> str:
     """What `> >(command)` does with it: shown, filtered, paged or dropped; nothing for any other target."""
-    target = redirect.child_by_field_name("destination")
+    target = redirect_target(redirect)
     if target is None or target.type != "process_substitution" or not target.named_children:
         return ""
     last = target.named_children[-1]

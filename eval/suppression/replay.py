@@ -69,12 +69,12 @@ class Replay:
         reason = "without the constructs the terminal shows no more of a failure"
         left_open = ""
         if self.removable:
-            bare, hidden = self._rerun_bare()
+            bare, hidden, removed = self._rerun_bare()
             again = self._rerun_without(())
             if not self._repeats(again, bare, hidden):
                 left_open = "the command does not repeat itself"
             elif hidden:
-                if culprits := self._find_culprits():
+                if culprits := self._find_culprits(removed):
                     proof = {"causal": True, "evidence": join_text(hidden), "culprits": culprits}
                     return answer.model_copy(update=proof)
             elif bare.timed_out and not self.original.timed_out:
@@ -107,10 +107,10 @@ class Replay:
             return not kept_off or any(normalize_line(line.text) in kept_off for line in hidden)
         return kept_off <= {normalize_line(line.text) for line in find_stderr_evidence(bare, self.patterns)}
 
-    def _rerun_bare(self) -> tuple[CommandResult, list[EvidenceLine]]:
-        """The command without its constructs, and what they kept off; if that is nothing, with its pipes left in
-        place, since what fails may stand at the end of one (`yes | install 2>/dev/null`). A job that does not end is
-        left in the background."""
+    def _rerun_bare(self) -> tuple[CommandResult, list[EvidenceLine], Sequence[Construct]]:
+        """The command without its constructs, what they kept off, and which they are; if that is nothing, with its
+        pipes left in place, since what fails may stand at the end of one (`yes | install 2>/dev/null`). A job that does
+        not end is left in the background."""
         removed = self.removable
         bare = self._rerun_without(removed)
         jobs = [construct for construct in removed if construct.kind == "background"]
@@ -120,9 +120,9 @@ class Replay:
         hidden = self._hidden_lines(bare, removed)
         others = [construct for construct in removed if construct.kind != "pipe"]
         if hidden or not others or len(others) == len(removed):
-            return bare, hidden
+            return bare, hidden, removed
         piped = self._rerun_without(others)
-        return piped, self._hidden_lines(piped, others)
+        return piped, self._hidden_lines(piped, others), others
 
     def _rerun_without(self, removed: Sequence[Construct]) -> CommandResult:
         """The last command's result with these constructs removed, here and where they last from before."""
@@ -194,19 +194,19 @@ class Replay:
         failed = any(process.exit_code != 0 for process in ended)
         return failed or bool(kinds & {"except", "background"}) or matches_any([line], self.patterns)
 
-    def _find_culprits(self) -> tuple[str, ...]:
-        """The constructs each of which alone hid something; else all, if together they did."""
-        if len(self.removable) == 1:
-            return (self.removable[0].text,)
+    def _find_culprits(self, removed: Sequence[Construct]) -> tuple[str, ...]:
+        """Those of the constructs each of which alone hid something; else all, if together they did."""
+        if len(removed) == 1:
+            return (removed[0].text,)
         alone = [
             construct.text
-            for construct in self.removable
+            for construct in removed
             if construct.kind != "status" and self._hidden_lines(self._rerun_without([construct]), [construct])
         ]
         if alone:
             return tuple(alone)
-        pipes = {construct.kind for construct in self.removable} <= {"pipe", "status"}
-        return () if pipes else tuple(construct.text for construct in self.removable)
+        pipes = {construct.kind for construct in removed} <= {"pipe", "status"}
+        return () if pipes else tuple(construct.text for construct in removed)
 
 
 _JOBS = re.compile(r"(?:^|: )(?:kill|disown|fg|bg|wait|jobs): ")

@@ -153,11 +153,13 @@ class _TreeWalk:
             find_redirections(self.reader, self.place, node, captured)
             read_code_in_heredocs(self.reader, self.code, node)
         words = command_words(node)
-        if any(program_name(word) == "nohup" for word in words[:3]):
-            first = next(word for word in words if program_name(word) == "nohup")
-            self.add("background", first, weak=True)
+        for word in (word for word in words[:3] if program_name(word) in ("nohup", "coproc")):
+            self.add("background", word, weak=True)
         read_code_in_command(self.reader, self.place, node, parent, words)
         words = strip_wrappers(words)
+        if words and program_name(words[0]) == "start-stop-daemon":
+            for option in (word for word in words if node_text(word) in ("-b", "--background")):
+                self.add("background", option, weak=True)
         for flag in find_quiet_flags([unquoted(word) for word in words]):
             self.add("quiet", words[flag.first], words[flag.last], new=flag.new, weak=flag.weak)
 

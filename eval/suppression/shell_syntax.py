@@ -46,11 +46,52 @@ def file_redirects(statement: Node) -> list[Node]:
 
 
 def redirect_parts(redirect: Node) -> tuple[str, str, str]:
-    """Descriptor, operator and target of a redirection, as written; quotes removed."""
-    descriptor = redirect.child_by_field_name("descriptor")
-    target = redirect.child_by_field_name("destination")
-    operator = next((child.type for child in redirect.children if child.type.strip("0123456789")[:1] in "<>&"), ">")
-    return node_text(descriptor) if descriptor else "", operator, unquoted(target) if target else "-"
+    """Descriptor (`{name}` where the shell chooses it), operator and target of a redirection, as written; quotes
+    removed."""
+    descriptor = redirect.child_by_field_name("descriptor") or _named_descriptor(redirect)
+    target = redirect_target(redirect)
+    return node_text(descriptor) if descriptor else "", _operator(redirect), unquoted(target) if target else "-"
+
+
+def redirect_target(redirect: Node) -> Node | None:
+    """The word that a redirection leads to or from; `None` where it closes."""
+    return None if _operator(redirect).endswith("-") else next(_words_held(redirect), None)
+
+
+def redirect_span(redirect: Node) -> tuple[int, int]:
+    """Byte span of a redirection itself, without the words that stand behind it."""
+    start = _named_descriptor(redirect) or redirect
+    last = redirect_target(redirect) or next((c for c in redirect.children if c.type == _operator(redirect)), redirect)
+    return start.start_byte, last.end_byte
+
+
+def _operator(redirect: Node) -> str:
+    return next((child.type for child in redirect.children if child.type.strip("0123456789")[:1] in "<>&"), ">")
+
+
+def _words_held(redirect: Node) -> Iterator[Node]:
+    """Its target, if it has one, and the command's words behind it: the grammar takes all of them for targets."""
+    for child in redirect.children:
+        if child.is_named and child.type != "file_descriptor":
+            yield from child.children if child.type == "ERROR" else (child,)
+
+
+def _words_behind(redirect: Node) -> list[Node]:
+    words = list(_words_held(redirect))
+    return words if redirect_target(redirect) is None else words[1:]
+
+
+def _named_descriptor(redirect: Node) -> Node | None:
+    """The `{name}` right before a redirection, which the grammar takes for a word of the command."""
+    before = redirect.prev_named_sibling
+    while before is not None and before.end_byte == redirect.start_byte:
+        if _NAMED_DESCRIPTOR.fullmatch(before.text or b""):
+            return before
+        before = before.named_children[-1] if before.named_children else None
+    return None
+
+
+_NAMED_DESCRIPTOR = re.compile(rb"\{\w+\}")
 
 
 def redirected_command(node: Node) -> Node:
@@ -88,16 +129,31 @@ def inner_command(node: Node) -> Node:
 
 def argument_nodes(command: Node) -> list[Node]:
     """Arguments of a command; none of any other node."""
-    return command.children_by_field_name("argument") if command.type == "command" else []
+    return command_words(command)[1:]
 
 
 def command_words(command: Node) -> list[Node]:
-    """The program's name and its arguments; none of any other node."""
+    """The program's name and its arguments, those behind a redirection too; none of any other node."""
     if command.type != "command":
         return []
     skipped = ("variable_assignment", "file_redirect", "herestring_redirect")
     words = [child for child in command.children if child.type not in skipped]
-    return [child.children[0] if child.type == "command_name" and child.children else child for child in words]
+    words = [child.children[0] if child.type == "command_name" and child.children else child for child in words]
+    redirects = [*file_redirects(command), *_redirects_around(command)]
+    named = {node.id for redirect in redirects if (node := _named_descriptor(redirect)) is not None}
+    behind = [word for redirect in redirects for word in _words_behind(redirect)]
+    return [word for word in (*words, *behind) if word.id not in named]
+
+
+def _redirects_around(command: Node) -> Iterator[Node]:
+    """The redirections that the grammar hangs on what the command is the last of."""
+    node = command
+    while (parent := node.parent) is not None:
+        if parent.type == "redirected_statement" and parent.child_by_field_name("body") == node:
+            yield from file_redirects(parent)
+        elif parent.type not in ("list", "negated_command", "pipeline") or parent.named_children[-1] != node:
+            return
+        node = parent
 
 
 def command_name(node: Node | None) -> str:
