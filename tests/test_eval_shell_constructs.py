@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devnull.eval.suppression.constructs import remove_constructs
-from devnull.eval.suppression.python_constructs import find_python_constructs
 from devnull.eval.suppression.quiet_flags import find_quiet_flags
 from devnull.eval.suppression.shell_constructs import find_constructs, label_command
 
@@ -46,6 +45,36 @@ from devnull.eval.suppression.shell_constructs import find_constructs, label_com
         ("bash <(a)", ["opaque"], "bash <(a)"),
         ("base64 -d x > run; ./run", ["opaque"], "base64 -d x > run; ./run"),
         ("python3 -c 'exec(x)'", ["opaque"], "python3 -c 'exec(x)'"),
+        # Words that are joined are one piece of code.
+        ("eval \"a\" '2>/dev/null'", ["stderr"], "eval \"a\" ''"),
+        ("eval a 2\\>/dev/null", ["stderr"], "eval a"),
+        ("eval a '2>' /dev/null", ["stderr"], "eval a ''"),
+        ("eval a '> log'", ["output"], "eval a ''"),
+        ("ssh h a '2>/dev/null'", ["stderr"], "ssh h a ''"),
+        ("echo a 2\\>/dev/null | sh", ["stderr"], "echo a  | sh"),
+        ("echo a '2>/dev/null' > s.sh", ["stderr"], "echo a '' > s.sh"),
+        ("printf '%s ' a '2>/dev/null' | sh", ["stderr"], "printf '%s ' a '' | sh"),
+        ("printf 'a %s\\n' '2>/dev/null' | sh", ["stderr"], "printf 'a %s\\n' '' | sh"),
+        # What makes a document is run, whoever reads it.
+        ('cat <<E\n"x: $(a 2>/dev/null)\nE', ["stderr"], 'cat <<E\n"x: $(a )\nE'),
+        (": <<E\n${x:-`a 2>&1`}\nE", ["stderr"], ": <<E\n${x:-`a `}\nE"),
+        ("bash <<E\nx=\\$(a 2>&1)\nE", ["stderr"], "bash <<E\nx=\\$(a )\nE"),
+        # Code from a descriptor.
+        (". /dev/stdin <<< 'a 2>/dev/null'", ["stderr"], ". /dev/stdin <<< 'a '"),
+        ("bash /dev/fd/3 3<<'E'\na 2>/dev/null\nE", ["stderr"], "bash /dev/fd/3 3<<'E'\na \nE"),
+        ("bash -o pipefail <<'E'\na 2>/dev/null\nE", ["stderr"], "bash -o pipefail <<'E'\na \nE"),
+        ("{ sh; } <<'E'\na 2>/dev/null\nE", ["stderr"], "{ sh; } <<'E'\na \nE"),
+        (". /dev/fd/3", ["opaque"], ". /dev/fd/3"),
+        # Options between `-c` and the code.
+        ("bash -c -e 'a 2>/dev/null'", ["stderr"], "bash -c -e 'a '"),
+        ("bash -ce -o posix -- 'a 2>/dev/null'", ["stderr"], "bash -ce -o posix -- 'a '"),
+        ("python3 -c'os.system(\"a 2>/dev/null\")'", ["stderr"], "python3 -c'os.system(\"a \")'"),
+        # Quotes in quotes in quotes.
+        ('sh -c "sh -c \'sh -c \\"a 2>/dev/null\\"\'"', ["stderr"], 'sh -c "sh -c \'sh -c \\"a \\"\'"'),
+        ("sh -c \"sh -c 'x=\\$(a 2>&1)'\"", ["stderr"], "sh -c \"sh -c 'x=\\$(a )'\""),
+        ('sh -c "sh -c \\"sh -c \\\\\\"a 2>&-\\\\\\"\\""', ["stderr"], 'sh -c "sh -c \\"sh -c \\\\\\"a \\\\\\"\\""'),
+        ('bash -c "a $(b 2>/dev/null)"', ["opaque", "stderr"], 'bash -c "a $(b )"'),
+        ("python3 -c 'os.popen(\"a 2>&1\").read()'", ["stderr"], "python3 -c 'os.popen(\"a \").read()'"),
     ],
 )
 def test_found_and_removed(command: str, kinds: list[str], bare: str) -> None:
@@ -135,6 +164,11 @@ def test_what_goes_to_a_file_is_copied(
     assert (run(command)[0], run(command)[3]) == (status, kept)
 
 
+def test_what_cannot_be_read_is_named_as_written() -> None:
+    command = "bash -c \"$(cat <<'E'\na 2>/dev/null\nE\n)\""
+    assert {construct.text for construct in find_constructs(command)} == {command.removeprefix("bash -c ")}
+
+
 def test_offsets_count_bytes() -> None:
     command = "echo 'grüß 漢字'; ä 2>/dev/null; echo ü"
     assert remove_constructs(command, find_constructs(command)) == "echo 'grüß 漢字'; ä ; echo ü"
@@ -188,15 +222,6 @@ def test_a_file_acts_only_where_it_is_named() -> None:
     assert made.acts_in("base64 -d x > run; sh run") and made.acts_in("./run") and not made.acts_in("ls")
 
 
-def test_python_without_its_silencers_is_still_python() -> None:
-    """Also between single quotes: nothing put in their place holds a quote."""
-    code = "with redirect_stderr(x), suppress(E): subprocess.getoutput(c); os.dup2(n, 2); run(a, stderr=PIPE)"
-    bare = remove_constructs(f"python3 -c '{code}'", find_constructs(f"python3 -c '{code}'"))
-    inside = bare.removeprefix("python3 -c '").removesuffix("'")
-    compile(inside, "", "exec")
-    assert not set("'\"") & set(inside) and "PIPE" not in inside and "dup2" not in inside
-
-
 @pytest.mark.parametrize(
     ("words", "positions"),
     [
@@ -206,6 +231,15 @@ def test_python_without_its_silencers_is_still_python() -> None:
         (["pip", "install", "-qqq", "x"], [2]),
         (["python3", "-m", "pip", "-q", "install", "-qq"], [3, 5]),
         (["curl", "-s", "u"], [1]),
+        (["curl", "--stderr", "log", "u"], [1]),
+        (["curl", "--stderr", "-", "u"], []),
+        (["wget", "-nvo", "log", "u"], [1]),
+        (["wget", "-o/dev/stderr", "u"], []),
+        (["wget", "--output-file=log", "u"], [1]),
+        (["ssh", "-E", "log", "h"], [1]),
+        (["ssh", "-oLogLevel=QUIET", "h"], [1]),
+        (["scp", "-o", "LogLevel QUIET", "a", "b"], [1]),
+        (["ssh", "-o", "LogLevel=VERBOSE", "h"], []),
         (["curl", "-s", "-S", "u"], [1]),
         (["grep", "-qs", "x"], [1]),
         (["tar", "--quiet"], []),
@@ -216,37 +250,3 @@ def test_python_without_its_silencers_is_still_python() -> None:
 )
 def test_flags_that_silence_errors(words: list[str], positions: list[int]) -> None:
     assert [flag.first for flag in find_quiet_flags(words)] == positions
-
-
-@pytest.mark.parametrize(
-    ("code", "found"),
-    [
-        ("try: x()\nexcept: pass", 1),
-        ("try: x()\nexcept Exception as e:\n    y = 1", 1),
-        ("try: x()\nexcept Exception as e:\n    print(e)", 0),
-        ("try: x()\nexcept Exception:\n    raise", 0),
-        ("try: x()\nexcept Exception:\n    sys.exit(0)", 1),
-        ("try: x()\nexcept Exception:\n    sys.exit(1)", 0),
-        ("run(a, stderr=DEVNULL)", 1),
-        ("run(a, capture_output=True)", 1),
-        ("run(a, stderr=open('/dev/null'))", 1),
-        ("run(a, stdout=DEVNULL, stderr=STDOUT)", 1),
-        ("run(a, stderr=None)", 0),
-        ("run(a, stderr=sys.stderr)", 0),
-        ("try: import a\nexcept ImportError: import b as a", 0),
-        ("os.dup2(null, 2)", 1),
-        ("os.dup2(a, b)", 0),
-        ("sys.stderr.close()", 1),
-        ("file.close()", 0),
-        ("subprocess.getoutput('a')", 1),
-        ("eval(x)", 1),
-        ("os.system(x)", 1),
-        ("os.system(f'make {x}')", 1),
-        ("for c in ['a', 'b']: os.system(c)", 0),
-        ("sys.stderr = open('/dev/null', 'w')", 1),
-        ("os.system('make 2>/dev/null')", 1),
-        ("not python (", 0),
-    ],
-)
-def test_python_that_swallows_errors(code: str, found: int) -> None:
-    assert len(list(find_python_constructs(code))) == found

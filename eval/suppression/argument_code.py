@@ -26,7 +26,7 @@ from devnull.eval.suppression.shell_syntax import (
     unquoted_span,
     walk_tree,
 )
-from devnull.eval.suppression.stdin_code import code_language, stdin_language, words_after_options
+from devnull.eval.suppression.stdin_code import code_language, reads_descriptor, stdin_language, words_after_options
 
 
 def read_code_in_command(
@@ -38,7 +38,7 @@ def read_code_in_command(
         return
     name = program_name(stripped[0])
     if _expands_to_program(reader, stripped[0]):
-        reader.add_opaque(place, node_text(stripped[0]))
+        reader.add_opaque(place, reader.source(place, stripped[0]))
     if name not in WRITERS:
         for i, word in enumerate(words):
             language = code_language(program_name(word))
@@ -49,29 +49,31 @@ def read_code_in_command(
         rest = words[runner + 1 :] if runner is not None else stripped[1:]
         _string_runner(reader, place, name if runner is None else program_name(words[runner]), rest)
     if name in DETACHERS:
-        reader.add_opaque(place, node_text(command))
+        reader.add_opaque(place, reader.source(place, command))
     if name in AWKS:
         _awk(reader, place, words[1:])
     if name in ("source", ".") and any(word.type == "process_substitution" for word in stripped[1:]):
-        reader.add_opaque(place, node_text(command))
+        reader.add_opaque(place, reader.source(place, command))
     for i, word in enumerate(words[:-1]):
         if program_name(words[0]) == "env" and re.fullmatch(r"-[a-z]*S|--split-string", node_text(word)):
-            reader.word(place, words[i + 1], "shell")
+            reader.words(place, [words[i + 1]], "shell")
     language = stdin_language(command)
-    for herestring in (child for child in command.children if child.type == "herestring_redirect"):
-        if language:
-            for value in herestring.named_children:
-                reader.word(place, value, language)
     redirects = [*file_redirects(command)]
     if parent is not None and parent.type == "redirected_statement":
         redirects += file_redirects(parent)
+    if reads_descriptor(command) and not any(redirect_parts(each)[1].startswith("<") for each in redirects):
+        reader.add_opaque(place, reader.source(place, command))
+    for herestring in (child for child in command.children if child.type == "herestring_redirect"):
+        if language:
+            for value in herestring.named_children:
+                reader.words(place, [value], language)
     if language and any(
         each.named_children[-1:]
         and each.named_children[-1].type == "process_substitution"
         and redirect_parts(each)[1] == "<"
         for each in redirects
     ):
-        reader.add_opaque(place, node_text(command))
+        reader.add_opaque(place, reader.source(place, command))
 
 
 _RUNNERS_ANYWHERE = ("ssh", "su", "runuser", "flock", "script", "sg")
@@ -102,20 +104,30 @@ def _inline(reader: CodeReader, place: Place, words: Sequence[Node], at: int, la
     """The code after `-c` or `-e` of the interpreter that is word `at`."""
     rest = words[at + 1 :]
     if language == "shell" and any(word.type == "process_substitution" for word in rest[:4]):
-        reader.add_opaque(place, node_text(words[at]))
-    flag = {"shell": r"-[A-Za-z]*c", "python": r"-[A-Za-z]*c", "other": r"-[A-Za-z]*[er]|--eval|-c"}[language]
+        reader.add_opaque(place, reader.source(place, words[at]))
+    flag = {"shell": r"-[A-Za-z]*c[A-Za-z]*", "python": r"-[A-Za-z]*c", "other": r"-[A-Za-z]*[er]|--eval|-c"}[language]
     for i, word in enumerate(rest):
+        if language != "shell" and word.type == "concatenation" and re.fullmatch(flag, node_text(word.children[0])):
+            reader.words(place, [word.children[1]], language)
+            return
         if not re.fullmatch(flag, unquoted(word)):
             continue
-        if i + 1 == len(rest):
-            if at:  # `xargs bash -c`: the code comes by stdin
-                reader.add_opaque(place, node_text(words[at]))
-            return
-        code = rest[i + 1]
-        reader.word(place, code, language)
-        if at and language == "shell" and re.match(r"\s*\{\}", unquoted(code)):
-            reader.add_opaque(place, node_text(code))
+        code = rest[i + 1 :] if language != "shell" else _after_options(rest[i:])
+        if code:
+            reader.words(place, code[:1], language)
+        if at and language == "shell" and (not code or re.match(r"\s*\{\}", unquoted(code[0]))):
+            reader.add_opaque(place, reader.source(place, code[0] if code else words[at]))  # `xargs bash -c`
         return
+
+
+def _after_options(words: Sequence[Node]) -> Sequence[Node]:
+    """A shell's words from the first that is no option: its code, if `-c` is among the options."""
+    rest = words
+    while rest and re.match(r"[-+]", option := unquoted(rest[0])):
+        if option in ("-", "--"):
+            return rest[1:]
+        rest = rest[1 + len(re.findall("[oO]", option)) if re.match(r"[-+]\w", option) else 1 :]
+    return rest
 
 
 def _string_runner(reader: CodeReader, place: Place, name: str, words: list[Node]) -> None:
@@ -124,8 +136,13 @@ def _string_runner(reader: CodeReader, place: Place, name: str, words: list[Node
         flags = [i for i, word in enumerate(words) if re.fullmatch(r"-[A-Za-z]*c|--command", unquoted(word))]
         code = words[flags[0] + 1 : flags[0] + 2] if flags else []
         code += [word for word in words if node_text(word).startswith("--command=")]
-    elif name == "ssh":
-        code = words_after_options(words, "BDEFIJLOQRSWbceilmopw")[1:]
+    elif name in ("ssh", "eval"):
+        joined = words_after_options(words, "BDEFIJLOQRSWbceilmopw")[1:] if name == "ssh" else words
+        if joined and node_text(joined[0]) == "--":
+            joined = joined[1:]
+        if joined:
+            reader.words(place, joined, "shell")
+        return
     elif name == "trap":
         code = words[:1]
     else:
@@ -133,15 +150,13 @@ def _string_runner(reader: CodeReader, place: Place, name: str, words: list[Node
     for word in code:
         if name == "alias" and word.type in ("word", "concatenation") and "=" in node_text(word):
             place = place._replace(lasting=True)
-        if word.type == "word" and name == "alias":
-            continue
-        reader.word(place, word, "shell")
+        reader.words(place, word.children[1:] if name == "alias" and word.children else [word], "shell")
 
 
 def _awk(reader: CodeReader, place: Place, words: list[Node]) -> None:
     """Redirections in the commands of an awk program; commands that it puts together itself."""
     for start, end in (unquoted_span(piece) for word in words for piece in quoted_pieces(word)):
-        code = reader.command[place.start + start : place.start + end]
+        code = bytes(reader.command[place.start + start : place.start + end])
         for found in find_shell_redirects(code, 0, len(code)):
             edit = Edit(start=place.start + start + found.start, end=place.start + start + found.end)
             reader.add_edited(place, "stderr", start + found.start, start + found.end, (edit,))

@@ -1,22 +1,21 @@
 """What is found in one command, and where in it the code that is being read lies."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from tree_sitter import Node
 
 from devnull.eval.suppression.constructs import Construct, ConstructKind, Edit
+from devnull.eval.suppression.derived_text import IN_C_STRING, DerivedText, Piece, join_words, unescape
 from devnull.eval.suppression.heredocs import Heredoc
 from devnull.eval.suppression.programs import MAY_HIDE
-from devnull.eval.suppression.python_constructs import find_python_constructs
+from devnull.eval.suppression.python_constructs import PythonConstruct, find_python_constructs
 from devnull.eval.suppression.shell_syntax import (
     command_name,
     node_text,
     quoted_pieces,
-    unescape_in_place,
     unquoted,
-    unquoted_span,
     walk_tree,
 )
 
@@ -27,7 +26,7 @@ _MOST = 1000
 
 
 class Place(NamedTuple):
-    """Where code lies in a command, in UTF-8 bytes, and how it is run."""
+    """Where code lies in a command, or in text made of it, in UTF-8 bytes, and how it is run."""
 
     start: int
     end: int
@@ -39,6 +38,8 @@ class Place(NamedTuple):
     """A file that holds it and whose name does not tell: what cannot be read in it acts only where it is run."""
     escapes: int = 0
     """Double quotes around it: what is written into it needs that many rounds of backslashes."""
+    mixed: bool = False
+    """It is made of several words, not all in the same quotes: nothing can be written into it."""
     depth: int = 0
 
     def inside(self, start: int, end: int, *, escaped: bool = False) -> "Place":
@@ -53,7 +54,7 @@ class Place(NamedTuple):
 
 
 class Code(NamedTuple):
-    """Shell code as its shell sees it, byte for byte where it lies in the command, and its here-documents."""
+    """Shell code as its shell sees it, and its here-documents."""
 
     place: Place
     text: bytes
@@ -65,12 +66,17 @@ class CodeReader:
     """Collects the constructs of one command."""
 
     def __init__(self, command: bytes, read_shell: Callable[["CodeReader", Place, bytes], None]) -> None:
-        self.command, self._read_shell = command, read_shell
+        self.derived, self._read_shell = DerivedText(command), read_shell
         self.found: list[Construct] = []
         self.roots: list[Node] = []
         """Trees whose assignments have not been looked at."""
         self._values: dict[str, bool] = {}
         """Variable to whether all that the command assigns to it is plain."""
+
+    @property
+    def command(self) -> bytearray:
+        """The command and, behind it, what is made of its words."""
+        return self.derived.text
 
     @property
     def full(self) -> bool:
@@ -88,7 +94,9 @@ class CodeReader:
         self, place: Place, kind: ConstructKind, start: int, end: int, edits: tuple[Edit, ...], *, weak: bool = False
     ) -> None:
         """The same, with the edits that remove it."""
-        text = self.command[place.start + start : place.start + end].decode("utf-8", "replace")
+        if place.mixed and any(edit.after is not None for edit in edits):
+            edits = (Edit(start=place.start + start, end=place.start + end),)
+        text = self._text(place.start + start, place.start + end)
         self.found.append(
             Construct(kind=kind, text=text, edits=edits, weak=weak, lasting=place.lasting, file=place.file)
         )
@@ -102,55 +110,84 @@ class CodeReader:
             )
         )
 
+    def source(self, place: Place, node: Node) -> str:
+        """Source of a node, as written: the tree holds no here-documents."""
+        return self._text(place.start + node.start_byte, place.start + node.end_byte)
+
+    def _text(self, start: int, end: int) -> str:
+        return self.command[start:end].decode("utf-8", "replace")
+
     def add_unparsed(self, place: Place) -> None:
         """Code that is no shell to the grammar: what looks like a redirection there is not taken apart."""
         code = self.command[place.start : place.end]
         if match := re.search(rb"2>(?!&[12]\b)|&>|>&\s?(?![12]\b)|\|&", code):
             self.add_opaque(place, code[match.start() : match.start() + 80].decode("utf-8", "replace"))
 
-    def shell(self, place: Place, code: bytes | None = None) -> None:
-        """Reads shell code; `code` as its shell sees it, byte for byte, where quotes changed it."""
+    def derive(self, place: Place, pieces: Iterable[Piece], *, escaped: bool = False, mixed: bool = False) -> Place:
+        """The place of code that is made of pieces of this one."""
+        start, end = self.derived.append([*pieces])
+        inner = place.inside(start - place.start, end - place.start, escaped=escaped)
+        return inner._replace(mixed=place.mixed or mixed)
+
+    def read(self, place: Place, language: str) -> None:
+        """Reads code of a language: "shell", "python", "other"."""
+        match language:
+            case "shell":
+                self.shell(place)
+            case "python":
+                self.python(place)
+            case "other":
+                self.other(place)
+
+    def shell(self, place: Place) -> None:
+        """Reads shell code."""
         if place.depth > _DEEPEST:
             self.add_opaque(place, "code nested too deep to be read")
             return
-        self._read_shell(self, place, self.command[place.start : place.end] if code is None else code)
+        known = len(self.found)
+        self._read_shell(self, place, bytes(self.command[place.start : place.end]))
+        for i, construct in enumerate(self.found[known:], known):
+            edits = tuple(written for edit in construct.edits for written in self.derived.written(edit))
+            self.found[i] = construct.model_copy(update={"edits": edits})
 
-    def python(self, place: Place, code: bytes | None = None) -> None:
+    def python(self, place: Place) -> None:
         """Reads Python code."""
-        code = self.command[place.start : place.end] if code is None else code
-        place = place._replace(lasting=place.lasting or b"write" in code)
-        for found in find_python_constructs(code.decode("utf-8", "replace")):
+        code = self._text(place.start, place.end)
+        place = place._replace(lasting=place.lasting or "write" in code)
+        for found in find_python_constructs(code):
             if found.kind == "code":
-                self.shell(place.inside(found.start, found.end, escaped=False))
+                self._python_string(place, found)
             elif found.kind == "opaque":
                 self.add_opaque(place, found.text)
             else:
                 new = found.replacement
                 self.add(place, found.kind, found.start, found.end, new=new, weak=found.weak)
 
+    def _python_string(self, place: Place, found: PythonConstruct) -> None:
+        """Shell code in a string of Python code: within `$(...)` where Python takes its output."""
+        start, end = place.start + found.start, place.start + found.end
+        pieces = [*unescape(self.command, start, end, IN_C_STRING)]
+        if found.captured:
+            pieces = [Piece(b": $(", start, start), *pieces, Piece(b"\n)", end, end)]
+        self.shell(self.derive(place, pieces))
+
     def other(self, place: Place) -> None:
         """Code of another language: opaque, unless it holds nothing that could hide."""
-        code = self.command[place.start : place.end].decode("utf-8", "replace")
+        code = self._text(place.start, place.end)
         if MAY_HIDE.search(code):
             self.add_opaque(place, code)
 
-    def word(self, place: Place, word: Node, language: str, *, newlines: bool = False) -> None:
-        """Reads the code that a word of a command holds between its quotes; opaque where it is expanded into it."""
-        for piece in quoted_pieces(word):
-            start, end = unquoted_span(piece)
-            double = piece.type in ("string", "translated_string")
-            inner = place.inside(start, end, escaped=double)
-            code = self.command[inner.start : inner.end]
-            if double or newlines or piece.type == "ansi_c_string":
-                code = unescape_in_place(code, newlines=newlines or piece.type == "ansi_c_string")
-            if language == "shell":
-                self.shell(inner, code)
-            elif language == "python":
-                self.python(inner, code)
-            else:
-                self.other(inner)
-        if self.expands(word):
-            self.add_opaque(place, node_text(word))
+    def words(self, place: Place, words: Sequence[Node], language: str, pieces: Iterable[Piece] | None = None) -> None:
+        """Reads the code that words of a command make, joined by blanks or as `pieces`; opaque where it is expanded
+        into them."""
+        if any(quoted_pieces(word) or b"\\" in (word.text or b"") for word in words) or len(words) > 1:
+            made = join_words(self.command, place.start, words) if pieces is None else pieces
+            double = words[0].type in ("string", "translated_string")
+            mixed = len(words) > 1 or words[0].type in ("word", "concatenation")
+            self.read(self.derive(place, made, escaped=double, mixed=mixed), language)
+        for word in words:
+            if self.expands(word):
+                self.add_opaque(place, self.source(place, word))
 
     def expands(self, word: Node) -> bool:
         """Whether something that is not known to be plain text is expanded into the word."""

@@ -5,6 +5,7 @@ its line. So a here-document is read here, and the tree sees an ordinary `< file
 """
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 
@@ -40,6 +41,22 @@ def split_heredocs(code: bytes) -> tuple[bytes, list[Heredoc]]:
     return bytes(text), scanner.found
 
 
+def find_substitutions(body: bytes) -> Iterator[tuple[int, int]]:
+    """Spans of `$(...)` and backquotes in a here-document that is expanded."""
+    scanner = _Scanner(body)
+    while match := _EXPANSION.search(body, scanner.at):
+        scanner.at = match.end()
+        if match[0][:1] == b"\\":
+            continue
+        scanner.step(match[0][:1], match.start())
+        while scanner.stack and scanner.advance():
+            pass
+        yield match.start(), scanner.at
+
+
+_EXPANSION = re.compile(rb"\\.|\$(?=\()|`", re.S)
+
+
 class _Scanner:
     """One pass over the code; `stack` holds the quotes and brackets that are open."""
 
@@ -52,9 +69,15 @@ class _Scanner:
         self.waiting: list[tuple[int, bytes, bool, bool]] = []
 
     def scan(self) -> None:
-        while match := _SPECIAL.search(self.code, self.at):
+        while self.advance():
+            pass
+
+    def advance(self) -> bool:
+        """One step; false at the end."""
+        if match := _SPECIAL.search(self.code, self.at):
             self.at = match.end()
             self.step(match[0], match.start())
+        return match is not None
 
     def step(self, char: bytes, at: int) -> None:
         top = self.stack[-1] if self.stack else b""

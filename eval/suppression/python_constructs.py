@@ -5,11 +5,15 @@ import re
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
+from devnull.eval.suppression.derived_text import IN_C_STRING, unescape
+from devnull.eval.suppression.programs import SHELLS
+from devnull.eval.suppression.python_children import ends_with, find_captures, takes_output
+
 
 class PythonConstruct(NamedTuple):
     """One place in Python code, by bytes, that swallows an error or hands code to a shell."""
 
-    kind: Literal["except", "quiet", "stderr", "opaque", "code"]
+    kind: Literal["except", "quiet", "stderr", "output", "opaque", "code"]
     """`code`: a string that a shell runs, which is to be read as such."""
     start: int
     end: int
@@ -18,7 +22,9 @@ class PythonConstruct(NamedTuple):
     replacement: str = ""
     """What to write instead."""
     weak: bool = False
-    """It keeps warnings away, not errors."""
+    """It keeps warnings or stdout away, not errors."""
+    captured: bool = False
+    """Python takes the output of the shell that runs it."""
 
 
 def find_python_constructs(code: str) -> Iterator[PythonConstruct]:
@@ -35,6 +41,9 @@ def find_python_constructs(code: str) -> Iterator[PythonConstruct]:
 
 _HINTS = re.compile(r"\bexcept\b|stderr|DEVNULL|devnull|capture_output|suppress|getoutput|/dev/null|\bdup2\b")
 """Words without which Python code can hide nothing."""
+
+
+_REDIRECTS = re.compile(r"[>|]&|2>|&>")
 
 
 class _Finder:
@@ -63,20 +72,20 @@ class _Finder:
         return PythonConstruct(kind, *self.span(node), self.encoded[first:last].decode(), new, kind == "quiet")
 
     def find(self) -> Iterator[PythonConstruct]:
+        nodes = [*ast.walk(self.tree)]
+        for kind, name, value, new in find_captures(nodes):
+            start, end = self.span(value)
+            text = self.encoded[start:end].decode()
+            yield PythonConstruct(kind, start, end, f"{name}={text}" if name else text, new, weak=kind == "output")
         read: set[int] = set()
-        for node in ast.walk(self.tree):
+        for node in nodes:
             if isinstance(node, ast.ExceptHandler) and _swallows(node):
                 first, last = self.span(node.body[0])[0], self.span(node.body[-1])[1]
                 begin = self.starts[node.lineno - 1 - self.shift] + node.col_offset
                 yield PythonConstruct("except", first, last, self.encoded[begin:last].decode(), "raise")
             elif isinstance(node, ast.Call):
                 yield from self.call(node, read)
-            elif isinstance(node, ast.keyword) and _silences(node):
-                start, end = self.span(node.value)
-                new = "False" if node.arg == "capture_output" else "None"
-                text = f"{node.arg}={self.encoded[start:end].decode()}"
-                yield PythonConstruct("stderr", start, end, text, new)
-            elif isinstance(node, ast.Assign) and any(_ends_with(target, "stderr") for target in node.targets):
+            elif isinstance(node, ast.Assign) and any(ends_with(target, "stderr") for target in node.targets):
                 start, end = self.span(node)
                 yield PythonConstruct("except", start, end, self.encoded[start:end].decode(), "pass")
             elif isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
@@ -84,22 +93,33 @@ class _Finder:
             elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in read:
                 yield from find_shell_redirects(self.encoded, *self.span(node))
 
+    def string_span(self, string: ast.Constant) -> tuple[int, int] | None:
+        """Where the text of a string stands; none where that is written in a way that is not read."""
+        start, end = self.span(string)
+        quotes = re.match(rb"[uU]?(\"{3}|'{3}|\"|')", self.encoded[start:end])
+        if quotes is None or not isinstance(string.value, str):
+            return None
+        first, last = start + quotes.end(), end - len(quotes[1])
+        text = b"".join(piece.text for piece in unescape(self.encoded, first, last, IN_C_STRING))
+        return (first, last) if text == string.value.encode("utf-8", "surrogatepass") else None
+
     def call(self, node: ast.Call, read: set[int]) -> Iterator[PythonConstruct]:
         """A call that silences, or that runs a string."""
         silencer = _replacement_in_call(node)
         if silencer is not None:
-            child = _ends_with(node.func, "getoutput") or _ends_with(node.func, "getstatusoutput")
+            child = ends_with(node.func, "getoutput") or ends_with(node.func, "getstatusoutput")
             yield self.make("stderr" if child else "except", silencer[0], node, silencer[1])
         elif _hushes_warnings(node):
             yield self.make("quiet", node, node, "None")
         elif (code := _code_argument(node)) is None:
             return
         elif isinstance(code, ast.Constant):
-            start, end = self.span(code)
-            text = self.encoded[start:end]
-            if len(text) > 1 and text[:1] in b"'\"" and text[:3] not in (b"'''", b'"""') and b"\\" not in text:
+            if span := self.string_span(code):
                 read.add(id(code))
-                yield PythonConstruct("code", start + 1, end - 1, text[1:-1].decode())
+                text = self.encoded[slice(*span)].decode()
+                yield PythonConstruct("code", *span, text, captured=takes_output(node))
+            elif _REDIRECTS.search(str(code.value)):
+                yield self.make("opaque", node, node)
         elif not (isinstance(code, ast.Name) and code.id in self.literals):
             yield self.make("opaque", node, node)
 
@@ -123,7 +143,7 @@ def _literal_names(tree: ast.Module) -> set[str]:
 
 
 def _hushes_warnings(call: ast.Call) -> bool:
-    named = _ends_with(call.func, "filterwarnings") or _ends_with(call.func, "simplefilter")
+    named = ends_with(call.func, "filterwarnings") or ends_with(call.func, "simplefilter")
     first = call.args[0] if call.args else None
     return named and isinstance(first, ast.Constant) and first.value == "ignore"
 
@@ -140,14 +160,26 @@ def _code_argument(call: ast.Call) -> ast.expr | None:
     )
     attribute = isinstance(call.func, ast.Attribute) and call.func.attr in ("system", "popen", "getoutput")
     if isinstance(call.args[0], ast.List | ast.Tuple):
+        return _code_in_list(call.args[0].elts)
+    return call.args[0] if shell or attribute or ends_with(call.func, "getoutput") else None
+
+
+def _code_in_list(words: list[ast.expr]) -> ast.expr | None:
+    """CODE of `["bash", "-c", CODE]`."""
+    texts = [word.value if isinstance(word, ast.Constant) else None for word in words]
+    if not texts or str(texts[0]).rsplit("/", 1)[-1] not in SHELLS:
         return None
-    return call.args[0] if shell or attribute or _ends_with(call.func, "getoutput") else None
+    flag = next((i for i, text in enumerate(texts) if re.fullmatch("-[a-z]*c[a-z]*", str(text))), len(texts))
+    code = flag + 1
+    while code < len(texts) and re.match("[-+]", str(texts[code])):
+        code += 2 if re.fullmatch("[-+][oO]", str(texts[code])) else 1
+    return words[code] if code < len(words) else None
 
 
 def _replacement_in_call(call: ast.Call) -> tuple[ast.expr, str] | None:
     """What to replace in a call that silences, and by what: without quotes, since it may stand within some."""
     first = call.args[0] if call.args else None
-    name = next((each for each in _SILENCERS if _ends_with(call.func, each)), None)
+    name = next((each for each in _SILENCERS if ends_with(call.func, each)), None)
     match name:
         case "suppress" if first is not None:
             return first, "()"
@@ -186,23 +218,9 @@ def _swallows(handler: ast.ExceptHandler) -> bool:
 
 def _quiet_call(call: ast.Call) -> bool:
     """`sys.exit(0)` and its like say nothing."""
-    if not (_ends_with(call.func, "exit") or _ends_with(call.func, "_exit")):
+    if not (ends_with(call.func, "exit") or ends_with(call.func, "_exit")):
         return False
     return not call.args or (isinstance(call.args[0], ast.Constant) and call.args[0].value in (0, None))
-
-
-def _silences(keyword: ast.keyword) -> bool:
-    if keyword.arg == "stderr":
-        return not (
-            (isinstance(keyword.value, ast.Constant) and keyword.value.value is None)
-            or ast.unparse(keyword.value) in ("sys.stderr", "sys.stdout")
-        )
-    return keyword.arg == "capture_output" and isinstance(keyword.value, ast.Constant) and keyword.value.value is True
-
-
-def _ends_with(node: ast.expr, name: str) -> bool:
-    """`name`, or an attribute of that name."""
-    return (isinstance(node, ast.Name) and node.id == name) or (isinstance(node, ast.Attribute) and node.attr == name)
 
 
 def find_shell_redirects(encoded: bytes, start: int, end: int) -> Iterator[PythonConstruct]:

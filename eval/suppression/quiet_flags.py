@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from devnull.eval.suppression.programs import VISIBLE_TARGETS
+
 
 class QuietFlag(NamedTuple):
     """One flag among the words of a command, from `first` to `last`."""
@@ -24,14 +26,16 @@ class _Flags(NamedTuple):
     weak: bool = True
     level: str = ""
     """Matches a flag whose argument, the next word, is quiet."""
+    file: str = ""
+    """Matches a flag whose argument, the rest of its word or the next one, is a file that the messages go to."""
 
 
 _SILENT = _Flags("q", weak=False)
 _CHATTER = _Flags("q")
 _PROGRAMS: dict[str, _Flags] = {
     # What keeps errors away, by the manual.
-    "curl": _Flags("s", ("--silent",), weak=False),
-    "wget": _SILENT,
+    "curl": _Flags("s", ("--silent",), weak=False, file="--stderr"),
+    "wget": _Flags("q", weak=False, file="-[oa]|--output-file|--append-output"),
     "grep": _Flags("s", ("--no-messages",), weak=False),
     "rg": _Flags("", ("--no-messages",), weak=False),
     "chmod": _Flags("f", weak=False),
@@ -40,7 +44,7 @@ _PROGRAMS: dict[str, _Flags] = {
     "modprobe": _SILENT,
     "killall": _SILENT,
     "gzip": _SILENT,
-    "ssh": _Flags("q", (), weak=False),
+    "ssh": _Flags("q", (), weak=False, level=r"(?i)-o ?LogLevel[= ](?:quiet|fatal)", file="-E"),
     "npm": _Flags("s", ("--silent", "--loglevel=silent"), weak=False, level=r"--loglevel (?:silent|error)"),
     "sha256sum": _Flags("", ("--status",), weak=False),
     "cmp": _Flags("s", weak=False),
@@ -124,14 +128,35 @@ def _flags_in_table(name: str, words: Sequence[str]) -> Iterator[QuietFlag]:
     for i, word, letters in clusters:
         if flags.level and i + 1 < len(words) and re.fullmatch(flags.level, f"{word} {words[i + 1]}"):
             yield QuietFlag(i, i + 1, "", weak)
+        elif flags.level and re.fullmatch(flags.level, word):
+            yield QuietFlag(i, i, "", weak)
         elif flags.letter and flags.letter in letters:
             rest = "-" + letters.replace(flags.letter, "") + word[1 + len(letters) :]
             yield QuietFlag(i, i, "" if rest == "-" else rest, weak)
+    if flags.file:
+        yield from _files_of_messages(name, flags.file, words)
     for i, word in enumerate(words[1:], 1):
         if word in flags.long:
             yield QuietFlag(i, i, "", weak)
         elif flags.level and word.startswith("--") and re.fullmatch(flags.level, " ".join(words[i : i + 2])):
             yield QuietFlag(i, i + 1, "", weak)
+
+
+def _files_of_messages(name: str, flag: str, words: Sequence[str]) -> Iterator[QuietFlag]:
+    """Flags by which a program writes its messages to a file: `wget -nvo FILE`, `wget --output-file=FILE`."""
+    for i, word in enumerate(words[1:], 1):
+        letters = _option_letters(name, word)
+        option, equals, argument = word.partition("=")
+        if letters and re.fullmatch(flag, f"-{letters[-1]}"):
+            equals, argument, rest = "", word[1 + len(letters) :], f"-{letters[:-1]}"
+        elif re.fullmatch(flag, option) and option.startswith("--"):
+            rest = "-"
+        else:
+            continue
+        last = i if argument or equals else i + 1
+        argument = argument if last == i else "".join(words[last : last + 1])
+        if last < len(words) and argument != "-" and argument not in VISIBLE_TARGETS:
+            yield QuietFlag(i, last, "" if rest == "-" else rest, weak=False)
 
 
 _TAKE_ARGUMENTS = {

@@ -6,7 +6,9 @@ from itertools import takewhile
 from tree_sitter import Node
 
 from devnull.eval.suppression.code_reader import Code, CodeReader, Place
-from devnull.eval.suppression.heredocs import Heredoc
+from devnull.eval.suppression.derived_text import IN_DOCUMENT, Piece, unescape
+from devnull.eval.suppression.heredocs import Heredoc, find_substitutions
+from devnull.eval.suppression.printed_text import printed_pieces, printed_words
 from devnull.eval.suppression.programs import (
     OTHER_INTERPRETERS,
     PYTHONS,
@@ -16,6 +18,7 @@ from devnull.eval.suppression.programs import (
 )
 from devnull.eval.suppression.redirections import written_files
 from devnull.eval.suppression.shell_syntax import (
+    COMPOUND,
     command_name,
     command_words,
     file_redirects,
@@ -25,9 +28,9 @@ from devnull.eval.suppression.shell_syntax import (
     quoted_pieces,
     redirect_parts,
     redirected_command,
-    unescape_in_place,
+    strip_wrappers,
     unquoted,
-    unquoted_span,
+    walk_tree,
 )
 
 
@@ -48,8 +51,13 @@ def words_after_options(words: list[Node], taking: str) -> list[Node]:
 
 
 def stdin_language(command: Node) -> str:
-    """What a command reads from stdin as code: "shell", "python", "other"; empty if it reads data."""
-    words = command_words(inner_command(command))
+    """What a command, or one within it, reads as code from stdin, or from a descriptor that it is given: "shell",
+    "python", "other"; empty if it reads data."""
+    command = inner_command(command)
+    if command.type in COMPOUND:
+        inner = (node for node in walk_tree(command) if node.type == "command" and not _is_fed(node))
+        return next((language for node in inner if (language := stdin_language(node))), "")
+    words = command_words(command)
     if not words:
         return ""
     if program_name(words[0]) in ("sudo", "doas"):
@@ -58,16 +66,20 @@ def stdin_language(command: Node) -> str:
             return "shell"
     if re.fullmatch(r"(?:g?cc|clang|tcc|[gc]\+\+)", program_name(words[0])):
         return "other" if any(node_text(word) == "-" for word in words) else ""
+    if _sourced_descriptor(words) or (unquoted(words[0]) == "exec" and len(words) == 1):
+        return "shell"
     texts = [unquoted(word) for word in words]
     for i, word in enumerate(words):
         name = program_name(word)
         language = code_language(name)
         if language:
             rest = texts[i + 1 :]
-            if any(re.fullmatch(r"-[A-Za-z]*[cen]|-m", each) for each in rest):
+            flags_with_code = r"-[A-Za-z]*[cn][A-Za-z]*" if language == "shell" else r"-[A-Za-z]*[cen]|-m"
+            if any(re.fullmatch(flags_with_code, each) for each in rest):
                 return ""
-            plain = [each for each in rest if not each.startswith("-")]
-            return language if not plain or "-s" in rest or "-" in rest or plain[0] == "/dev/stdin" else ""
+            file = next(iter(words_after_options([*words[i + 1 :]], _TAKE_ARGUMENTS.get(language, ""))), None)
+            on_stdin = file is None or "-s" in rest or "-" in rest or _DESCRIPTOR.fullmatch(unquoted(file))
+            return language if on_stdin else ""
         if name in SHELL_STDIN_RUNNERS and (i == 0 or name in ("ssh", "su")):
             if name == "ssh":
                 remote = words_after_options(list(words[i + 1 :]), "BDEFIJLOQRSWbceilmopw")[1:]
@@ -78,6 +90,30 @@ def stdin_language(command: Node) -> str:
     return ""
 
 
+_DESCRIPTOR = re.compile(r"/dev/stdin|/(?:dev|proc/self)/fd/\d+")
+_TAKE_ARGUMENTS = {"shell": "oO", "python": "WX"}
+"""Letters of an interpreter's options that take an argument."""
+
+
+def _is_fed(command: Node) -> bool:
+    """It has an input of its own."""
+    parent = command.parent
+    redirects = file_redirects(parent) if parent is not None and parent.type == "redirected_statement" else []
+    return any(redirect_parts(each)[1].startswith("<") for each in redirects)
+
+
+def _sourced_descriptor(words: list[Node]) -> bool:
+    """`. /dev/stdin`."""
+    rest = strip_wrappers(words)
+    return program_name(rest[0]) in ("source", ".") and any(_DESCRIPTOR.fullmatch(unquoted(each)) for each in rest[1:2])
+
+
+def reads_descriptor(command: Node) -> bool:
+    """It runs what is read from a descriptor that was opened before: `. /dev/fd/3`."""
+    opened = (unquoted(word) for word in command_words(command) if re.search(r"/fd/[3-9]", node_text(word)))
+    return stdin_language(command) != "" and any(_DESCRIPTOR.fullmatch(each) for each in opened)
+
+
 def _documents(code: Code, statement: Node) -> list[Heredoc]:
     """The here-documents among a statement's redirections."""
     operators = (child for redirect in file_redirects(statement) for child in redirect.children)
@@ -85,18 +121,22 @@ def _documents(code: Code, statement: Node) -> list[Heredoc]:
 
 
 def read_code_in_heredocs(reader: CodeReader, code: Code, statement: Node) -> None:
-    """Code in here-documents and in strings, given to an interpreter or written to a file."""
+    """Code in here-documents and in strings, given to an interpreter or written to a file; what is run to make them."""
     body = statement if statement.type == "command" else statement.child_by_field_name("body")
     if body is None:
         return
     command = redirected_command(body)
+    name = command_name(command)
     for document in _documents(code, statement):
         if language := stdin_language(command):
-            _read_document(reader, code, document, language)
-        elif command_name(command) in ("cat", "tee", "install", "dd"):
+            lasting = name in ("source", ".", "exec")
+            _read_document(reader, code._replace(place=code.place._replace(lasting=lasting)), document, language)
+        elif name in ("cat", "tee", "install", "dd"):
             _read_document(reader, code, document, "", written_files(statement))
+        if document.expanded:
+            _read_substitutions(reader, code, document)
     files = [target for _, operator, target in map(redirect_parts, file_redirects(statement)) if ">" in operator]
-    if files and command_name(command) in ("echo", "printf"):
+    if files and name in ("echo", "printf"):
         _literals(reader, code.place, command, files)
 
 
@@ -104,51 +144,60 @@ def _read_document(
     reader: CodeReader, code: Code, document: Heredoc, language: str, files: list[str] | None = None
 ) -> None:
     """A here-document that is read as a language, or written to files."""
-    place = code.place.inside(document.start, document.end, escaped=document.expanded)
     text = code.text[document.start : document.end]
+    start, end = code.place.start + document.start, code.place.start + document.end
+    made = unescape(reader.command, start, end, IN_DOCUMENT) if document.expanded else [Piece(text, start, end)]
+    place = reader.derive(code.place, made, escaped=document.expanded)
     if files is not None:
-        _script(reader, place, files, text)
+        _script(reader, place, files)
         return
-    _read(reader, place, language, text)
+    reader.read(place, language)
     if document.expanded and reader.expands_text(text):
         reader.add_opaque(place, text.decode("utf-8", "replace"))
 
 
-def _read(reader: CodeReader, place: Place, language: str, code: bytes | None = None) -> None:
-    if language == "shell":
-        reader.shell(place, code)
-    elif language == "python":
-        reader.python(place, code)
-    else:
-        reader.other(place)
+def _read_substitutions(reader: CodeReader, code: Code, document: Heredoc) -> None:
+    """Code that is run to make a here-document, whatever reads that."""
+    pieces: list[Piece] = []
+    for first, last in find_substitutions(code.text[document.start : document.end]):
+        start, end = (code.place.start + document.start + offset for offset in (first, last))
+        pieces += Piece(b"\n: ", start, start), Piece(bytes(reader.command[start:end]), start, end)
+    if pieces:
+        reader.shell(reader.derive(code.place, pieces))
 
 
 def _literals(reader: CodeReader, place: Place, command: Node, files: list[str]) -> None:
-    """Strings that `echo` or `printf` writes to a file."""
-    script = next((file for file in files if SCRIPT_FILES.search(file)), None)
-    for word in command_words(command)[1:]:
-        if script is not None and not quoted_pieces(word) and reader.expands(word):
-            reader.add_opaque(place, node_text(word), file=script.rsplit("/", 1)[-1])
-    for piece in (piece for word in command_words(command)[1:] for piece in quoted_pieces(word)):
-        inner = place.inside(*unquoted_span(piece), escaped=piece.type == "string")
-        _script(reader, inner, files, unescape_in_place(reader.command[inner.start : inner.end], newlines=True))
+    """What `echo` or `printf` writes to a file."""
+    name = command_name(command)
+    words = printed_words(name, strip_wrappers(command_words(command))[1:])
+    script = next((file for file in files if SCRIPT_FILES.search(file) and not _NO_FILE.fullmatch(file)), None)
+    for word in words:
+        if script is not None and reader.expands(word):
+            reader.add_opaque(place, reader.source(place, word), file=script.rsplit("/", 1)[-1])
+    double = any(piece.type == "string" for word in words for piece in quoted_pieces(word))
+    pieces = printed_pieces(reader.derived, place.start, name, words)
+    _script(reader, reader.derive(place, pieces, escaped=double, mixed=len(words) > 1), files)
 
 
-def _script(reader: CodeReader, place: Place, files: list[str], code: bytes) -> None:
+def _script(reader: CodeReader, place: Place, files: list[str]) -> None:
     """Text that is written to a file, and may be run later: by what its name and its first line say that it is.
     Other files are read as shell code too, which acts only where one runs them."""
     place = place._replace(lasting=True)
-    first = code.lstrip()[:80].split(b"\n")[0]
-    files = [file for file in files if not re.fullmatch(r"-\w*|\d+|/dev/.*|[ugo]?[+=-].*", file)]
+    first = bytes(reader.command[place.start : place.end]).lstrip()[:80].split(b"\n")[0]
+    files = [file for file in files if not _NO_FILE.fullmatch(file)]
     if any(file.endswith(".py") for file in files) or re.match(rb"#!.*python", first):
-        reader.python(place, code)
+        reader.python(place)
     elif re.match(rb"#!.*sh\b", first) or any(file.endswith(".sh") for file in files):
-        reader.shell(place, code)
+        reader.shell(place)
     else:
         for file in files[:3]:
             name = file.rsplit("/", 1)[-1]
             script = SCRIPT_FILES.search(file)
-            reader.shell(place._replace(perhaps=name) if script else place._replace(file=name), code)
+            reader.shell(place._replace(perhaps=name) if script else place._replace(file=name))
+
+
+_NO_FILE = re.compile(r"-\w*|\d+|/dev/.*|[ugo]?[+=-].*")
+"""Targets and words that name no file: descriptors, devices, modes, options."""
 
 
 def read_piped_code(reader: CodeReader, code: Code, source: Node, stage: Node) -> None:
@@ -166,7 +215,9 @@ def read_piped_code(reader: CodeReader, code: Code, source: Node, stage: Node) -
         if files is not None:
             _literals(reader, code.place, source, files)
             return
-        for word in command_words(source)[1:]:
-            reader.word(code.place, word, language, newlines=True)
+        name = command_name(source)
+        words = printed_words(name, strip_wrappers(command_words(source))[1:])
+        pieces = printed_pieces(reader.derived, code.place.start, name, words)
+        reader.words(code.place, words, language, pieces)
     elif language:
-        reader.add_opaque(code.place, node_text(source))
+        reader.add_opaque(code.place, reader.source(code.place, source))
