@@ -199,25 +199,6 @@ def unquoted_span(word: Node) -> tuple[int, int]:
     return word.start_byte + head, word.end_byte - (1 if head else 0)
 
 
-def unescape_in_place(code: bytes, *, newlines: bool) -> bytes:
-    r"""Code from inside quotes as the inner reader sees it, byte for byte of the same length.
-
-    `\"` becomes a quote and a blank, `\\` a blank and a backslash and, with `newlines`, `\n` two line feeds.
-    """
-    opened: set[bytes] = set()
-
-    def replace(match: re.Match[bytes]) -> bytes:
-        char = match[1]
-        if char in b"'\"":
-            opened.symmetric_difference_update([char])
-            return b" " + char if char in opened else char + b" "
-        if char == b"n":
-            return b"\n\n" if newlines else match[0]
-        return b"  " if char == b"t" and newlines else b" " + char if char in b"$`\\" else match[0]
-
-    return re.sub(rb"\\(.)", replace, code, flags=re.S)
-
-
 def node_text(node: Node) -> str:
     """Source of a node, as written."""
     return (node.text or b"").decode("utf-8", "replace")
