@@ -38,6 +38,7 @@ def _format(text: bytearray, start: int, end: int, arguments: list[list[Piece]])
     conversions = [*_CONVERSION.finditer(bytes(text[start:end]))]
     made: list[Piece] = []
     waiting = [*reversed(arguments)]
+    counted = size = 0
     while True:
         at, left = start, len(waiting)
         for match in conversions:
@@ -48,7 +49,9 @@ def _format(text: bytearray, start: int, end: int, arguments: list[list[Piece]])
             elif waiting:
                 made += waiting.pop()
         made += unescape(text, at, end, IN_C_STRING)
-        if not waiting or len(waiting) == left or sum(len(piece.text) for piece in made) > _MOST_BYTES:
+        size += sum(len(piece.text) for piece in made[counted:])
+        counted = len(made)
+        if not waiting or len(waiting) == left or size > _MOST_BYTES:
             for argument in reversed(waiting):
                 made += [Piece(b"\n", end, end), *argument]
             return made

@@ -16,7 +16,7 @@ from devnull.eval.suppression.shell_syntax import (
     command_name,
     command_words,
     file_redirects,
-    inner_command,
+    named_descriptors,
     node_text,
     redirect_parts,
     redirect_span,
@@ -39,15 +39,16 @@ def find_redirections(reader: CodeReader, place: Place, statement: Node, capture
     if body is None:
         return captured
     command = redirected_command(body)
-    name = command_name(command)
-    if name == "exec" and len(command_words(command)) == 1:
+    name = command_name(statement)
+    if name == "exec" and len(command_words(statement)) == 1:
         place = place._replace(lasting=True)
+    named = named_descriptors(command)
     merged = body.type == "pipeline" and any(_joins(stage) for stage in body.children)
     away = captured
     stdout_edits: tuple[Edit, ...] = ()
     for redirect in file_redirects(statement):
         descriptor, operator, target = redirect_parts(redirect)
-        if operator.startswith("<") and descriptor != "2":
+        if (operator.startswith("<") and descriptor != "2") or redirect.start_byte in named:
             continue
         start, end = redirect_span(redirect)
         removal = (Edit(start=place.start + start, end=place.start + end),)
@@ -73,16 +74,13 @@ def find_redirections(reader: CodeReader, place: Place, statement: Node, capture
             away = False
         elif stdout:
             away, stdout_edits = True, edits if edits is not removal else ()
-            _stdout(reader, place, redirect, command, edits, merged)
+            _stdout(reader, place, redirect, name, edits, merged)
     return away if command is body else captured
 
 
-def _stdout(
-    reader: CodeReader, place: Place, redirect: Node, command: Node, edits: tuple[Edit, ...], merged: bool
-) -> None:
+def _stdout(reader: CodeReader, place: Place, redirect: Node, name: str, edits: tuple[Edit, ...], merged: bool) -> None:
     """`> file`: no construct where the output is data for the file; opaque where it may be code that we do not read."""
     _, operator, target = redirect_parts(redirect)
-    name = command_name(command)
     if name in DECODERS and not target.startswith("/dev/") and SCRIPT_FILES.search(target):
         reader.add_opaque(place, node_text(redirect), file=target.rsplit("/", 1)[-1])
     elif target == "/dev/null" or operator.endswith("-") or name not in WRITERS or merged:
@@ -152,6 +150,4 @@ def written_files(statement: Node) -> list[str]:
     """Files that a statement's output goes to, by its redirections and as arguments of `tee`, `dd`, `install`."""
     parts = [redirect_parts(each) for each in file_redirects(statement)]
     files = [target for _, operator, target in parts if ">" in operator]
-    body = statement.child_by_field_name("body")
-    words = command_words(inner_command(redirected_command(body))) if body is not None else []
-    return files + [unquoted(word).removeprefix("of=") for word in words[1:]]
+    return files + [unquoted(word).removeprefix("of=") for word in command_words(statement)[1:]]

@@ -27,6 +27,7 @@ from devnull.eval.suppression.shell_syntax import (
     parse_shell,
     program_name,
     redirect_parts,
+    redirected_command,
     strip_wrappers,
     unquoted,
     walk_tree,
@@ -74,6 +75,8 @@ class _TreeWalk:
 
     def __init__(self, reader: CodeReader, code: Code) -> None:
         self.reader, self.code, self.place = reader, code, code.place
+        self.statements: dict[int, Node] = {}
+        """Id of a command to the outermost statement whose redirections it takes."""
 
     def walk(self, root: Node) -> None:
         self.reader.roots.append(root)
@@ -93,6 +96,8 @@ class _TreeWalk:
         file or another command."""
         match node.type:
             case "redirected_statement":
+                if (body := node.child_by_field_name("body")) is not None:
+                    self.statements.setdefault(redirected_command(body).id, node)
                 captured = find_redirections(self.reader, self.place, node, captured) or captured
                 read_code_in_heredocs(self.reader, self.code, node)
             case "function_definition":
@@ -137,7 +142,7 @@ class _TreeWalk:
         command = inner_command(stage)
         name = command_name(stage)
         drops = name == "cat" and any(redirect_parts(each)[2] == "/dev/null" for each in file_redirects(stage))
-        reads_lines = PYTHONS.match(name) and any(unquoted(word) == "-c" for word in command_words(command))
+        reads_lines = PYTHONS.match(name) and any(unquoted(word) == "-c" for word in command_words(stage))
         if FILTERS.fullmatch(name) or name in PAGERS or command.type in COMPOUND or drops or reads_lines:
             self.add("pipe", bar, stage, weak=not merged or name in PAGERS)
 
@@ -152,7 +157,7 @@ class _TreeWalk:
         if file_redirects(node):
             find_redirections(self.reader, self.place, node, captured)
             read_code_in_heredocs(self.reader, self.code, node)
-        words = command_words(node)
+        words = command_words(self.statements.get(node.id, node))
         for word in (word for word in words[:3] if program_name(word) in ("nohup", "coproc")):
             self.add("background", word, weak=True)
         read_code_in_command(self.reader, self.place, node, parent, words)

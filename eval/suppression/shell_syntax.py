@@ -46,9 +46,8 @@ def file_redirects(statement: Node) -> list[Node]:
 
 
 def redirect_parts(redirect: Node) -> tuple[str, str, str]:
-    """Descriptor (`{name}` where the shell chooses it), operator and target of a redirection, as written; quotes
-    removed."""
-    descriptor = redirect.child_by_field_name("descriptor") or _named_descriptor(redirect)
+    """Descriptor, operator and target of a redirection, as written; quotes removed."""
+    descriptor = redirect.child_by_field_name("descriptor")
     target = redirect_target(redirect)
     return node_text(descriptor) if descriptor else "", _operator(redirect), unquoted(target) if target else "-"
 
@@ -60,9 +59,8 @@ def redirect_target(redirect: Node) -> Node | None:
 
 def redirect_span(redirect: Node) -> tuple[int, int]:
     """Byte span of a redirection itself, without the words that stand behind it."""
-    start = _named_descriptor(redirect) or redirect
     last = redirect_target(redirect) or next((c for c in redirect.children if c.type == _operator(redirect)), redirect)
-    return start.start_byte, last.end_byte
+    return redirect.start_byte, last.end_byte
 
 
 def _operator(redirect: Node) -> str:
@@ -81,14 +79,11 @@ def _words_behind(redirect: Node) -> list[Node]:
     return words if redirect_target(redirect) is None else words[1:]
 
 
-def _named_descriptor(redirect: Node) -> Node | None:
-    """The `{name}` right before a redirection, which the grammar takes for a word of the command."""
-    before = redirect.prev_named_sibling
-    while before is not None and before.end_byte == redirect.start_byte:
-        if _NAMED_DESCRIPTOR.fullmatch(before.text or b""):
-            return before
-        before = before.named_children[-1] if before.named_children else None
-    return None
+def named_descriptors(command: Node) -> set[int]:
+    """Where each `{name}` ends that the grammar takes for a word of a command: where a redirection begins right there,
+    it is the name of its descriptor, which the shell chooses."""
+    words = _own_words(command) if command.type == "command" else []
+    return {word.end_byte for word in words if _NAMED_DESCRIPTOR.fullmatch(word.text or b"")}
 
 
 _NAMED_DESCRIPTOR = re.compile(rb"\{\w+\}")
@@ -132,33 +127,35 @@ def argument_nodes(command: Node) -> list[Node]:
     return command_words(command)[1:]
 
 
-def command_words(command: Node) -> list[Node]:
-    """The program's name and its arguments, those behind a redirection too; none of any other node."""
+def command_words(node: Node) -> list[Node]:
+    """The program's name and its arguments; of a statement with redirections those of the command that they take, and
+    the words behind them; none of any other node."""
+    redirects: list[Node] = []
+    command = node
+    while command.type == "redirected_statement":
+        redirects += file_redirects(command)
+        body = command.child_by_field_name("body")
+        if body is None:
+            return []
+        command = redirected_command(body)
     if command.type != "command":
         return []
+    words = _own_words(command)
+    if redirects := [*file_redirects(command), *redirects]:
+        begins = {redirect.start_byte for redirect in redirects} & named_descriptors(command)
+        words = [word for word in words if word.end_byte not in begins]
+    return words + [word for redirect in redirects for word in _words_behind(redirect)]
+
+
+def _own_words(command: Node) -> list[Node]:
     skipped = ("variable_assignment", "file_redirect", "herestring_redirect")
     words = [child for child in command.children if child.type not in skipped]
-    words = [child.children[0] if child.type == "command_name" and child.children else child for child in words]
-    redirects = [*file_redirects(command), *_redirects_around(command)]
-    named = {node.id for redirect in redirects if (node := _named_descriptor(redirect)) is not None}
-    behind = [word for redirect in redirects for word in _words_behind(redirect)]
-    return [word for word in (*words, *behind) if word.id not in named]
-
-
-def _redirects_around(command: Node) -> Iterator[Node]:
-    """The redirections that the grammar hangs on what the command is the last of."""
-    node = command
-    while (parent := node.parent) is not None:
-        if parent.type == "redirected_statement" and parent.child_by_field_name("body") == node:
-            yield from file_redirects(parent)
-        elif parent.type not in ("list", "negated_command", "pipeline") or parent.named_children[-1] != node:
-            return
-        node = parent
+    return [child.children[0] if child.type == "command_name" and child.children else child for child in words]
 
 
 def command_name(node: Node | None) -> str:
     """Base name of the program that a command runs, wrappers such as `sudo` left aside."""
-    words = strip_wrappers(command_words(inner_command(node))) if node is not None else []
+    words = strip_wrappers(command_words(node)) if node is not None else []
     return program_name(words[0]) if words else ""
 
 

@@ -1,7 +1,8 @@
 """Code that a command hands on by stdin or writes to a file: here-documents, `echo ... | sh`, `echo ... > run.sh`."""
 
 import re
-from itertools import takewhile
+from collections.abc import Iterator
+from itertools import islice, takewhile
 
 from tree_sitter import Node
 
@@ -53,10 +54,9 @@ def words_after_options(words: list[Node], taking: str) -> list[Node]:
 def stdin_language(command: Node) -> str:
     """What a command, or one within it, reads as code from stdin, or from a descriptor that it is given: "shell",
     "python", "other"; empty if it reads data."""
-    command = inner_command(command)
-    if command.type in COMPOUND:
-        inner = (node for node in walk_tree(command) if node.type == "command" and not _is_fed(node))
-        return next((language for node in inner if (language := stdin_language(node))), "")
+    inner = inner_command(command)
+    if inner.type in COMPOUND:
+        return next((language for node in _unfed_commands(inner) if (language := stdin_language(node))), "")
     words = command_words(command)
     if not words:
         return ""
@@ -95,11 +95,15 @@ _TAKE_ARGUMENTS = {"shell": "oO", "python": "WX"}
 """Letters of an interpreter's options that take an argument."""
 
 
-def _is_fed(command: Node) -> bool:
-    """It has an input of its own."""
-    parent = command.parent
-    redirects = file_redirects(parent) if parent is not None and parent.type == "redirected_statement" else []
-    return any(redirect_parts(each)[1].startswith("<") for each in redirects)
+def _unfed_commands(compound: Node) -> Iterator[Node]:
+    """The commands in it that have no input of their own."""
+    fed: set[int] = set()
+    for node in walk_tree(compound):
+        if node.type == "command" and node.id not in fed:
+            yield node
+        body = node.child_by_field_name("body") if node.type == "redirected_statement" else None
+        if body is not None and any(redirect_parts(each)[1].startswith("<") for each in file_redirects(node)):
+            fed.add(redirected_command(body).id)
 
 
 def _sourced_descriptor(words: list[Node]) -> bool:
@@ -126,9 +130,9 @@ def read_code_in_heredocs(reader: CodeReader, code: Code, statement: Node) -> No
     if body is None:
         return
     command = redirected_command(body)
-    name = command_name(command)
+    name = command_name(statement)
     for document in _documents(code, statement):
-        if language := stdin_language(command):
+        if language := stdin_language(statement if command.type == "command" else command):
             lasting = name in ("source", ".", "exec")
             _read_document(reader, code._replace(place=code.place._replace(lasting=lasting)), document, language)
         elif name in ("cat", "tee", "install", "dd"):
@@ -137,7 +141,7 @@ def read_code_in_heredocs(reader: CodeReader, code: Code, statement: Node) -> No
             _read_substitutions(reader, code, document)
     files = [target for _, operator, target in map(redirect_parts, file_redirects(statement)) if ">" in operator]
     if files and name in ("echo", "printf"):
-        _literals(reader, code.place, command, files)
+        _literals(reader, code.place, statement, files)
 
 
 def _read_document(
@@ -159,11 +163,18 @@ def _read_document(
 def _read_substitutions(reader: CodeReader, code: Code, document: Heredoc) -> None:
     """Code that is run to make a here-document, whatever reads that."""
     pieces: list[Piece] = []
-    for first, last in find_substitutions(code.text[document.start : document.end]):
+    found = find_substitutions(code.text[document.start : document.end])
+    for first, last in islice(found, _MOST_SUBSTITUTIONS):
         start, end = (code.place.start + document.start + offset for offset in (first, last))
         pieces += Piece(b"\n: ", start, start), Piece(bytes(reader.command[start:end]), start, end)
     if pieces:
         reader.shell(reader.derive(code.place, pieces))
+    if next(found, None):
+        reader.add_opaque(code.place, "more substitutions than are taken apart")
+
+
+_MOST_SUBSTITUTIONS = 1000
+"""In one here-document."""
 
 
 def _literals(reader: CodeReader, place: Place, command: Node, files: list[str]) -> None:
@@ -203,7 +214,7 @@ _NO_FILE = re.compile(r"-\w*|\d+|/dev/.*|[ugo]?[+=-].*")
 def read_piped_code(reader: CodeReader, code: Code, source: Node, stage: Node) -> None:
     """Code that a stage of a pipe hands to an interpreter: read where it is written, opaque where it is made."""
     language = stdin_language(stage)
-    files = [unquoted(word) for word in command_words(inner_command(stage))] if command_name(stage) == "tee" else None
+    files = [unquoted(word) for word in command_words(stage)] if command_name(stage) == "tee" else None
     if not language and files is None:
         return
     documents = _documents(code, source) if command_name(source) == "cat" else []
