@@ -17,6 +17,7 @@ import pytest
 
 from devnull.agents.episode import Episode
 from devnull.cli.claims.choosing import find_claims, find_recipe, shipped_claims
+from devnull.cli.claims.job_checks import why_refused
 from devnull.cli.claims.ledger import Ledger
 from devnull.cli.claims.pages import claims_markdown
 from devnull.cli.claims.plan import Job, merge_jobs, plan_claim
@@ -28,7 +29,6 @@ from devnull.cli.runs.run_folder import open_run
 from devnull.cli.terminal.console import parse_arguments
 from devnull.eval.claims.claim_reader import load_claim, parse_claim
 from devnull.eval.claims.recipe import LoadedRecipe, load_recipe
-from devnull.rewards.evaluator_config import make_evaluator_config
 from devnull.sandbox.errors import InfrastructureError, InputError
 from tests.fakes import driver_cuda_episode
 
@@ -285,8 +285,8 @@ def test_list_show_and_report(place: Path, capsys: pytest.CaptureFixture[str]) -
     assert claims(place, "list") == 0
     listed = capsys.readouterr().out
     assert max(map(len, listed.splitlines())) <= 80 and "K18@" in listed
-    for claim in ("K1", "K14", str(place / "S1.toml")):
-        assert claims(place, "show", claim) == 0
+    for claim, rung in (("K1", "tiny"), ("K14", "tiny"), (str(place / "S1.toml"), str(place / "none.toml"))):
+        assert claims(place, "show", claim, "--rung", rung) == 0
         shown = capsys.readouterr().out
         assert "refuted by" in shown and "predicted, all of it" in shown and "devnull rollout" in shown
         told = shown.partition("\njobs of training seed")[0]
@@ -335,19 +335,6 @@ def test_every_job_of_every_claim_is_a_command_that_exists(rung: str) -> None:
         assert bool(refused) == bool(claim.file.missing), (claim.name, refused)
 
 
-def why_refused(job: Job, jobs: dict[str, Job]) -> str | None:
-    products = {digest: each.product(Path("x")) for digest, each in jobs.items()}
-    name, *words = job.words(Path("x"), products)
-    evaluator = job.settings.get("evaluator")
-    try:
-        if isinstance(evaluator, dict):
-            make_evaluator_config(evaluator, "evaluator.toml")
-        parse_arguments(importlib.import_module(f"devnull.cli.commands.{name}").Args, name, words, None)
-    except InputError as error:
-        return str(error)
-    return None
-
-
 def test_what_rounds_make_is_the_last_round() -> None:
     """`train dpo --rounds 4 --out OUT` leaves a model in `OUT/round-4`, and none in `OUT`."""
     plan = plan_claim(find_claims(["K17"])[0], find_recipe("tiny"), (10,))
@@ -380,8 +367,8 @@ def test_claims_share_what_is_the_same() -> None:
     ],
 )
 def test_jobs_that_cannot_be(place: Path, old: str, new: str, words: str) -> None:
-    claim = parse_claim(place / "S1.toml", CLAIM.replace(old, new, 1))
     with pytest.raises(InputError, match=words):
+        claim = parse_claim(place / "S1.toml", CLAIM.replace(old, new, 1))
         plan_claim(claim, load_recipe(place / "none.toml"), (0, 1))
 
 

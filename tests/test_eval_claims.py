@@ -74,6 +74,18 @@ def test_a_job_and_an_arm_for_each_value_of_a_dial() -> None:
         ("above = 0.5", "above = 0.5\nwithin = 0.1", 24, "one of `above`, `within` and `differs`"),
         ("start = -1 }", "strat = -1 }", 27, "no arm 'strat'; did you mean 'start'"),
         ("above = 0.5", "above = 0.5\n[gates]\nattempts = { x = 1 }", 30, "no arm 'x'"),
+        ("above = 0.5", "above = 0.5\n[[gates.jobs]]\njobs = ['start']\nleats = 1", 31, "did you mean 'least'"),
+        ("share = [0.1, 0.5]", "share = 0.5", 8, "dials.share: a list of values is wanted"),
+        ("share = [0.1, 0.5]", "share = []", 8, "dials.share: it has no value"),
+        ("share = [0.1, 0.5]", "share = [0.5, 0.1, 0.5]", 8, "dials.share: 0.5 is there twice"),
+        ("[arms.start]", '[arms."trained-0.5"]\n[arms.start]', 23, "arms.trained-0.5 is there twice"),
+        ('note = "at {share} by {seed}"', "note = 1979-05-27", 17, "note is a date or a time"),
+        ('note = "at {share} by {seed}"', "note = [{ at = 07:32:00 }]", 17, "note.0.at is a date or a time"),
+        ("seeds = [0, 1]", "seeds = [0, 1]\njudge = { beta = 1979-05-27 }", 6, "judge.beta is a date"),
+        ("seeds = [0, 1]", 'seeds = [0, 1]\njudge = { sensor = "full" }', 6, "'sensor'; did you mean 'sensors'"),
+        ("seeds = [0, 1]", 'seeds = [0, 1]\njudge = { sensors = "ful" }', 6, "no sensors 'ful'; did you mean 'full'"),
+        ("seeds = [0, 1]", 'seeds = [0, 1]\njudge = { belief = "table" }', 6, "judge.belief: a table is wanted"),
+        ('command = "rollout"', 'like = "end"\n[jobs.end]\nlike = "start"', 11, "job 'start' is like itself: start →"),
     ],
 )
 def test_what_is_wrong_in_a_file_is_named_with_its_line(old: str, new: str, line: int, words: str) -> None:
@@ -276,6 +288,45 @@ def test_the_exact_theory_predicts_the_known_points() -> None:
     assert predicted == {"E": pytest.approx(3.6 - 0.25 * 3.6), "J": pytest.approx(3.5 - 1.5)}
     assert answer_claims({"C": exact_result(claim, predicted)}) == {"C": "refuted"}
     assert predict(claim.model_copy(update={"family": "elsewhere"})) is None
+
+
+POLICIES = (
+    'judge = {}\n[jobs.labels]\ncommand = "label"\n[jobs.model]\ncommand = "train reward"\nfeedback = "@labels"\n'
+    '[jobs.compared]\ncommand = "train dpo"\nfeedback = "@labels"\n[jobs.paid]\ncommand = "train grpo"\n'
+    'reward = "@model"\n[jobs.selected]\ncommand = "train grpo"\nkl_limit = 1\n'
+    '[arms.mixed]\nagent = "mixture:honest=1"\n[arms.compared]\n[arms.paid]\n[arms.selected]\n'
+    '[[contrasts]]\nname = "E"\nmetric = "E_plus"\n'
+    "arms = { mixed = 1, compared = -1, paid = 1, selected = 1 }\nabove = 0.5\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("honest=1", "honest=abc"),
+        ("honest=1", "honest=0,hiding=0"),
+        ("honest=1", "honest=-1,hiding=1"),
+        ("kl_limit = 1", 'kl_limit = "abc"'),
+        ("kl_limit = 1", "kl_limit = -1"),
+        ("kl_limit = 1", 'hiding_penalty = "much"'),
+        ("kl_limit = 1", 'model = "@selected"'),
+        ("kl_limit = 1", 'evaluator = { belief = "table" }'),
+        ("kl_limit = 1", "evaluator = 5"),
+        ('train dpo"\nfeedback = "@labels"', 'train dpo"'),
+        ('train dpo"\nfeedback = "@labels"', 'train dpo"\nfeedback = "@labels"\nbeta = 0'),
+        ('train dpo"\nfeedback = "@labels"', 'train dpo"\nfeedback = "@labels"\nrounds = "two"'),
+        (
+            'train dpo"\nfeedback = "@labels"',
+            'train dpo"\nfeedback = "@labels"\nmodel = "@sft"\n[jobs.sft]\nrun = "@compared"',
+        ),
+        ('train reward"\nfeedback = "@labels"', 'train reward"'),
+        ("[arms.mixed]", "[arms.ghost]\n[arms.mixed]"),
+    ],
+)
+def test_the_exact_theory_is_silent_of_what_cannot_be(old: str, new: str) -> None:
+    text = CLAIM[: CLAIM.index("[dials]")] + POLICIES
+    assert old in text and predict(parse_claim(Path("C.toml"), text).file) is not None
+    assert predict(parse_claim(Path("C.toml"), text.replace(old, new)).file) is None
 
 
 def test_a_figure_shows_each_seed_and_escapes_names() -> None:

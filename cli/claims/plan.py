@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import devnull
+from devnull.cli.claims.job_settings import FilePlace, PlacedSettings, evaluation_settings, job_settings
 from devnull.cli.terminal.console import config_flags
 from devnull.eval.claims.claim_file import JobCommand, Setting
-from devnull.eval.claims.claim_reader import LoadedClaim, fill_deep
+from devnull.eval.claims.claim_reader import LoadedClaim
+from devnull.eval.claims.dials import fill_deep
 from devnull.eval.claims.recipe import LoadedRecipe
-from devnull.sandbox.errors import InputError, did_you_mean
-from devnull.sandbox.toml_positions import find_line
 
 _REFERENCE = re.compile(r"(?:^|(?<=:))@([\w.+-]+)")
 """`@sft` and `hf:@sft`, but not the address in `openai:MODEL@URL`."""
 _DIGEST_LENGTH = 16
 _DEFAULT_SECONDS = 60.0
-_Resolved = tuple[JobCommand, dict[str, Setting]]
 _EVALUATORS = Path(devnull.__file__).parent / "examples" / "evaluators"
 
 
@@ -106,6 +105,8 @@ class Plan:
     """Arm to the digest of its evaluation, seed by seed."""
     policies: dict[str, list[str]] = field(default_factory=dict)
     """Arm to the digest of the job that trained it; none for an arm that is no trained policy."""
+    sources: dict[str, PlacedSettings] = field(default_factory=dict)
+    """By the keys of `names`: the settings as the files have them, and where."""
 
     @property
     def seconds(self) -> float:
@@ -122,7 +123,7 @@ class Plan:
 
 
 def plan_claim(claim: LoadedClaim, recipe: LoadedRecipe, seeds: Sequence[int]) -> Plan:
-    """The jobs of a claim. Raises `InputError` with file and line where a job is not there, or needs itself."""
+    """The jobs of a claim. Raises `InputError` with file and line where a job is not there, or builds on itself."""
     plan = Plan(claim, recipe, tuple(seeds))
     for seed in seeds:
         _SeedPlan(plan, seed).add_arms()
@@ -133,89 +134,72 @@ class _SeedPlan:
     """The part of a plan that is of one training seed."""
 
     def __init__(self, plan: Plan, seed: int) -> None:
-        self.plan, self.claim, self.recipe = plan, plan.claim.file, plan.recipe.file
-        self.seed = seed
+        self.plan, self.recipe, self.seed = plan, plan.recipe.file, seed
+        claim = plan.claim.file
         self.values: dict[str, Any] = {
             "seed": seed,
             "model": self.recipe.model,
-            **{key: getattr(self.claim, key) for key in ("family", "episodes", "p_hide", "hiding_penalty")},
-            "verbosity_cost": self.claim.verbosity_cost,
+            **{key: getattr(claim, key) for key in ("family", "episodes", "p_hide", "hiding_penalty")},
+            "verbosity_cost": claim.verbosity_cost,
         }
         self.pending: list[str] = []
 
     def add_arms(self) -> None:
-        for arm, each in self.claim.arms.items():
-            settings: dict[str, Setting] = {"arm": arm, **self.recipe.evaluation}
+        claim, recipe = self.plan.claim, self.plan.recipe
+        for arm, each in claim.file.arms.items():
             if "agent" not in each.settings:
-                settings["agent"] = f"hf:@{each.policy or arm}"
-                self.plan.policies.setdefault(arm, []).append(self.job(each.policy or arm, ("arms", arm)))
-            digest = self.add(f"{arm}.evaluation", "rollout", settings | each.settings, ("arms", arm))
+                digest = self.job(each.policy or arm, FilePlace(claim, ("arms", arm)))
+                self.plan.policies.setdefault(arm, []).append(digest)
+            digest = self.add(f"{arm}.evaluation", "rollout", evaluation_settings(claim, recipe, arm))
             self.plan.evaluations.setdefault(arm, []).append(digest)
-        for gate in self.claim.gates.jobs:
+        for number, gate in enumerate(claim.file.gates.jobs):
             for name in gate.jobs:
-                self.job(name, ("gates", "jobs"))
+                self.job(name, FilePlace(claim, ("gates", "jobs", number, "jobs")))
 
-    def job(self, name: str, wanted_by: tuple[str, ...]) -> str:
+    def job(self, name: str, wanted_by: FilePlace) -> str:
         """The digest of the job of that name, which is planned if it was not."""
         full = f"seed-{self.seed}/{name}"
         if full in self.plan.names:
             return self.plan.names[full]
         if name in self.pending:
-            raise self.error(wanted_by, f"job {name!r} builds on itself: {' → '.join([*self.pending, name])}")
-        command, settings = self.settings(name, wanted_by)
+            raise wanted_by.error(f"job {name!r} builds on itself: {' → '.join([*self.pending, name])}")
+        command, settings = job_settings(self.plan.claim, self.plan.recipe, name, wanted_by)
         self.pending.append(name)
-        digest = self.add(name, command, settings, ("jobs", name))
+        digest = self.add(name, command, settings)
         self.pending.pop()
         return digest
 
-    def settings(self, name: str, wanted_by: tuple[str, ...], likes: tuple[str, ...] = ()) -> _Resolved:
-        """Command and settings of a job: the recipe's, or those of the job it is like, under its own."""
-        own, shared = self.claim.jobs.get(name), self.recipe.jobs.get(name)
-        if name in likes:
-            raise self.error(wanted_by, f"job {name!r} is like itself: {' → '.join([*likes, name])}")
-        if own is None and shared is None:
-            known = {*self.claim.jobs, *self.recipe.jobs}
-            raise self.error(wanted_by, f"no job {name!r}{did_you_mean(name, known)}")
-        command, settings = (None, {}) if shared is None else (shared.command, shared.settings)
-        if own is not None and own.like is not None:
-            command, settings = self.settings(own.like, ("jobs", name), (*likes, name))
-        if own is not None:
-            command, settings = own.command or command, settings | own.settings
-        if command is None:
-            raise self.error(("jobs", name), f"job {name!r} has no command, and {self.plan.recipe.path} no such job")
-        return command, settings
-
-    def add(self, name: str, command: JobCommand, settings: Mapping[str, Setting], at: tuple[str, ...]) -> str:
-        merged = fill_deep({**self.recipe.defaults.get(command, {}), **settings}, self.values)
-        merged = {key: value for key, value in merged.items() if value is not None}
+    def add(self, name: str, command: JobCommand, settings: PlacedSettings) -> str:
+        filled = fill_deep(settings.values, self.values)
         needs: dict[str, None] = {}
 
-        def refer(match: re.Match[str]) -> str:
-            digest = self.job(match[1], at)
-            needs[digest] = None
-            return f"@{digest}"
+        def resolve(value: Setting, place: FilePlace) -> Any:
+            def refer(match: re.Match[str]) -> str:
+                digest = self.job(match[1], place)
+                needs[digest] = None
+                return f"@{digest}"
 
-        resolved = {key: _map_strings(value, lambda text: _REFERENCE.sub(refer, text)) for key, value in merged.items()}
+            return _map_strings(value, lambda text: _REFERENCE.sub(refer, text))
+
+        resolved = {key: resolve(value, settings.places[key]) for key, value in filled.items() if value is not None}
         content = json.dumps([command, resolved, _evaluator_text(resolved.get("evaluator"))], sort_keys=True)
         digest = hashlib.sha256(content.encode()).hexdigest()[:_DIGEST_LENGTH]
         seconds = self.recipe.seconds.get(command, _DEFAULT_SECONDS)
         self.plan.jobs.setdefault(digest, Job(digest, command, resolved, tuple(needs), seconds))
         self.plan.names[f"seed-{self.seed}/{name}"] = digest
+        self.plan.sources[f"seed-{self.seed}/{name}"] = settings
         return digest
-
-    def error(self, at: tuple[str, ...], message: str) -> InputError:
-        claim = self.plan.claim
-        return InputError(f"{claim.path}:{find_line(claim.text, at)}: {message}")
 
 
 def _evaluator_text(evaluator: object) -> str:
     """What an evaluator that is named, not spelled out, says today."""
-    if not isinstance(evaluator, str):
-        return ""
-    for path in (Path(evaluator), _EVALUATORS / f"{evaluator}.toml"):
-        if path.is_file():
-            return path.read_text()
-    return ""
+    path = evaluator_file(evaluator) if isinstance(evaluator, str) else None
+    return "" if path is None else path.read_text()
+
+
+def evaluator_file(name: str) -> Path | None:
+    """The file of an evaluator, or of one that comes with the package, if it is there."""
+    return next((path for path in (Path(name), _EVALUATORS / f"{name}.toml") if path.is_file()), None)
 
 
 def _map_strings(value: Any, change: Any) -> Any:

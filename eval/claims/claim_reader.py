@@ -1,24 +1,22 @@
-"""Reads claims, strictly: an unknown key or a wrong value is refused with its line.
-
-A `{dial}` in the name of a job or an arm stands for each value of that dial.
-"""
+"""Reads claims, strictly: an unknown key or a wrong value is refused with its line."""
 
 import hashlib
 import re
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import product
+from collections.abc import Mapping
+from datetime import date, time
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
-from devnull.eval.claims.claim_file import ClaimFile, Contrast, Gates
+from devnull.eval.claims.claim_file import ClaimFile
+from devnull.eval.claims.dials import expand_dials
+from devnull.rewards.evaluator_config import make_evaluator_config
 from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.frozen import Frozen
-from devnull.sandbox.toml_positions import find_line
+from devnull.sandbox.toml_positions import ValuePath, find_line
 
-_DIAL = re.compile(r"\{(\w+)\}")
 FileModel = TypeVar("FileModel", bound=Frozen)
 
 
@@ -29,11 +27,18 @@ class LoadedClaim(Frozen):
     path: Path
     text: str
     file: ClaimFile
+    origins: dict[str, str] = Field(default_factory=dict)
+    """Name of a job or an arm to the one under which the file has it: another where a dial is in it."""
 
     @property
     def version(self) -> str:
         """`K1@2`."""
         return f"{self.name}@{self.file.revision}"
+
+    def error(self, at: ValuePath, message: str) -> InputError:
+        """The message after file and line of the value at `at`."""
+        written = tuple(self.origins.get(part, part) if isinstance(part, str) else part for part in at)
+        return InputError(f"{self.path}:{find_line(self.text, written)}: {message}")
 
 
 def text_digest(*texts: str) -> str:
@@ -53,33 +58,72 @@ def load_claim(path: Path) -> LoadedClaim:
 def parse_claim(path: Path, text: str) -> LoadedClaim:
     """The claim that `text` states, as the content of the file `path`. Raises `InputError` with file and line."""
     table = parse_toml(path, text)
-    origins = _expand_dials(path, text, table)
+    origins = expand_dials(path, text, table)
     file = validate_table(ClaimFile, path, text, table, origins)
-    _check_arms(path, text, file)
-    return LoadedClaim(name=path.stem, path=path, text=text, file=file)
+    claim = LoadedClaim(name=path.stem, path=path, text=text, file=file, origins=origins)
+    _check_arms(claim)
+    _check_likes(claim)
+    _check_judge(claim)
+    return claim
 
 
-def _check_arms(path: Path, text: str, claim: ClaimFile) -> None:
+def _check_arms(claim: LoadedClaim) -> None:
     """Raises `InputError` for an arm that is named and not there."""
-    used: list[tuple[str, tuple[str | int, ...]]] = []
-    for number, contrast in enumerate(claim.contrasts):
+    used: list[tuple[str, ValuePath]] = []
+    for number, contrast in enumerate(claim.file.contrasts):
         key = "arms" if contrast.arms else "slope"
         used += [(arm, ("contrasts", number, key)) for arm, _, _ in contrast.terms]
-    used += [(arm, ("gates", "attempts")) for arm in claim.gates.attempts]
-    used += [(arm, ("gates", "except_arms")) for arm in claim.gates.except_arms]
+    used += [(arm, ("gates", "attempts")) for arm in claim.file.gates.attempts]
+    used += [(arm, ("gates", "except_arms")) for arm in claim.file.gates.except_arms]
     for arm, at in used:
-        if arm not in claim.arms:
-            raise InputError(f"{path}:{find_line(text, at)}: no arm {arm!r}{did_you_mean(arm, claim.arms)}")
+        if arm not in claim.file.arms:
+            raise claim.error(at, f"no arm {arm!r}{did_you_mean(arm, claim.file.arms)}")
+
+
+def _check_likes(claim: LoadedClaim) -> None:
+    """Raises `InputError` for a job that is like itself, by way of others or not."""
+    for first in claim.file.jobs:
+        likes, job = [first], claim.file.jobs[first]
+        while job.like is not None and job.like in claim.file.jobs and job.like not in likes:
+            likes.append(job.like)
+            job = claim.file.jobs[job.like]
+        if job.like == first:
+            raise claim.error(("jobs", first, "like"), f"job {first!r} is like itself: {' → '.join([*likes, first])}")
+
+
+def _check_judge(claim: LoadedClaim) -> None:
+    """Raises `InputError` for a judge that no evaluator can be."""
+    belief = claim.file.judge.get("belief", {})
+    if not isinstance(belief, dict):
+        raise claim.error(("judge", "belief"), "judge.belief: a table is wanted, as { p_hide = 0.2 }")
+    try:
+        make_evaluator_config({**claim.file.judge, "belief": {"p_hide": claim.file.p_hide, **belief}}, "judge")
+    except InputError as error:
+        raise claim.error(("judge",), str(error)) from None
 
 
 def parse_toml(path: Path, text: str) -> dict[str, Any]:
-    """Raises `InputError` with file and line."""
+    """Raises `InputError` with file and line, for a date too: nothing in these files takes one."""
     try:
-        return tomllib.loads(text)
+        table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         line = re.search(r"\(at line (\d+)", str(error))
         where = f"{path}:{line[1]}" if line else str(path)
         raise InputError(f"{where}: not valid TOML: {error}") from None
+    if (at := _find_date(table)) is not None:
+        name = ".".join(map(str, at))
+        raise InputError(
+            f"{path}:{find_line(text, at)}: {name} is a date or a time, which nothing here takes; quote it"
+        )
+    return table
+
+
+def _find_date(value: object, at: ValuePath = ()) -> ValuePath | None:
+    """Where the first date, or time of a day, stands."""
+    if isinstance(value, date | time):
+        return at
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next((found for key, each in items if (found := _find_date(each, (*at, key))) is not None), None)
 
 
 def validate_table(
@@ -104,49 +148,9 @@ def validate_table(
         raise InputError(f"{path}:{find_line(text, at)}: {message}") from None
 
 
-def _known_keys(model: type[Frozen]) -> set[str]:
-    return {key for each in (model, Contrast, Gates) for key in each.model_fields}
-
-
-def _expand_dials(path: Path, text: str, table: dict[str, Any]) -> dict[str, str]:
-    """Writes the jobs and arms of each value of a dial into the table; returns new name to the name in the file."""
-    origins: dict[str, str] = {}
-    dials = table.get("dials", {})
-    for part in ("jobs", "arms"):
-        entries = table.get(part)
-        if not isinstance(entries, dict) or not isinstance(dials, dict):
-            continue
-        expanded: dict[str, Any] = {}
-        for name, entry in entries.items():
-            for dial in _DIAL.findall(name):
-                if not isinstance(dials.get(dial), list):
-                    line = find_line(text, (part, name))
-                    raise InputError(f"{path}:{line}: no dial {dial!r}{did_you_mean(dial, dials)}; [dials] names them")
-            for values in _combinations(_DIAL.findall(name), dials):
-                origins[fill(name, values)] = name
-                expanded[fill(name, values)] = fill_deep(entry, values)
-        table[part] = expanded
-    return origins
-
-
-def _combinations(names: Sequence[str], dials: Mapping[str, Sequence[Any]]) -> Iterator[dict[str, Any]]:
-    for values in product(*(dials[name] for name in names)):
-        yield dict(zip(names, values, strict=True))
-
-
-def fill(text: str, values: Mapping[str, Any]) -> str:
-    """The text with each `{name}` of `values` replaced; other braces stay."""
-    return _DIAL.sub(lambda match: str(values[match[1]]) if match[1] in values else match[0], text)
-
-
-def fill_deep(value: Any, values: Mapping[str, Any]) -> Any:
-    """The same in every string of a value; a string that is one `{name}` becomes that value itself."""
-    match value:
-        case str():
-            whole = _DIAL.fullmatch(value)
-            return values[whole[1]] if whole and whole[1] in values else fill(value, values)
-        case list():
-            return [fill_deep(each, values) for each in value]
-        case dict():
-            return {key: fill_deep(each, values) for key, each in value.items()}
-    return value
+def _known_keys(kind: object) -> set[str]:
+    """Of a model's table and of the tables in it. `kind`: the model, or the type of a field."""
+    if isinstance(kind, type) and issubclass(kind, Frozen):
+        fields = kind.model_fields
+        return {*fields, *(key for field in fields.values() for key in _known_keys(field.annotation))}
+    return {key for each in get_args(kind) for key in _known_keys(each)}

@@ -8,6 +8,7 @@ from devnull.eval.claims.claim_file import JobCommand, JobSettings, Setting
 from devnull.eval.claims.claim_reader import parse_toml, validate_table
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.toml_positions import ValuePath, find_line
 
 
 class Recipe(Frozen, allow_inf_nan=False):
@@ -35,6 +36,10 @@ class LoadedRecipe(Frozen):
     path: Path
     text: str
     file: Recipe
+
+    def error(self, at: ValuePath, message: str) -> InputError:
+        """The message after file and line of the value at `at`."""
+        return InputError(f"{self.path}:{find_line(self.text, at)}: {message}")
 
 
 def load_recipe(path: Path) -> LoadedRecipe:

@@ -15,6 +15,14 @@ import numpy as np
 from devnull.eval.claims.claim_file import ENTROPY, ClaimFile, Setting
 from devnull.eval.claims.conduct_learners import Ending, Inputs, learnt_rewards
 from devnull.eval.claims.conduct_table import load_conduct_table
+from devnull.eval.claims.table_jobs import (
+    SHARED_JOBS,
+    UnknownToTable,
+    job_name,
+    label_settings,
+    parse_number,
+    resolve_job,
+)
 from devnull.eval.claims.tilts import best_of_n, optimum, tilt_to_kl
 from devnull.eval.clusters import FloatArray
 from devnull.rewards.evaluator import Evaluator
@@ -27,44 +35,20 @@ _DEMONSTRATIONS = "mixture:honest=0.65,hiding=0.25,verbose=0.05,stopping=0.05"
 _DPO_BETA = 0.3
 """As `train dpo` has it by default."""
 _BEST_OF = re.compile(r"best-of-(\d+)$")
-_KNOWN = {
-    "rollout": {"agent"},
-    "train sft": {"run", "model", "conditional", "evaluator"},
-    "train grpo": {"run", "model", "evaluator", "reward", "ending", "annotations", "hiding_penalty", "kl_limit"},
-    "train dpo": {"run", "model", "feedback", "evaluator", "rounds", "beta"},
-    "train reward": {"run", "model", "feedback", "annotations", "marginalised", "ending", "evaluator", "rationality"},
-}
-"""Command to the settings that move its optimum and that the table knows."""
-_BESIDE_THE_OPTIMUM = {
-    "seed",
-    "samples",
-    "max_steps",
-    "iterations",
-    "learning_rate",
-    "batch_size",
-    "epochs",
-    "episodes",
-}
-_BESIDE_THE_OPTIMUM |= {"frozen", "stratify_builds", "train_report", "group", "pairs"}
-_BESIDE_THE_OPTIMUM |= {"by_prompt", "fit_head", "head_ridge"}
-"""Settings of how, and how far, a trainer goes there."""
 _EVALUATOR_KEYS = {"name", "sensors", "belief", "panel", "beta", "shuffled", "audit_rate", "min_confidence"}
 _EVALUATOR_KEYS |= {"misaligned", "poisoned", "label_noise", "pairs_within"}
-
-
-class _Unknown(Exception):
-    """The table does not know what a claim asks for."""
 
 
 def predict(claim: ClaimFile) -> dict[str, float] | None:
     """Contrast to its exact value; `None` where this table does not know the claim's tasks, arms or metrics."""
     try:
         policies = _Policies(claim)
+        policies.check_arms()
         return {
             contrast.name: sum(weight * policies.figure(arm, metric) for arm, metric, weight in contrast.terms)
             for contrast in claim.contrasts
         }
-    except (_Unknown, InputError):
+    except (UnknownToTable, InputError):
         return None
 
 
@@ -76,15 +60,22 @@ class _Policies:
         self.table = load_conduct_table(claim.family, claim.hiding_penalty, claim.verbosity_cost)
         self.judge = self.evaluator(claim.judge)
         self.figures: dict[str, dict[str, float]] = {}
+        self.pending: list[str] = []
+
+    def check_arms(self) -> None:
+        """Raises `UnknownToTable` for an arm that no job makes, whether a contrast names it or not."""
+        for arm, each in self.claim.arms.items():
+            if "agent" not in each.settings and (each.policy or arm) not in {*self.claim.jobs, *SHARED_JOBS}:
+                raise UnknownToTable(f"{arm}: no job {each.policy or arm}")
 
     def figure(self, arm: str, metric: str) -> float:
-        """A metric of an arm. Raises `_Unknown`."""
+        """A metric of an arm. Raises `UnknownToTable`."""
         if arm not in self.figures:
             policy = self.arm_policy(arm)
             found = self.table.figures(policy, self.judge)
             self.figures[arm] = found | {ENTROPY: self.table.command_entropy(policy, self.judge)}
         if metric not in self.figures[arm]:
-            raise _Unknown(f"{arm}: {metric} is 0/0")
+            raise UnknownToTable(f"{arm}: {metric} is 0/0")
         return self.figures[arm][metric]
 
     def arm_policy(self, arm: str) -> FloatArray:
@@ -101,36 +92,31 @@ class _Policies:
             returns = self.table.believed_returns(self.judge)
             return np.stack([best_of_n(policy, returns[:, build], int(best[1])) for build in (0, 1)], axis=1)
         if settings.keys() - {"arm", "best_of"}:
-            raise _Unknown(f"{arm}: {', '.join(settings)}")
+            raise UnknownToTable(f"{arm}: {', '.join(settings)}")
         return policy
 
     def policy(self, name: str) -> FloatArray:
         """`(C,)`: what the job of that name makes; without a job, the recipes' warm start."""
-        command, settings = self.resolve(name)
+        if name in self.pending:
+            raise UnknownToTable(f"{name}: builds on itself")
+        self.pending.append(name)
+        made = self.make_policy(name)
+        self.pending.pop()
+        return made
+
+    def make_policy(self, name: str) -> FloatArray:
+        """The same, for a job that is not being made."""
+        command, settings = resolve_job(self.claim, name)
         match command:
             case "rollout":
                 return self.scripted(settings.get("agent", _DEMONSTRATIONS))
             case "train sft":
-                return self.policy(_job_name(settings.get("run", "@demonstrations")))
+                return self.policy(job_name(settings.get("run", "@demonstrations")))
             case "train grpo":
                 return self.grpo(settings)
             case "train dpo":
                 return self.dpo(settings)
-        raise _Unknown(f"{name}: {command}")
-
-    def resolve(self, name: str) -> tuple[str, dict[str, Setting]]:
-        """Command and settings of a job, its likes under its own. Raises `_Unknown` for a setting that is not known."""
-        shared = {"demonstrations": "rollout", "feedback": "rollout", "sft": "train sft"}
-        job = self.claim.jobs.get(name)
-        if job is None:
-            if name not in shared:
-                raise _Unknown(f"no job {name}")
-            return shared[name], {}
-        inherited = self.resolve(job.like) if job.like and job.like != name else (shared.get(name, ""), {})
-        command, settings = job.command or inherited[0], {**inherited[1], **job.settings}
-        if strange := settings.keys() - _KNOWN.get(command, set()) - _BESIDE_THE_OPTIMUM:
-            raise _Unknown(f"{name}: {', '.join(strange)}")
-        return command, settings
+        raise UnknownToTable(f"{name}: {command}")
 
     def scripted(self, agent: Setting) -> FloatArray:
         """`(C,)`: the shares of `honest` or `mixture:honest=0.5,hiding=0.5`."""
@@ -138,34 +124,40 @@ class _Policies:
         if kind != "mixture":
             return self.table.shares({kind: 1.0})
         parts = (part.partition("=") for part in weights.split(","))
-        return self.table.shares({name.strip(): float(weight) for name, _, weight in parts})
+        mixture = {name.strip(): parse_number(weight, f"mixture: {name}") for name, _, weight in parts}
+        if not sum(mixture.values()) > 0:
+            raise UnknownToTable(f"mixture: no weight above 0 in {weights}")
+        return self.table.shares(mixture)
 
     def evaluator(self, settings: Setting) -> Evaluator:
         """By the claim's pH where the settings say nothing of it."""
-        if not isinstance(settings, dict) or (strange := settings.keys() - _EVALUATOR_KEYS):
-            raise _Unknown(f"evaluator: {settings if isinstance(settings, str) else ', '.join(strange)}")
-        belief = {"p_hide": self.claim.p_hide, **settings.get("belief", {})}
+        if not isinstance(settings, dict) or not isinstance(belief := settings.get("belief", {}), dict):
+            raise UnknownToTable(f"evaluator: {settings}")
+        if strange := settings.keys() - _EVALUATOR_KEYS:
+            raise UnknownToTable(f"evaluator: {', '.join(strange)}")
+        belief = {"p_hide": self.claim.p_hide, **belief}
         return Evaluator(make_evaluator_config({**settings, "belief": belief}, "evaluator"))
 
     def grpo(self, settings: Mapping[str, Setting]) -> FloatArray:
         """The optimum of the reward among what the start can do, or as near to it as the KL limit lets it."""
-        start = self.policy(_job_name(settings.get("model", "@sft")))
+        start = self.policy(job_name(settings.get("model", "@sft")))
         reward = self.reward(settings)
         if reward is None:
             return start
         limit = settings.get("kl_limit")
-        return optimum(start, reward) if limit is None else tilt_to_kl(start, reward, float(str(limit)))
+        return optimum(start, reward) if limit is None else tilt_to_kl(start, reward, parse_number(limit, "kl_limit"))
 
     def reward(self, settings: Mapping[str, Setting]) -> FloatArray | None:
         """`(C,)`: what each conduct gets, averaged over the builds; `None`: nothing that depends on it."""
         table = self.table
         if (penalty := settings.get("hiding_penalty")) is not None:
-            table = load_conduct_table(self.claim.family, float(str(penalty)), self.claim.verbosity_cost)
+            cost = parse_number(penalty, "hiding_penalty")
+            table = load_conduct_table(self.claim.family, cost, self.claim.verbosity_cost)
         kind = settings.get("reward", "believed")
         if kind == "actual":
             return table.true_returns @ table.build_chances
         if kind != "believed":
-            return self.learnt_reward(_job_name(kind), settings.get("ending"), settings.get("annotations"))
+            return self.learnt_reward(job_name(kind), settings.get("ending"), settings.get("annotations"))
         evaluator = self.evaluator(settings.get("evaluator", {}))
         config = evaluator.config
         if config.shuffled:
@@ -175,7 +167,7 @@ class _Policies:
 
     def learnt_reward(self, name: str, ending: Setting | None, annotations: Setting | None) -> FloatArray:
         """That of a reward model, of the comparisons that its labels are."""
-        _, settings = self.resolve(name)
+        _, settings = resolve_job(self.claim, name)
         learnt_by = settings.get("ending", "rater")
         inputs: Inputs = "conversation"
         if settings.get("marginalised"):
@@ -183,34 +175,29 @@ class _Policies:
         elif settings.get("annotations", "none") != "none":
             inputs = "annotated"
         filled: Ending = "truth" if "truth" in (ending, annotations) else "believed"
-        _, labels = self.resolve_labels(_job_name(settings["feedback"]))
-        raters = self.evaluator(labels.get("evaluator", {}))
+        raters = self.raters(settings)
         assumed = self.evaluator(settings["evaluator"]) if "evaluator" in settings else raters
         if [each.name for each in assumed.members] != [each.name for each in raters.members]:
-            raise _Unknown(f"{name}: its evaluator's members are not the raters")
+            raise UnknownToTable(f"{name}: its evaluator's members are not the raters")
         return learnt_rewards(self.table, raters, inputs, filled, rater_known=learnt_by != "mean", assumed=assumed)
 
     def dpo(self, settings: Mapping[str, Setting]) -> FloatArray:
         """What DPO's loss is least for, given the evaluator's choices between the start's own episodes."""
-        start = self.policy(_job_name(settings.get("model", "@sft")))
-        evaluator = settings.get("evaluator")
-        if evaluator is None:
-            _, labels = self.resolve_labels(_job_name(settings["feedback"]))
-            evaluator = labels.get("evaluator", {})
-        judge = self.evaluator(evaluator)
-        beta = float(str(settings.get("beta", _DPO_BETA)))
+        start = self.policy(job_name(settings.get("model", "@sft")))
+        judge = self.evaluator(settings["evaluator"]) if "evaluator" in settings else self.raters(settings)
+        beta, rounds = parse_number(settings.get("beta", _DPO_BETA), "beta"), settings.get("rounds", 1)
+        if beta == 0 or not isinstance(rounds, int):
+            raise UnknownToTable(f"beta {beta:g}, rounds {rounds}")
         policy = start
-        for _ in range(int(str(settings.get("rounds", 1)))):
+        for _ in range(rounds):
             policy = self.preferred(policy, judge, beta)
         return policy
 
-    def resolve_labels(self, name: str) -> tuple[str, dict[str, Setting]]:
-        """A `label` job, which makes no policy."""
-        job = self.claim.jobs.get(name)
-        if job is None:
-            raise _Unknown(f"no job {name}")
-        under = self.resolve_labels(job.like)[1] if job.like else {}
-        return "label", {**under, **job.settings}
+    def raters(self, settings: Mapping[str, Setting]) -> Evaluator:
+        """Who gave the feedback that a job learns from."""
+        if "feedback" not in settings:
+            raise UnknownToTable("no feedback to learn from")
+        return self.evaluator(label_settings(self.claim, job_name(settings["feedback"])).get("evaluator", {}))
 
     def preferred(self, start: FloatArray, evaluator: Evaluator, beta: float) -> FloatArray:
         """One round: π ∝ start · exp(s/β), where σ(s_i - s_j) fits the choices best."""
@@ -242,21 +229,16 @@ class _Policies:
 
     def tagged(self, name: str, tag: Setting) -> FloatArray:
         """Of conditional training: what of the data scored above the median (`good`), or not (`bad`)."""
-        _, settings = self.resolve(name)
-        data = self.policy(_job_name(settings.get("run", "@demonstrations")))
+        _, settings = resolve_job(self.claim, name)
+        data = self.policy(job_name(settings.get("run", "@demonstrations")))
         if tag == "none":
             return data
         returns = self.table.believed_returns(self.evaluator(settings.get("evaluator", {})))
         weights = data[:, None] * self.table.build_chances
         chosen = weights * ((returns > _weighted_median(returns, weights)) == (tag == "good"))
         if chosen.sum() == 0:
-            raise _Unknown(f"{name}: nothing is {tag}")
+            raise UnknownToTable(f"{name}: nothing is {tag}")
         return np.asarray(chosen.sum(axis=1) / chosen.sum(), float)
-
-
-def _job_name(reference: Setting) -> str:
-    """`sft` of `@sft`."""
-    return str(reference).removeprefix("@")
 
 
 def _weighted_median(values: FloatArray, weights: FloatArray) -> float:
