@@ -367,6 +367,26 @@ def test_a_file_that_is_no_memory_is_left_alone(tmp_path: Path, broken: bytes) -
         filled(folder / "world.jsonl")
 
 
+@pytest.mark.parametrize(
+    "foreign", [b"my notes", b'{"name":"x"}', b'{"key":"a","value":1', b'{"key":"a","seen":"again']
+)
+def test_a_foreign_file_without_a_newline_is_left_alone(tmp_path: Path, foreign: bytes) -> None:
+    """Only what begins as a line of ours was torn, and the first line is of a world."""
+    file = tmp_path / "world.jsonl"
+    memory = WorldMemory(file)
+    file.write_bytes(foreign)
+    with pytest.raises(InputError, match=r"world.jsonl:1: not a line of a world's memory"):
+        WorldMemory(file)
+    with pytest.raises(InputError, match="not a line of a world's memory"):
+        memory.add_world("w", WORLD)
+    assert file.read_bytes() == foreign
+    for torn in (b"{", b'{"key":"w', b'{"key":"w","se', b'{"key":"w","seen":"world","wor'):
+        file.write_bytes(torn)
+        filled(file)
+        assert WorldMemory(file).recall("a") == PLAIN
+        file.unlink()
+
+
 def test_one_process_learns_what_another_writes(tmp_path: Path) -> None:
     file = tmp_path / "world.jsonl"
     here, there = filled(file), WorldMemory(file)

@@ -2,6 +2,7 @@
 
 import hashlib
 import lzma
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 
 _NAME_LENGTH = 32
+_NAME = re.compile(rf"[0-9a-f]{{{_NAME_LENGTH}}}")
 
 
 def archive_path(ledger: Path, name: str) -> Path:
@@ -22,28 +24,66 @@ def archive_path(ledger: Path, name: str) -> Path:
 
 def store_episodes(ledger: Path, episodes: Iterable[Episode]) -> str:
     """Keeps episodes, without the seconds that they took, and returns the name of their archive."""
+    text = _archive_text(episodes)
+    _keep(ledger, text)
+    return _name(text)
+
+
+def restore_archive(ledger: Path, name: str, episodes: Iterable[Episode]) -> bool:
+    """Makes an archive again that is missing or damaged; False: these are not its episodes, and nothing is written."""
+    text = _archive_text(episodes)
+    if _name(text) != name:
+        return False
+    _keep(ledger, text)
+    return True
+
+
+def archive_problem(ledger: Path, name: str) -> str:
+    """What is wrong with an archive's file; empty: nothing."""
+    try:
+        _read_text(ledger, name)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def _archive_text(episodes: Iterable[Episode]) -> bytes:
     ordered = sort_episodes(episode.model_copy(update={"cost": Usage()}) for episode in episodes)
-    text = "".join(episode.model_dump_json(exclude_defaults=True) + "\n" for episode in ordered).encode()
-    name = hashlib.sha256(text).hexdigest()[:_NAME_LENGTH]
+    return "".join(episode.model_dump_json(exclude_defaults=True) + "\n" for episode in ordered).encode()
+
+
+def _name(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:_NAME_LENGTH]
+
+
+def _keep(ledger: Path, text: bytes) -> None:
+    """Writes the archive of that text, unless it is there and whole."""
+    name = _name(text)
+    if archive_problem(ledger, name):
+        write_atomically(archive_path(ledger, name), lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
+
+
+def _read_text(ledger: Path, name: str) -> bytes:
+    """What an archive holds. Raises `InputError` where it is not there, or holds something else."""
+    if not _NAME.fullmatch(name):
+        raise InputError(f"{ledger}: {name!r} is no name of an archive; restore the file: git checkout {ledger}")
     path = archive_path(ledger, name)
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lzma.compress(text, preset=9 | lzma.PRESET_EXTREME))
-    return name
+    remedy = f"git checkout {path} restores it, or `devnull claims run` where its jobs still lie in --out"
+    try:
+        text = lzma.decompress(path.read_bytes())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {remedy}") from None
+    except lzma.LZMAError as error:
+        raise InputError(f"{path}: not valid as xz: {error}; {remedy}") from None
+    if _name(text) != name:
+        raise InputError(f"{path}: these are not the episodes that were stored; {remedy}")
+    return text
 
 
 def read_archive(ledger: Path, name: str) -> Iterator[Episode]:
     """The episodes of an archive. Raises `InputError` where it is not there, or holds other ones than were stored."""
     path = archive_path(ledger, name)
-    try:
-        text = lzma.decompress(path.read_bytes())
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; git checkout brings it back, `devnull claims run` makes it") from None
-    except lzma.LZMAError as error:
-        raise InputError(f"{path}: not valid as xz: {error}; restore it: git checkout {path}") from None
-    if hashlib.sha256(text).hexdigest()[:_NAME_LENGTH] != name:
-        raise InputError(f"{path}: these are not the episodes that were stored; restore it: git checkout {path}")
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(_read_text(ledger, name).splitlines(), 1):
         try:
             yield Episode.model_validate_json(line)
         except ValidationError as error:

@@ -1,12 +1,11 @@
 """`devnull claims check`: every stored verdict derived anew from the stored episodes."""
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 from devnull.cli.claims.choosing import TABLE
 from devnull.cli.claims.judging import ScoredArchives, find_differences
-from devnull.cli.claims.ledger import Ledger, LedgerLine
-from devnull.eval.claims.claim_reader import parse_claim, text_digest
+from devnull.cli.claims.ledger import Ledger, LedgerLine, describe_answer
+from devnull.eval.claims.claim_reader import text_digest
 from devnull.eval.claims.table import predict
 from devnull.eval.claims.verdict import exact_result
 from devnull.sandbox.errors import InputError
@@ -28,7 +27,9 @@ def check_ledger(ledger: Ledger, report: Callable[[str], None]) -> Iterator[str]
         problems = list(_check_result(ledger, line, number, archives))
         yield from (f"{where}: {problem}" for problem in problems)
         if not problems:
-            report(f"{line.claim} on {line.rung}: {line.answer}")
+            report(f"{line.claim} on {line.rung}: {describe_answer(ledger.answer_at(number), line.rung)}")
+    if ledger.torn:
+        yield ledger.torn
 
 
 def _check_result(ledger: Ledger, line: LedgerLine, number: int, archives: ScoredArchives) -> Iterator[str]:
@@ -37,13 +38,13 @@ def _check_result(ledger: Ledger, line: LedgerLine, number: int, archives: Score
         yield f"{line.claim} on {line.rung} has a verdict, and no prediction before it"
         return
     try:
+        claim = ledger.frozen_claim(frozen).file
         if line.rung == TABLE:
-            claim = parse_claim(Path(f"{line.claim}.toml"), frozen.text).file
             predicted = predict(claim)
             if predicted is None or exact_result(claim, predicted) != line.result:
                 yield f"{line.claim}: the exact theory says something else today"
         else:
-            yield from find_differences(frozen, line, archives)
+            yield from find_differences(claim, frozen, line, archives)
     except InputError as error:
         yield str(error)
     answer = ledger.answer_at(number)

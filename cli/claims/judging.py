@@ -1,22 +1,23 @@
 """From the episodes of a claim's arms to its result: after a run from its folders, later from the stored archives."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from devnull.agents.episode import Episode
-from devnull.cli.claims.archive import read_archive, store_episodes
+from devnull.cli.claims.archive import archive_problem, read_archive, restore_archive, store_episodes
 from devnull.cli.claims.ledger import LedgerLine, now
 from devnull.cli.claims.plan import Plan
-from devnull.cli.claims.running import is_done, job_seconds
+from devnull.cli.claims.running import is_done, job_seconds, read_json_object
 from devnull.cli.runs.run_folder import read_episodes
 from devnull.eval.claims.claim_file import ClaimFile
-from devnull.eval.claims.claim_reader import parse_claim
+from devnull.eval.claims.claim_reader import parse_toml
 from devnull.eval.claims.verdict import ClaimResult, judge_claim
 from devnull.eval.scoring.examiner import Examiner
 from devnull.eval.scoring.score import Score
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.evaluator_config import make_evaluator_config
+from devnull.sandbox.errors import InputError
 from devnull.sandbox.task import Task
 from devnull.sandbox.tasks import find_task, load_tasks
 
@@ -25,17 +26,19 @@ _TOLERANCE = 1e-6
 
 
 def judge_run(plan: Plan, root: Path, ledger: Path) -> LedgerLine:
-    """Stores the episodes of a plan whose jobs are all done, and judges them. The verdict is left to the ledger."""
+    """Stores the episodes of a plan whose jobs are all done, and judges them. The verdict is left to the ledger.
+
+    Raises `InputError` where a job left less than it was to, or what cannot be read; nothing is judged then.
+    """
+    seconds = round(sum(job_seconds(job, root) for job in plan.jobs.values()), 1)
+    divergences = {arm: tuple(_divergence(plan, each, root) for each in made) for arm, made in plan.policies.items()}
+    divergences = {arm: kls for arm, each in divergences.items() if (kls := tuple(kl for kl in each if kl is not None))}
+    measured = _measure_jobs(plan, root)
     archives = {
-        f"seed-{seed}/{arm}": store_episodes(ledger, _arm_episodes(plan, arm, Path(plan.jobs[digest].product(root))))
+        f"seed-{seed}/{arm}": store_episodes(ledger, _arm_episodes(plan, arm, digest, root))
         for arm, digests in plan.evaluations.items()
         for seed, digest in zip(plan.seeds, digests, strict=True)
     }
-    divergences = {
-        arm: tuple(_divergence(Path(plan.jobs[digest].product(root))) for digest in digests)
-        for arm, digests in plan.policies.items()
-    }
-    divergences = {arm: kls for arm, each in divergences.items() if (kls := tuple(kl for kl in each if kl is not None))}
     line = LedgerLine(
         kind="result",
         claim=plan.claim.version,
@@ -44,16 +47,47 @@ def judge_run(plan: Plan, root: Path, ledger: Path) -> LedgerLine:
         seeds=plan.seeds,
         archives=archives,
         divergences=divergences,
-        measured=_measure_jobs(plan, root),
-        seconds=round(sum(job_seconds(job, root) for job in plan.jobs.values()), 1),
+        measured=measured,
+        seconds=seconds,
     )
     return line.model_copy(update={"result": derive_result(plan.claim.file, line, ScoredArchives(ledger))})
 
 
-def _arm_episodes(plan: Plan, arm: str, run: Path) -> Iterable[Episode]:
-    """Of a rollout that keeps the best of several, only what it kept as this arm."""
-    kept_as = plan.claim.file.arms[arm].kept_as
-    return (episode for episode in read_episodes(run) if kept_as is None or episode.arm == kept_as)
+def _arm_episodes(plan: Plan, arm: str, digest: str, root: Path) -> list[Episode]:
+    """Of a rollout that keeps the best of several, only what it kept as this arm. Raises `InputError` where some are
+    missing."""
+    job = plan.jobs[digest]
+    run, kept_as = job.product(root), plan.claim.file.arms[arm].kept_as
+    episodes = [each for each in read_episodes(Path(run)) if kept_as is None or each.arm == kept_as]
+    whole, wanted = sum(each.error is None for each in episodes), job.settings.get("episodes")
+    if isinstance(wanted, int) and whole < wanted:
+        raise InputError(
+            f"{run}: {whole} of {wanted} episodes of {arm}; delete {job.folder(root)}/job.json, and `devnull claims "
+            f"run` plays the rest"
+        )
+    return episodes
+
+
+def restore_archives(plan: Plan, line: LedgerLine, root: Path, ledger: Path) -> Iterator[str]:
+    """Makes the archives of a result again that are missing or damaged, where their jobs are there.
+
+    Yields a sentence for each that was made, and for each that could not be.
+    """
+    for archive in dict.fromkeys(line.archives.values()):
+        problem = archive_problem(ledger, archive)
+        if not problem:
+            continue
+        evaluations = {
+            name: plan.names.get(f"{name}.evaluation") for name, each in line.archives.items() if each == archive
+        }
+        there = {name: job for name, job in evaluations.items() if job is not None and is_done(plan.jobs[job], root)}
+        name, digest = next(iter(there.items()), ("", ""))
+        if not there:
+            yield f"{problem}; that of {plan.claim.version} {', '.join(evaluations)} does not lie in {root}"
+        elif restore_archive(ledger, archive, _arm_episodes(plan, name.partition("/")[2], digest, root)):
+            yield f"{plan.claim.version} {name}: its archive is made again from {plan.jobs[digest].product(root)}"
+        else:
+            yield f"{problem}; {plan.jobs[digest].product(root)} holds other ones"
 
 
 def all_done(plan: Plan, root: Path) -> bool:
@@ -67,23 +101,28 @@ def _measure_jobs(plan: Plan, root: Path) -> dict[str, dict[str, tuple[float | N
     for gate in plan.claim.file.gates.jobs:
         for job in gate.jobs:
             digests = [plan.names[f"seed-{seed}/{job}"] for seed in plan.seeds]
-            models = [Path(plan.jobs[digest].product(root)) for digest in digests]
-            found.setdefault(job, {})[gate.metric] = tuple(_metric(model, gate.metric) for model in models)
+            found.setdefault(job, {})[gate.metric] = tuple(_metric(plan, each, root, gate.metric) for each in digests)
     return found
 
 
-def _divergence(model: Path) -> float | None:
+def _divergence(plan: Plan, digest: str, root: Path) -> float | None:
     """Of its commands, where the words of its reports are told apart from them; nothing of what was trained in rounds,
     whose trainer logs how far it came from the round before."""
-    if (model / "drift.json").exists():
+    if (Path(plan.jobs[digest].product(root)) / "drift.json").exists():
         return None
-    commands = _metric(model, "kl_commands")
-    return _metric(model, "kl_episode") if commands is None else commands
+    commands = _metric(plan, digest, root, "kl_commands")
+    return _metric(plan, digest, root, "kl_episode") if commands is None else commands
 
 
-def _metric(model: Path, name: str) -> float | None:
-    """Of what a training job logged last."""
-    value = json.loads((model / "training.json").read_text()).get("metrics", {}).get(name)
+def _metric(plan: Plan, digest: str, root: Path, name: str) -> float | None:
+    """Of what a training job logged last. Raises `InputError` where that cannot be read."""
+    job = plan.jobs[digest]
+    path = Path(job.product(root)) / "training.json"
+    remedy = f"delete {job.folder(root)} to owe that job again"
+    metrics = read_json_object(path, remedy).get("metrics", {})
+    if not isinstance(metrics, dict):
+        raise InputError(f"{path}: its `metrics` are no JSON object; {remedy}")
+    value = metrics.get(name)
     return float(value) if isinstance(value, int | float) else None
 
 
@@ -91,8 +130,11 @@ def derive_result(claim: ClaimFile, line: LedgerLine, archives: "ScoredArchives"
     """The result that a line's stored episodes give. Raises `InputError` where they are not those that were stored."""
     scores: dict[str, list[list[Score]]] = {}
     for arm in claim.arms:
-        seeds = (line.archives[f"seed-{seed}/{arm}"] for seed in line.seeds)
-        scores[arm] = [list(archives.scores(name, claim)) for name in seeds]
+        names = [f"seed-{seed}/{arm}" for seed in line.seeds]
+        for name in names:
+            if name not in line.archives:
+                raise InputError(f"{line.claim} on {line.rung} names no archive of {name}")
+        scores[arm] = [archives.scores(line.archives[name], claim) for name in names]
     return judge_claim(claim, scores, line.divergences, line.measured)
 
 
@@ -134,12 +176,32 @@ class ScoredArchives:
         return self._scores[key]
 
 
-def find_differences(frozen: LedgerLine, line: LedgerLine, archives: ScoredArchives) -> list[str]:
-    """What a result says otherwise than its stored episodes do, a sentence each; none: it stands."""
+def find_differences(claim: ClaimFile, frozen: LedgerLine, line: LedgerLine, archives: ScoredArchives) -> list[str]:
+    """What a result says otherwise than its stored episodes do, a sentence each; none: it stands. Raises `InputError`
+    where they do not say."""
     assert line.result is not None
-    claim = parse_claim(Path(f"{line.claim}.toml"), frozen.text)
-    anew = derive_result(claim.file, line, archives)
-    return [*_differences(line.result.model_dump(), anew.model_dump(), line.claim)]
+    if line.seeds != frozen.seeds:
+        return [f"{line.claim} on {line.rung}: its seeds are not those that were frozen"]
+    anew = derive_result(claim, line, archives)
+    return [
+        *_missing_episodes(frozen, claim, line, archives),
+        *_differences(line.result.model_dump(), anew.model_dump(), line.claim),
+    ]
+
+
+def _missing_episodes(
+    frozen: LedgerLine, claim: ClaimFile, line: LedgerLine, archives: "ScoredArchives"
+) -> Iterator[str]:
+    """Archives that hold fewer than the claim and its recipe ask for."""
+    recipe = parse_toml(Path(f"{line.rung}.toml"), frozen.recipe).get("evaluation", {})
+    for arm, each in claim.arms.items():
+        wanted = each.settings.get("episodes", recipe.get("episodes"))
+        wanted = claim.episodes if wanted == "{episodes}" else wanted
+        for seed in line.seeds:
+            name = line.archives[f"seed-{seed}/{arm}"]
+            whole = sum(score.error is None for score in archives.scores(name, claim))
+            if isinstance(wanted, int) and whole < wanted:
+                yield f"{line.claim} on {line.rung}: {whole} of {wanted} episodes of seed-{seed}/{arm} in {name}"
 
 
 def _differences(there: object, anew: object, where: str) -> Iterable[str]:

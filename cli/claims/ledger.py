@@ -13,7 +13,8 @@ from pydantic import Field
 
 from devnull import __version__
 from devnull.cli.claims.choosing import TABLE
-from devnull.cli.runs.json_lines import append_line, cut_torn_line, read_lines
+from devnull.cli.runs.json_lines import append_line, end_last_line, is_torn, parse_line
+from devnull.eval.claims.claim_reader import LoadedClaim, parse_claim
 from devnull.eval.claims.verdict import ClaimAnswer, ClaimResult, answer_claims
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.frozen import Frozen
@@ -74,27 +75,54 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         """Raises `InputError` where a line is not valid, or not the one that its successor was written after."""
         self.path = path
-        self.lines = list(read_lines(path, LedgerLine)) if path.exists() else []
+        self.lines: list[LedgerLine] = []
+        self.torn = ""
+        """Of a last line that a kill tore, which is owed again: where it is, and what to do; empty: there is none."""
         self._last = ""
-        for number, (line, raw) in enumerate(zip(self.lines, self._raw_lines(), strict=False), 1):
-            if line.previous != self._last:
-                raise InputError(
-                    f"{path}:{number}: the line before it is not the one that it was written after; "
-                    f"restore the file: git checkout {path}"
-                )
-            self._last = hashlib.sha256(raw).hexdigest()
+        *whole, rest = path.read_bytes().split(b"\n") if path.exists() else [b""]
+        if rest and is_torn(rest):
+            self.torn = f"{path}:{len(whole) + 1}: a kill tore this line; `devnull claims run` writes it again"
+        elif rest:
+            whole.append(rest)
+        for number, raw in enumerate(whole, 1):
+            self._take(number, raw)
 
-    def _raw_lines(self) -> list[bytes]:
-        return self.path.read_bytes().splitlines(keepends=True) if self.path.exists() else []
+    def _take(self, number: int, raw: bytes) -> None:
+        """The next line, without its newline."""
+        remedy = f"each line vouches for the one before it, so delete none; restore the file: git checkout {self.path}"
+        line = parse_line(self.path, number, raw, LedgerLine, remedy)
+        where = f"{self.path}:{number}"
+        if line.previous != self._last:
+            raise InputError(f"{where}: the line before it is not the one that it was written after; {remedy}")
+        if line.kind == "result" and (line.result is None or line.answer is None):
+            raise InputError(
+                f"{where}: the result of {line.claim} has no {'answer' if line.result else 'figures'}; {remedy}"
+            )
+        self._add(line, raw)
+
+    def _add(self, line: LedgerLine, raw: bytes) -> None:
+        self.lines.append(line)
+        self._last = hashlib.sha256(raw + b"\n").hexdigest()
 
     def append(self, line: LedgerLine) -> None:
         """Adds a line, flushed before this returns. A torn last line is cut off first."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        cut_torn_line(self.path)
+        end_last_line(self.path)
         chained = line.model_copy(update={"previous": self._last})
         append_line(self.path, chained)
-        self.lines.append(chained)
-        self._last = hashlib.sha256(self._raw_lines()[-1]).hexdigest()
+        self._add(chained, chained.model_dump_json().encode())
+        self.torn = ""
+
+    def where(self, line: LedgerLine) -> str:
+        """File and number of one of its lines."""
+        return f"{self.path}:{next(number for number, each in enumerate(self.lines, 1) if each is line)}"
+
+    def frozen_claim(self, line: LedgerLine) -> LoadedClaim:
+        """The claim that a line froze. Raises `InputError` where its text states none."""
+        try:
+            return parse_claim(Path(f"{line.claim.rpartition('@')[0]}.toml"), line.text)
+        except InputError as error:
+            raise InputError(f"{self.where(line)}: the frozen text of {line.claim} states no claim: {error}") from None
 
     def frozen(self, claim: str, rung: str) -> LedgerLine | None:
         """The prediction of that claim and rung."""

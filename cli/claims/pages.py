@@ -9,11 +9,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from devnull.cli.claims.choosing import TABLE
 from devnull.cli.claims.ledger import Ledger, LedgerLine, describe_answer
-from devnull.eval.claims.claim_reader import LoadedClaim, parse_claim
+from devnull.eval.claims.claim_reader import LoadedClaim
 from devnull.eval.claims.figure import contrast_figure
 from devnull.eval.claims.verdict import ClaimAnswer
 from devnull.eval.display.escaping import escape_controls
 from devnull.sandbox.atomic_file import write_atomically
+from devnull.sandbox.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,6 @@ def claim_page_rows(claims: Sequence[LoadedClaim], ledger: Ledger) -> list[Claim
     return rows + [replace(_row(line, ledger), earlier=True) for line in lines if line.claim not in versions]
 
 
-def _name(line: LedgerLine) -> str:
-    return line.claim.partition("@")[0]
-
-
 def _plain_row(claim: LoadedClaim, rung: str, status: str, facts: str) -> ClaimRow:
     safe = (escape_controls(text) for text in (claim.file.sentence, claim.file.refuted_by, claim.file.caveat))
     sentence, refuted_by, caveat = safe
@@ -69,7 +66,7 @@ def _plain_row(claim: LoadedClaim, rung: str, status: str, facts: str) -> ClaimR
 
 
 def _row(frozen: LedgerLine, ledger: Ledger) -> ClaimRow:
-    claim = parse_claim(Path(f"{_name(frozen)}.toml"), frozen.text)
+    claim = ledger.frozen_claim(frozen)
     line = ledger.result(*frozen.key)
     begun = f"rung {frozen.rung}, frozen {frozen.at[:10]}: {frozen.primary}"
     if line is None or line.result is None:
@@ -85,6 +82,10 @@ def _row(frozen: LedgerLine, ledger: Ledger) -> ClaimRow:
         seeds = result.seeds_needed
         facts.append(f"about {seeds} training seeds would decide it" if seeds else "more seeds would hardly decide it")
     row = _plain_row(claim, frozen.rung, describe_answer(status, frozen.rung), "; ".join(facts))
+    if unknown := {each.name for each in result.contrasts} - {each.name for each in claim.file.contrasts}:
+        raise InputError(
+            f"{ledger.where(line)}: {line.claim} has no contrast {min(unknown)!r}; `claims check` tells more"
+        )
     figure = contrast_figure(claim.file.contrasts, result.contrasts)
     gates = tuple(escape_controls(gate) for gate in result.gates)
     return replace(row, gates=gates, figure=figure)

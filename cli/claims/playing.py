@@ -15,13 +15,14 @@ from devnull.cli.terminal.progress import print_progress
 from devnull.eval.claims.claim_reader import LoadedClaim, text_digest
 from devnull.eval.claims.table import predict
 from devnull.eval.claims.verdict import exact_result
+from devnull.eval.display.escaping import escape_controls
 from devnull.sandbox.errors import InfrastructureError, InputError
 
 _STOPPING_RULE = "every arm and seed, once; nothing is judged before all are there"
 
 
-def freeze(claim: LoadedClaim, rung: str, recipe: str, seeds: Sequence[int], ledger: Ledger) -> LedgerLine:
-    """Writes the prediction into the ledger, flushed, unless it is there.
+def find_frozen(claim: LoadedClaim, rung: str, recipe: str, seeds: Sequence[int], ledger: Ledger) -> LedgerLine | None:
+    """The prediction, if it is in the ledger.
 
     Raises `InputError` for a claim that was edited since it was frozen for any rung, or is to be run otherwise.
     """
@@ -34,12 +35,18 @@ def freeze(claim: LoadedClaim, rung: str, recipe: str, seeds: Sequence[int], led
                 f"{claim.version} was frozen on {frozen.at[:10]} and {'its file' if other_text else 'the recipe'} was "
                 f"edited since; raise `revision` in {claim.path} to {claim.file.revision + 1}, or take the edit back"
             )
+    if there is not None and there.seeds != tuple(seeds):
+        raise InputError(
+            f"{claim.version} was frozen on {there.at[:10]} for seeds {', '.join(map(str, there.seeds))}; run it "
+            f"with --seeds {len(there.seeds)}, or raise `revision` in {claim.path}"
+        )
+    return there
+
+
+def freeze(claim: LoadedClaim, rung: str, recipe: str, seeds: Sequence[int], ledger: Ledger) -> LedgerLine:
+    """Writes the prediction into the ledger, flushed, unless it is there. Raises `InputError` as `find_frozen` does."""
+    there = find_frozen(claim, rung, recipe, seeds, ledger)
     if there is not None:
-        if there.seeds != tuple(seeds):
-            raise InputError(
-                f"{claim.version} was frozen on {there.at[:10]} for seeds {', '.join(map(str, there.seeds))}; run it "
-                f"with --seeds {len(there.seeds)}, or raise `revision` in {claim.path}"
-            )
         return there
     primary = claim.file.contrasts[0]
     line = LedgerLine(
@@ -50,7 +57,7 @@ def freeze(claim: LoadedClaim, rung: str, recipe: str, seeds: Sequence[int], led
         git_revision=git_revision(),
         text=claim.text,
         recipe=recipe,
-        digest=digest,
+        digest=text_digest(claim.text, recipe),
         seeds=tuple(seeds),
         episodes=claim.file.episodes,
         primary=f"{primary.name} {primary.prediction}",
@@ -61,18 +68,22 @@ def freeze(claim: LoadedClaim, rung: str, recipe: str, seeds: Sequence[int], led
     return line
 
 
-def judge_table(claim: LoadedClaim, ledger: Ledger) -> None:
-    """The verdict of the exact theory, into the ledger, unless it is there. Raises `InputError` where it says nothing
-    of the claim, or as `freeze` does."""
-    predicted = predict(claim.file)
-    if predicted is None:
-        raise InputError(f"{claim.name}: the table rung knows nothing of its tasks, arms or metrics; --rung tiny")
-    freeze(claim, TABLE, "", (), ledger)
-    if ledger.result(claim.version, TABLE) is not None:
-        return
-    line = LedgerLine(kind="result", claim=claim.version, rung=TABLE, at=now())
-    line = line.model_copy(update={"result": exact_result(claim.file, predicted)})
-    ledger.append(line.model_copy(update={"answer": ledger.answer_next(line)}))
+def judge_table(claims: Sequence[LoadedClaim], ledger: Ledger) -> None:
+    """The verdicts of the exact theory, into the ledger, unless they are there. Raises `InputError` where it says
+    nothing of a claim, or as `freeze` does; then nothing is written."""
+    predictions = []
+    for claim in claims:
+        find_frozen(claim, TABLE, "", (), ledger)
+        predicted = predict(claim.file)
+        if predicted is None:
+            raise InputError(f"{claim.name}: the table rung knows nothing of its tasks, arms or metrics; --rung tiny")
+        predictions.append(predicted)
+    for claim, predicted in zip(claims, predictions, strict=True):
+        freeze(claim, TABLE, "", (), ledger)
+        if ledger.result(claim.version, TABLE) is None:
+            line = LedgerLine(kind="result", claim=claim.version, rung=TABLE, at=now())
+            line = line.model_copy(update={"result": exact_result(claim.file, predicted)})
+            ledger.append(line.model_copy(update={"answer": ledger.answer_next(line)}))
 
 
 def play(
@@ -119,12 +130,12 @@ def _judge_whole(plans: Sequence[Plan], root: Path, ledger: Ledger) -> None:
             line = judge_run(plan, root, ledger.path)
             answer = ledger.answer_next(line)
             ledger.append(line.model_copy(update={"answer": answer, "git_revision": git_revision()}))
-            print_progress(f"{plan.claim.version}: {answer}")
+            print_progress(escape_controls(f"{plan.claim.version}: {answer}"))
 
 
 def _describe_end(end: JobEnd, name: str, done: int, total: int) -> str:
     outcome = f"{end.seconds:.0f} s" if end.status == 0 else f"failed with {end.status}"
-    return f"{name}: {outcome} ({done} of {total} jobs)"
+    return escape_controls(f"{name}: {outcome} ({done} of {total} jobs)")
 
 
 def _link_jobs(plan: Plan, root: Path) -> None:

@@ -13,7 +13,7 @@ from devnull.cli.claims.plan import Plan, describe_jobs
 from devnull.cli.terminal.tables import Column, print_table, table_console
 from devnull.eval.claims.claim_reader import LoadedClaim
 from devnull.eval.claims.table import predict
-from devnull.sandbox.screen_text import screen_text
+from devnull.eval.display.escaping import escape_controls
 
 
 def claim_rows(claims: Sequence[LoadedClaim], ledger: Ledger, rung: str | None = None) -> list[dict[str, Any]]:
@@ -24,8 +24,7 @@ def claim_rows(claims: Sequence[LoadedClaim], ledger: Ledger, rung: str | None =
     """
     answers, rows = ledger.answers(), []
     for claim in claims:
-        frozen = [line for line in ledger.lines if line.kind == "frozen" and line.claim == claim.version]
-        frozen = [line for line in frozen if rung is None or line.rung == Path(rung).stem or line.rung == rung]
+        frozen = [line for line in ledger.frozen_rungs(claim.version) if rung is None or line.rung == rung]
         for line in frozen or (None,):
             result = None if line is None else ledger.result(*line.key)
             rows.append(
@@ -39,6 +38,17 @@ def claim_rows(claims: Sequence[LoadedClaim], ledger: Ledger, rung: str | None =
                 }
             )
     return rows
+
+
+def other_claims(claims: Sequence[LoadedClaim], ledger: Ledger) -> list[LoadedClaim]:
+    """The ledger's claims that are not among `claims`, as they were frozen: each in its latest revision, and not where
+    one of `claims` is a later one. Raises `InputError` where a text states no claim."""
+    latest = {claim.name: (claim.file.revision, claim) for claim in claims}
+    for line in ledger.lines:
+        name, _, revision = line.claim.rpartition("@")
+        if line.kind == "frozen" and (name not in latest or int(revision) > latest[name][0]):
+            latest[name] = int(revision), ledger.frozen_claim(line)
+    return [claim for _, claim in latest.values() if claim not in claims]
 
 
 def _status(
@@ -73,12 +83,12 @@ def print_claim(plan: Plan, ledger: Ledger, root: Path) -> None:
     claim, console = plan.claim.file, table_console()
 
     def say(title: str, text: str) -> None:
-        console.print(Text(f"\n{title}", style="bold"))
-        console.print(Text(screen_text(text)))
+        console.print(Text(f"\n{escape_controls(title)}", style="bold"))
+        console.print(Text(escape_controls(text)))
 
-    console.print(Text(screen_text(f"{plan.claim.version}: {claim.sentence}")))
+    console.print(Text(escape_controls(f"{plan.claim.version}: {claim.sentence}")))
     if claim.source:
-        console.print(Text(screen_text(f"({claim.source})")))
+        console.print(Text(escape_controls(f"({claim.source})")))
     if claim.missing:
         say("not runnable yet", f"no command has {', '.join(claim.missing)}")
     say("arms", "\n".join(f"  {arm}: {_describe_arm(plan, arm)}" for arm in claim.arms))
@@ -93,7 +103,8 @@ def print_claim(plan: Plan, ledger: Ledger, root: Path) -> None:
             for arm, metric, weight in contrast.terms
         )
         exact = "" if theory is None else f"{theory[contrast.name]:+.2f}"
-        table.add_row(contrast.name, f"{contrast.metric}: {terms}", contrast.prediction, exact)
+        cells = (contrast.name, f"{contrast.metric}: {terms}", contrast.prediction, exact)
+        table.add_row(*(Text(escape_controls(cell)) for cell in cells))
     console.print(table)
     say("refuted by", claim.refuted_by)
     say("void unless, in every arm", _describe_gates(plan))
@@ -111,10 +122,17 @@ def print_claim(plan: Plan, ledger: Ledger, root: Path) -> None:
     for row in claim_rows([plan.claim], ledger):
         if row["rung"] is not None:
             say(f"on the rung {row['rung']}", f"{row['status']}, {row['at'][:10]}")
+    edited = [line for line in ledger.frozen_rungs(plan.claim.version) if line.text != plan.claim.text]
+    if edited:
+        say(
+            "edited since it was frozen",
+            f"what stands here is not what was frozen on {edited[0].at[:10]}, and cannot be run: raise `revision` in "
+            f"{plan.claim.path} to {claim.revision + 1}, or take the edit back",
+        )
     console.print(Text(f"\njobs of training seed {plan.seeds[0]}", style="bold"))
     for name, words in describe_jobs(plan, root, plan.seeds[0]):
-        console.print(Text(screen_text(f"# {name.partition('/')[2]}")))
-        console.print(Text(screen_text(f"devnull {shlex.join(words)}")), soft_wrap=True)
+        console.print(Text(escape_controls(f"# {name.partition('/')[2]}")))
+        console.print(Text(escape_controls(f"devnull {shlex.join(words)}")), soft_wrap=True)
 
 
 def _describe_arm(plan: Plan, arm: str) -> str:

@@ -1,7 +1,7 @@
 """Runs jobs, several at once, each in a process of its own; what is done is not done again.
 
-A job is done when its folder holds `job.json`. A killed one goes on where its command does: a rollout at the episode,
-training at its last checkpoint.
+A job is done when its folder holds `job.json`, and that is not empty. A killed one goes on where its command does: a
+rollout at the episode, training at its last checkpoint.
 """
 
 import ctypes
@@ -15,11 +15,13 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import wait
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from devnull import __version__
 from devnull.cli.claims.plan import Job
+from devnull.eval.display.escaping import escape_controls
 from devnull.sandbox.atomic_file import write_atomically
+from devnull.sandbox.errors import InputError
 
 _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 20.0
@@ -94,8 +96,9 @@ def run_jobs(
 
 
 def is_done(job: Job, root: Path) -> bool:
-    """Whether it ran to its end, now or earlier."""
-    return (job.folder(root) / "job.json").exists()
+    """Whether it ran to its end, now or earlier. An empty `job.json`, as a full disk leaves it, says nothing."""
+    record = job.folder(root) / "job.json"
+    return record.is_file() and record.stat().st_size > 0
 
 
 def mark_done(job: Job, root: Path, seconds: float) -> None:
@@ -106,15 +109,33 @@ def mark_done(job: Job, root: Path, seconds: float) -> None:
 
 
 def job_seconds(job: Job, root: Path) -> float:
-    """How long a job that is done took."""
-    return float(json.loads((job.folder(root) / "job.json").read_text())["seconds"])
+    """How long a job that is done took. Raises `InputError` where its `job.json` does not say."""
+    path = job.folder(root) / "job.json"
+    remedy = "delete it to owe the job again"
+    seconds = read_json_object(path, remedy).get("seconds")
+    if not isinstance(seconds, int | float):
+        raise InputError(f"{path}: it does not say how many `seconds` the job took; {remedy}")
+    return float(seconds)
+
+
+def read_json_object(path: Path, remedy: str) -> dict[str, Any]:
+    """A file that a job left. Raises `InputError` with the file and `remedy` where it is not there or damaged."""
+    try:
+        value = json.loads(path.read_text())
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file; {remedy}") from None
+    except ValueError as error:  # of UTF-8 too
+        raise InputError(f"{path}: not valid JSON: {error}; {remedy}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: not a JSON object; {remedy}")
+    return value
 
 
 def last_line(job: Job, root: Path) -> str:
-    """What a job printed last: of one that failed, the reason."""
+    """What a job printed last, made safe: of one that failed, the reason."""
     log = job.folder(root) / LOG
     lines = log.read_text(errors="replace").split("\n") if log.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it printed nothing")
+    return next((escape_controls(line.strip()) for line in reversed(lines) if line.strip()), "it printed nothing")
 
 
 class LocalRunner:

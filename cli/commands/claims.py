@@ -3,25 +3,46 @@ out is kept beside it, with the episodes.
 """
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
-from devnull.cli.claims.choosing import TABLE, choose_seeds, find_claims, find_recipe, shipped_claims
+from devnull.cli.claims.choosing import TABLE, find_claims, find_recipe, shipped_claims
 from devnull.cli.claims.ledger import DEFAULT_LEDGER, Ledger
-from devnull.cli.claims.printing import claim_rows, print_claim, print_claims
+from devnull.cli.claims.printing import claim_rows, other_claims, print_claim, print_claims
 from devnull.cli.runs.folder_lock import lock_folder
 from devnull.cli.terminal.console import print_error
 from devnull.cli.terminal.progress import print_progress
-from devnull.eval.claims.claim_reader import LoadedClaim, text_digest
+from devnull.eval.claims.claim_reader import LoadedClaim
+from devnull.eval.claims.recipe import LoadedRecipe
+from devnull.eval.display.escaping import escape_controls
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.runtimes.by_name import RuntimeName
 
+
+def _parse_count(words: list[str]) -> int | None:
+    """Raises `ValueError`, whose text the command line prints."""
+    if words == ["None"]:
+        return None
+    if not words[0].lstrip("-").isdecimal():
+        raise ValueError(f"{words[0]!r} is no number")
+    return int(words[0])
+
+
+_COUNT = tyro.constructors.PrimitiveConstructorSpec(
+    nargs=1,
+    metavar="{None}|INT",
+    instance_from_str=_parse_count,
+    is_instance=lambda value: value is None or isinstance(value, int),
+    str_from_instance=lambda value: [str(value)],
+)
+"""A number or nothing; by itself tyro answers a word with all that it tried to read it as."""
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -59,7 +80,7 @@ class RunClaimsArgs:
     """Their names, or files."""
     rung: str = "tiny"
     """table (the exact theory), tiny, smollm2, smollm2-gpu, the name or folder of a model, or a recipe's file."""
-    seeds: int | None = None
+    seeds: Annotated[int | None, _COUNT] = None
     """How many of the claim's training seeds; by default all."""
     budget: str | None = None
     """No job is begun after so long: 30m, 2h, 90s."""
@@ -121,7 +142,10 @@ def main(args: ListClaimsArgs | ShowClaimArgs | RunClaimsArgs | CheckClaimsArgs 
 
 
 def _list_claims(args: ListClaimsArgs) -> int:
-    rows = claim_rows(shipped_claims(), Ledger(args.ledger))
+    ledger, shipped = Ledger(args.ledger), shipped_claims()
+    if ledger.torn:
+        print_error(ledger.torn)
+    rows = claim_rows([*shipped, *other_claims(shipped, ledger)], ledger)
     if args.json:
         print(json.dumps(rows, indent=2, ensure_ascii=False))
     else:
@@ -131,10 +155,13 @@ def _list_claims(args: ListClaimsArgs) -> int:
 
 def _show_claim(args: ShowClaimArgs) -> int:
     from devnull.cli.claims.plan import plan_claim
+    from devnull.cli.claims.preparing import plan_checked
 
     (claim,) = find_claims([args.claim])
-    recipe = find_recipe("tiny" if args.rung == TABLE else args.rung)
-    plan = plan_claim(claim, recipe, claim.file.seeds)
+    if args.rung == TABLE:
+        plan = plan_claim(claim, find_recipe("tiny"), claim.file.seeds)
+    else:
+        plan = plan_checked(claim, find_recipe(args.rung), claim.file.seeds)
     print_claim(plan, Ledger(args.ledger), args.out)
     return 0
 
@@ -147,54 +174,50 @@ def _run_claims(args: RunClaimsArgs) -> int:
     seconds = _parse_budget(args.budget)
     claims = find_claims(args.claims)
     args.ledger.parent.mkdir(parents=True, exist_ok=True)
-    lock_folder(args.ledger.parent)
+    lock_folder(args.ledger.parent, option="--ledger")
+    if args.ledger.exists() and not os.access(args.ledger, os.W_OK):
+        raise InputError(f"{args.ledger}: it cannot be written; name another: --ledger FILE")
     ledger = Ledger(args.ledger)
     if args.rung == TABLE:
+        rung = TABLE
         _run_table(claims, ledger)
     else:
-        _run_jobs(args, claims, seconds, ledger)
-    names = {claim.version for claim in claims}
-    print_claims([row for row in claim_rows(claims, ledger, args.rung) if row["claim"] in names], everything=True)
+        recipe = find_recipe(args.rung)
+        rung = recipe.name
+        _run_jobs(args, claims, recipe, seconds, ledger)
+    print_claims(claim_rows(claims, ledger, rung), everything=True)
     return 0
 
 
 def _run_table(claims: Sequence[LoadedClaim], ledger: Ledger) -> None:
+    from devnull.cli.claims.plan import plan_claim
     from devnull.cli.claims.playing import judge_table
 
-    for claim in claims:
-        judge_table(claim, ledger)
+    for claim in claims:  # whose arms have to have jobs on a rung that is played
+        plan_claim(claim, find_recipe("tiny"), claim.file.seeds)
+    judge_table(claims, ledger)
 
 
-def _run_jobs(args: RunClaimsArgs, claims: Sequence[LoadedClaim], seconds: float | None, ledger: Ledger) -> None:
-    from devnull.cli.claims.plan import plan_claim
+def _run_jobs(
+    args: RunClaimsArgs, claims: Sequence[LoadedClaim], recipe: LoadedRecipe, seconds: float | None, ledger: Ledger
+) -> None:
+    from devnull.cli.claims.judging import all_done
     from devnull.cli.claims.playing import check_budget, freeze, play
+    from devnull.cli.claims.preparing import check_boxes, open_runner, plan_owed
 
-    for claim in claims:
-        if claim.file.missing:
-            raise InputError(f"{claim.name} cannot be run yet: {', '.join(claim.file.missing)} is not there")
-    recipe = find_recipe(args.rung)
-    plans = [plan_claim(claim, recipe, choose_seeds(claim, args.seeds)) for claim in claims]
-    plans = [plan for plan in plans if ledger.result(plan.claim.version, recipe.name) is None or _edited(plan, ledger)]
+    plans = plan_owed(claims, recipe, args.seeds, args.out, ledger)
+    if not plans:
+        return
     check_budget(plans, args.out, seconds, args.workers)
-    for plan in plans:
-        freeze(plan.claim, recipe.name, recipe.text, plan.seeds, ledger)
     args.out.mkdir(parents=True, exist_ok=True)
     lock_folder(args.out)
+    runner = open_runner(args.cluster, args.out, args.workers)
+    if args.cluster is None and not all(all_done(plan, args.out) for plan in plans):
+        check_boxes(args.runtime, args.memory)
+    for plan in plans:
+        freeze(plan.claim, recipe.name, recipe.text, plan.seeds, ledger)
     boxes = ("--runtime", args.runtime, *(() if args.memory is None else ("--memory", str(args.memory.absolute()))))
-    if args.cluster is None:
-        from devnull.cli.claims.running import LocalRunner
-
-        play(plans, args.out, ledger, LocalRunner(args.out, args.workers), boxes=boxes, seconds=seconds)
-    else:
-        from devnull.cli.claims.cluster_running import open_cluster_runner
-
-        play(plans, args.out, ledger, open_cluster_runner(args.cluster, args.out), boxes=boxes, seconds=seconds)
-
-
-def _edited(plan: Any, ledger: Ledger) -> bool:
-    """Since it was frozen: then `freeze` refuses it."""
-    frozen = ledger.frozen(plan.claim.version, plan.recipe.name)
-    return frozen is not None and frozen.digest != text_digest(plan.claim.text, plan.recipe.text)
+    play(plans, args.out, ledger, runner, boxes=boxes, seconds=seconds)
 
 
 def _parse_budget(budget: str | None) -> float | None:
@@ -215,7 +238,7 @@ def _check_claims(args: CheckClaimsArgs) -> int:
     ledger = Ledger(args.ledger)
     problems = list(check_ledger(ledger, print_progress))
     for problem in problems:
-        print_error(problem)
+        print_error(escape_controls(problem))
     count = sum(1 for _ in ledger.results())
     print(f"{count} verdicts derived anew: {f'{len(problems)} differences' if problems else 'all as they are stored'}")
     return 1 if problems else 0

@@ -15,11 +15,12 @@ _held: dict[tuple[int, int], int] = {}
 """Descriptors of the locks of this process, by device and inode: it may open a folder that it holds again."""
 
 
-def lock_folder(folder: Path, name: str = "") -> None:
+def lock_folder(folder: Path, name: str = "", option: str = "--out") -> None:
     """Holds `folder` for writing until this process ends.
 
     Args:
         name: Of a part of the folder that is written alone, beside its other parts.
+        option: What names another folder.
 
     Raises `InputError` with who holds it, where another process does. A file system without locks is let pass.
     """
@@ -37,7 +38,7 @@ def lock_folder(folder: Path, name: str = "") -> None:
         if error.errno not in (errno.EAGAIN, errno.EACCES):
             return
         raise InputError(
-            f"{folder} is being written by {holder or 'another process'}; wait for it, or pass another --out"
+            f"{folder} is being written by {holder or 'another process'}; wait for it, or pass another {option}"
         ) from None
     since = time.strftime("%H:%M:%S", time.localtime())
     command = " ".join(["devnull", *sys.argv[1:4]])

@@ -1,5 +1,6 @@
 """Files of JSON lines that survive a kill: appended a line at a time, read up to a torn last line."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,16 +23,43 @@ def read_lines(path: Path, model: type[Record]) -> Iterator[Record]:
         for number, line in enumerate(file, 1):
             if not line.endswith(b"\n"):
                 return
-            try:
-                value = model.model_validate_json(line)
-            except ValidationError as error:
-                first = error.errors()[0]
-                where = ".".join(map(str, first["loc"]))
-                raise InputError(
-                    f"{path}:{number}: not valid as {model.__name__}: {where + ': ' if where else ''}{first['msg']}; "
-                    f"delete that line to owe it again"
-                ) from None
-            yield value
+            yield parse_line(path, number, line, model)
+
+
+def parse_line(
+    path: Path, number: int, line: bytes, model: type[Record], remedy: str = "delete that line to owe it again"
+) -> Record:
+    """The value of one line. Raises `InputError` with file, number and `remedy` where it is not valid."""
+    try:
+        return model.model_validate_json(line)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise InputError(
+            f"{path}:{number}: not valid as {model.__name__}: {where + ': ' if where else ''}{first['msg']}; {remedy}"
+        ) from None
+
+
+def is_torn(line: bytes) -> bool:
+    """Whether a line without its newline is less than one value. What a kill tore never is one; a line that is has
+    lost nothing but its newline."""
+    try:
+        json.loads(line)
+    except ValueError:
+        return True
+    return False
+
+
+def end_last_line(path: Path) -> None:
+    """Gives a last line that lost its newline one, and cuts off a torn one. A file that does not exist is left so."""
+    last = path.read_bytes().rpartition(b"\n")[2] if path.exists() else b""
+    if not last:
+        return
+    if is_torn(last):
+        cut_torn_line(path)
+        return
+    with path.open("ab", buffering=0) as file:
+        file.write(b"\n")
 
 
 def append_line(path: Path, record: BaseModel) -> None:

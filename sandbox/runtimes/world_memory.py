@@ -6,6 +6,7 @@ otherwise is forgotten for good. A line that a kill tore is cut off by whoever w
 
 import fcntl
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,10 @@ from devnull.sandbox.runtimes.repeating import difference
 
 WORLD_FILE = "world.jsonl"
 """The memory's usual name, in a run folder."""
+
+
+_KEY = re.compile(rb'\{"key":"[^"\\]*')
+"""How a line begins."""
 
 
 class World(Frozen):
@@ -114,6 +119,11 @@ class WorldMemory:
             if key not in self._worlds:
                 self._append(_Line(key=key, seen="world", world=world))
 
+    def check_writable(self) -> None:
+        """Raises `InputError` where nothing could be written. Makes the file if it is not there."""
+        with self._lock, self._written_alone():
+            pass
+
     @contextmanager
     def _written_alone(self) -> Iterator[None]:
         """While the block runs, no other process writes; what they have written is read, what one left torn cut off."""
@@ -156,18 +166,23 @@ class WorldMemory:
             file.seek(self._offset)
             for raw in file:
                 if not raw.endswith(b"\n"):
+                    if not _looks_torn(raw, first=self._lines == 0):
+                        raise self._foreign_line()
                     return
                 try:
                     line = _Line.model_validate_json(raw)
                     if self._lines == 0 and line.world is None:
                         raise ValueError
                 except ValueError:
-                    raise InputError(
-                        f"{self.path}:{self._lines + 1}: not a line of a world's memory; move the file away, "
-                        "or name another: --memory FILE"
-                    ) from None
+                    raise self._foreign_line() from None
                 self._take(line)
                 self._offset, self._lines = self._offset + len(raw), self._lines + 1
+
+    def _foreign_line(self) -> InputError:
+        return InputError(
+            f"{self.path}:{self._lines + 1}: not a line of a world's memory; move the file away, or name another: "
+            "--memory FILE"
+        )
 
     def _take(self, line: _Line) -> None:
         match line.seen:
@@ -181,6 +196,15 @@ class WorldMemory:
                 self._sure.add(line.key)
             case "otherwise":
                 self._differs.add(line.key)
+
+
+def _looks_torn(raw: bytes, *, first: bool) -> bool:
+    """Whether a line without its end is the beginning of one that this module writes; `first`: of the file's first."""
+    key = _KEY.match(raw)
+    if key is None:
+        return b'{"key":"'.startswith(raw)
+    rest, begin = raw[key.end() :], b'","seen":"' + (b"world" if first else b"")
+    return rest.startswith(begin) or begin.startswith(rest)
 
 
 def _difference(one: "CommandResult | Outcome", other: "CommandResult | Outcome") -> str | None:
