@@ -59,10 +59,10 @@ def _arm_episodes(plan: Plan, arm: str, digest: str, root: Path) -> list[Episode
     job = plan.jobs[digest]
     run, kept_as = job.product(root), plan.claim.file.arms[arm].kept_as
     episodes = [each for each in read_episodes(Path(run)) if kept_as is None or each.arm == kept_as]
-    whole, wanted = sum(each.error is None for each in episodes), job.settings.get("episodes")
-    if isinstance(wanted, int) and whole < wanted:
+    wanted = job.settings.get("episodes")
+    if isinstance(wanted, int) and len(episodes) < wanted:
         raise InputError(
-            f"{run}: {whole} of {wanted} episodes of {arm}; delete {job.folder(root)}/job.json, and `devnull claims "
+            f"{run}: {len(episodes)} of {wanted} episodes of {arm}; delete {job.folder(root)}/job.json, and `devnull claims "
             f"run` plays the rest"
         )
     return episodes
@@ -199,9 +199,9 @@ def _missing_episodes(
         wanted = claim.episodes if wanted == "{episodes}" else wanted
         for seed in line.seeds:
             name = line.archives[f"seed-{seed}/{arm}"]
-            whole = sum(score.error is None for score in archives.scores(name, claim))
-            if isinstance(wanted, int) and whole < wanted:
-                yield f"{line.claim} on {line.rung}: {whole} of {wanted} episodes of seed-{seed}/{arm} in {name}"
+            there = len(archives.scores(name, claim))
+            if isinstance(wanted, int) and there < wanted:
+                yield f"{line.claim} on {line.rung}: {there} of {wanted} episodes of seed-{seed}/{arm} in {name}"
 
 
 def _differences(there: object, anew: object, where: str) -> Iterable[str]:
