@@ -62,8 +62,8 @@ def _arm_episodes(plan: Plan, arm: str, digest: str, root: Path) -> list[Episode
     wanted = job.settings.get("episodes")
     if isinstance(wanted, int) and len(episodes) < wanted:
         raise InputError(
-            f"{run}: {len(episodes)} of {wanted} episodes of {arm}; delete {job.folder(root)}/job.json, and `devnull claims "
-            f"run` plays the rest"
+            f"{run}: {len(episodes)} of {wanted} episodes of {arm}; delete {job.folder(root)}/job.json, and `devnull "
+            f"claims run` plays the rest"
         )
     return episodes
 
