@@ -2,6 +2,7 @@
 
 import heapq
 import random
+from collections import deque
 
 import pytest
 import torch
@@ -39,20 +40,30 @@ def prompts(count: int) -> list[list[int]]:
     return [[draw.randrange(5, 200) for _ in range(draw.randrange(3, 40))] for _ in range(count)]
 
 
+@pytest.mark.parametrize("cached", [0, 32])
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_whoever_joins_when_says_what_it_would_alone(temperature: float) -> None:
-    model, asked = agent(temperature=temperature), prompts(20)
-    alone = [model.generate([prompt], [seed])[0] for seed, prompt in enumerate(asked)]
-    decoder, owed, said = model.open_decoder(), list(range(20)), {}
+def test_whoever_joins_when_says_what_it_would_alone(temperature: float, cached: int) -> None:
+    """Conversations of three messages, which join whenever there is room; with what was read kept and without."""
+    model, begun = agent(temperature=temperature, max_new_tokens=15), prompts(20)
+    model.prefix_cache = deque(maxlen=cached)  # kept by itself only for a large model on a CPU
+    decoder, owed, said, asked = model.open_decoder(), [(row, 0) for row in range(20)], {}, {}
     assert decoder is not None
-    joins = 0
+    draw, joins = random.Random(1), 0
     while owed or len(decoder):
         if owed and decoder.room:
             joins += 1
-            joining, owed = owed[: 1 + joins % 3], owed[1 + joins % 3 :]
-            decoder.add(joining, [asked[row] for row in joining], joining)
-        said |= dict(decoder.step())
-    assert [said[row] for row in range(20)] == alone and joins > 8
+            joining, owed = owed[: 1 + joins % 5], owed[1 + joins % 5 :]
+            for row, turn in joining:
+                before = asked[row, turn - 1] + said[row, turn - 1] if turn else begun[row]
+                asked[row, turn] = [*before, *(draw.randrange(5, 200) for _ in range(draw.randrange(1, 12)))]
+            decoder.add(joining, [asked[key] for key in joining], [3 * row + turn for row, turn in joining])
+        for (row, turn), completion in decoder.step():
+            said[row, turn] = completion
+            owed += [(row, turn + 1)] if turn < 2 else []
+    assert len(said) == 60 and joins > 8
+    model.prefix_cache = deque(maxlen=0)
+    for (row, turn), completion in said.items():
+        assert completion == model.generate([asked[row, turn]], [3 * row + turn])[0], (row, turn)
 
 
 @pytest.mark.parametrize(("rounding", "repeats"), [(2e-2, True), (0.0, False)])
@@ -71,6 +82,28 @@ def test_a_draw_that_rounding_may_decide_is_made_alone(
     model, asked = agent(), prompts(6)
     once, again = (model.generate(asked, range(6)) for _ in range(2))
     assert (once == again) is repeats
+
+
+def test_prompts_that_are_read_in_parts_are_read_as_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal ones once, each in its own place."""
+    model, asked = agent(), prompts(9)
+    asked = asked[:5] + asked[2:3] + asked[5:] + asked[:1]
+    widths = []
+    forward = LocalModel._forward
+
+    def counted(self, tokens, *rest):
+        widths.append(tuple(tokens.shape))
+        return forward(self, tokens, *rest)
+
+    monkeypatch.setattr(LocalModel, "_forward", counted)
+    at_once = model.generate(asked, range(11))
+    assert widths[0] == (9, max(map(len, asked)))
+    widths.clear()
+    monkeypatch.setattr(local, "TOKENS_READ_AT_ONCE", 100)
+    assert model.generate(asked, range(11)) == at_once
+    parts = widths[: widths.index((11, 1))]
+    assert sum(rows for rows, _ in parts) == 9 and len(parts) > 2
+    assert [width for _, width in parts] == sorted(width for _, width in parts)
 
 
 def test_room_is_what_the_batch_has_left_and_not_at_every_token() -> None:
