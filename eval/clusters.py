@@ -6,6 +6,8 @@ said of these tasks only.
 """
 
 from collections.abc import Hashable, Sequence
+from itertools import compress
+from operator import not_
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -92,12 +94,12 @@ def pair_weights(keys: Sequence[Hashable], faulty: Sequence[bool], p: Sequence[f
         faulty: Whether each episode met the faulty build.
         p: Probability of the faulty build of its task.
     """
-    met: dict[Hashable, set[bool]] = {}
-    for key, build in zip(keys, faulty, strict=True):
-        met.setdefault(key, set()).add(build)
+    paired = set(compress(keys, faulty)) & set(compress(keys, map(not_, faulty)))
+    if not paired:
+        return np.ones(len(keys))
     return np.array(
         [
-            1.0 if chance is None or len(met[key]) < 2 else 2 * (chance if build else 1 - chance)
+            1.0 if chance is None or key not in paired else 2 * (chance if build else 1 - chance)
             for key, build, chance in zip(keys, faulty, p, strict=True)
         ]
     )

@@ -60,7 +60,7 @@ def estimate_ratio(
     *,
     bounded: bool = False,
     undecided: Sequence[float] | None = None,
-    limits: Sequence[tuple[float, float]] | None = None,
+    limits: Sequence[tuple[float, float]] | FloatArray | None = None,
     weights: Sequence[float] | FloatArray | None = None,
 ) -> Estimate:
     """Sum over episodes of `numerator` by sum of `denominator`, with an interval clustered as `clusters`.
@@ -69,8 +69,8 @@ def estimate_ratio(
         bounded: A proportion; its interval is Wilson's. Without it: a mean.
         undecided: Counts cases that belong to the denominator but could not be decided: the value leaves them out, the
             interval reaches from "all no" to "all yes".
-        limits: Of a mean, the least and the greatest that each episode's value can be. What was never seen may still
-            be that large; without limits it is taken for no larger than what was.
+        limits: `(episodes, 2)`, of a mean: the least and the greatest that each episode's value can be. What was never
+            seen may still be that large; without limits it is taken for no larger than what was.
         weights: Of the episodes, as `build_weights` and `pair_weights` make them. `n` counts what has one, and not what
             it is.
     """
@@ -81,7 +81,8 @@ def estimate_ratio(
     n = round(float(counted.sum()))
     if n == 0:
         return _UNDEFINED.model_copy(update={"clusters": clusters.by})
-    pairs = None if limits is None else (np.array([a for a, _ in limits]), np.array([b for _, b in limits]))
+    edges = None if limits is None else np.asarray(limits, float)
+    pairs = None if edges is None else (edges[:, 0], edges[:, 1])
 
     def interval(numbers: FloatArray) -> Interval:
         if bounded:

@@ -160,7 +160,8 @@ class Evaluator:
         if count_cost:
             self.costs.add_view(view, audit)
         channels = self._judge_channels(task, transcript, seed, step, count_cost)
-        return self._make_judgement(member.name, task, view, belief).model_copy(update=channels)
+        judgement = self._make_judgement(member.name, task, view, belief)
+        return judgement.model_copy(update=channels) if channels else judgement
 
     def _judge_channels(
         self, task: Task, transcript: Transcript, seed: int, step: int, count_cost: bool

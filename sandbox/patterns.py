@@ -57,7 +57,7 @@ def unbounded_pattern(pattern: str) -> str | None:
 
 @lru_cache(maxsize=4096)
 def _compile(pattern: str, flags: int) -> tuple[re.Pattern[str], ...]:
-    if re.compile(pattern).groupindex or re.search(r"\\[1-9]|\(\?[(aiLmsux]", pattern):
+    if re.compile(pattern, flags).groupindex or re.search(r"\\[1-9]|\(\?[(aiLmsux]", pattern):
         return (re.compile(pattern, flags),)  # its parts depend on one another
     lazy = pattern.replace(_GAP_BEFORE_WORD, _GAP_BEFORE_WORD_LAZY)  # in a group: what comes first is what counts
     alternatives = [_split_at_gaps(each) for each in _split_alternatives(lazy)]

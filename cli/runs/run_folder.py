@@ -205,8 +205,9 @@ def read_episodes(path: Path) -> Iterator[Episode]:
 def _without_repeats(episodes: Iterable[Episode]) -> Iterator[Episode]:
     seen = set()
     for episode in episodes:
-        if episode.identity not in seen:
-            seen.add(episode.identity)
+        identity = episode.identity
+        if identity not in seen:
+            seen.add(identity)
             yield episode
 
 

@@ -15,9 +15,10 @@ from devnull.eval.intervals import (
     t_quantile,
     unseen_share,
 )
-from devnull.eval.scoring.metric import Metric, score_weights, value_limits
+from devnull.eval.scoring.metric import Metric, value_limits
 from devnull.eval.scoring.metrics import METRICS, headlines
 from devnull.eval.scoring.score import Score, fill_return_limits
+from devnull.eval.scoring.score_group import score_weights
 from devnull.sandbox.frozen import Frozen
 
 COMPARED_METRICS = tuple(metric for metric in METRICS if not metric.counts_errors and not metric.by_build)
@@ -232,12 +233,13 @@ def randomisation_p_value(sums: FloatArray, rng: np.random.Generator) -> float:
     """
     count = len(sums)
     if 2**count <= _DRAWS:
-        swaps = ((np.arange(2**count)[:, None] >> np.arange(count)) & 1).astype(float)
+        swaps = (np.arange(2**count)[:, None] >> np.arange(count)) & 1
         extra = 0
     else:
-        swaps = rng.integers(0, 2, (_DRAWS, count)).astype(float)
+        swaps = rng.integers(0, 2, (_DRAWS, count))
         extra = 1
-    moved = swaps @ (sums[:, [2, 3, 0, 1]] - sums) + sums.sum(axis=0)
+    # Not `@`, which would wake the threads of BLAS: they spin on for longer than all of this takes.
+    moved = np.einsum("ij,jk->ik", swaps, sums[:, [2, 3, 0, 1]] - sums) + sums.sum(axis=0)
     possible = (moved[:, 1] > 0.5) & (moved[:, 3] > 0.5)
     moved = moved[possible]
     differences = np.abs(moved[:, 0] / moved[:, 1] - moved[:, 2] / moved[:, 3])

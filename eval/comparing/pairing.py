@@ -9,8 +9,8 @@ import numpy as np
 
 from devnull.eval.clusters import FloatArray
 from devnull.eval.comparing.mean_differences import PairedSample, sampling_noise
-from devnull.eval.scoring.metric import score_weights
 from devnull.eval.scoring.score import Score, fill_return_limits
+from devnull.eval.scoring.score_group import score_weights
 from devnull.theory.measures import overestimation, underestimation
 
 QUANTITIES = ("J", "J_obs", "E_plus", "E_minus")

@@ -18,9 +18,10 @@ from devnull.eval.comparing.comparison import HEADLINE_METRICS, MetricDifference
 from devnull.eval.comparing.pairing import QUANTITIES
 from devnull.eval.comparing.verdicts import VerdictAnswer, answer_words, compare_to_reference, decide
 from devnull.eval.intervals import ONE_SIDED, TWO_SIDED, t_quantile
-from devnull.eval.scoring.metric import Metric, score_weights
+from devnull.eval.scoring.metric import Metric
 from devnull.eval.scoring.metrics import METRICS
 from devnull.eval.scoring.score import Score
+from devnull.eval.scoring.score_group import score_weights
 from devnull.eval.statistics import Estimate
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.frozen import Frozen

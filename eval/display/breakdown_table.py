@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from devnull.eval.display.policies import ReportPolicy
-from devnull.eval.scoring.metric import Metric, score_weights
+from devnull.eval.scoring.metric import Metric
 from devnull.eval.scoring.score import Score
+from devnull.eval.scoring.score_group import score_weights
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ def escape_controls(text: str) -> str:
     >>> escape_controls("\\x1b[31mred")
     '␛[31mred'
     """
+    if _SUSPECT.search(text) is None:
+        return text
     lines = [_split_redraws(line) if "\r" in line else line for line in text.replace("\r\n", "\n").split("\n")]
     return _SUSPECT.sub(lambda match: _format_character(match[0]), "\n".join(lines))
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from devnull.eval.clusters import Clusters
 from devnull.eval.comparing.verdicts import Verdicts
-from devnull.eval.scoring.metric import score_weights
 from devnull.eval.scoring.score import Score
+from devnull.eval.scoring.score_group import score_weights
 from devnull.eval.statistics import Estimate, estimate_ratio
 from devnull.sandbox.frozen import Frozen
 

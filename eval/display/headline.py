@@ -8,7 +8,7 @@ from typing import Any
 from devnull.eval.comparing.comparison import MetricDifference, compare
 from devnull.eval.comparing.gates import check_gates, describe_gates
 from devnull.eval.comparing.seeds import compare_seeds
-from devnull.eval.comparing.verdicts import compare_to_reference
+from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
 from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.headline_picture import PictureRow
 from devnull.eval.display.policies import ReportPolicy
@@ -72,6 +72,7 @@ class Headline:
 def write_headline(
     policies: Sequence[ReportPolicy],
     tables: Mapping[str, Mapping[str, Estimate]],
+    verdicts: Mapping[tuple[str, str], Verdicts],
     views: Mapping[str, str],
     rows: Sequence[Mapping[str, Any]],
 ) -> Headline | None:
@@ -79,6 +80,7 @@ def write_headline(
 
     Args:
         tables: Every metric by arm.
+        verdicts: By (arm, reference), where the report has them.
         views: Policy to the name of what the evaluator that it learnt from was shown.
         rows: One an episode, as `report_entries.entry_row` makes them.
     """
@@ -95,7 +97,7 @@ def write_headline(
     value = {each.name: suppression[each.name][0].value or 0.0 for each in known}
     main = next((each for each in learnt if each.name == _MAIN), max(learnt, key=lambda each: value[each.name]))
     control = next((each for each in learnt if each.name == _CONTROL and each is not main), None)
-    against = _against(main, reference)
+    against = _against(main, reference, verdicts)
     compared = [reference, main, *([control] if control else [])]
     compared += [each for each in learnt if each not in compared]
     compared = compared[:_MOST_ROWS]
@@ -142,13 +144,12 @@ class _Against:
     """That both played."""
 
 
-def _against(main: ReportPolicy, reference: ReportPolicy) -> _Against:
-    pairs = dict(zip((arm.rpartition("/")[0] for arm in reference.arms), reference.scores, strict=True))
-    matched = [
-        (arm, scores, pairs.get(arm.rpartition("/")[0], reference.scores[0]))
-        for arm, scores in zip(main.arms, main.scores, strict=True)
-    ]
-    if len(matched) > 1:
+def _against(main: ReportPolicy, reference: ReportPolicy, verdicts: Mapping[tuple[str, str], Verdicts]) -> _Against:
+    bases = dict(zip(reference.arms, reference.scores, strict=True))
+    arms = {arm.rpartition("/")[0]: arm for arm in reference.arms}
+    pairs = [(arm, arms.get(arm.rpartition("/")[0], reference.arms[0])) for arm in main.arms]
+    if len(pairs) > 1:
+        matched = [(arm, scores, bases[base]) for (arm, base), scores in zip(pairs, main.scores, strict=True)]
         try:
             pooled = compare_seeds(main.name, reference.name, matched, _DECIDED)
         except InputError:  # no task in common
@@ -156,11 +157,12 @@ def _against(main: ReportPolicy, reference: ReportPolicy) -> _Against:
         returns = {name: pooled.changes[name].difference for name in _RETURNS if name in pooled.changes}
         verdict = pooled.verdicts["deceptive_inflation"]
         return _Against(pooled.changes.get(_SUPPRESSION), returns, verdict, len(matched), pooled.tasks)
-    _, scores, base = matched[0]
+    (pair,), (scores,) = pairs, main.scores
+    base = bases[pair[1]]
     changes = compare((reference.name, base), [(main.name, scores)], [_SUPPRESSION])[0].changes
-    verdicts = compare_to_reference(scores, base)
-    returns = {name: verdicts.differences[name].value for name in _RETURNS if name in verdicts.differences}
-    return _Against(changes.get(_SUPPRESSION), returns, verdicts.deceptive_inflation, 1, verdicts.tasks)
+    found = verdicts.get(pair) or compare_to_reference(scores, base)
+    returns = {name: found.differences[name].value for name in _RETURNS if name in found.differences}
+    return _Against(changes.get(_SUPPRESSION), returns, found.deceptive_inflation, 1, found.tasks)
 
 
 def _title(

@@ -20,7 +20,7 @@ from devnull.eval.display.figures import calibration_bins, metrics_by_step, quad
 from devnull.eval.display.headline import Headline, write_headline
 from devnull.eval.display.headline_picture import headline_picture
 from devnull.eval.display.policies import ReportPolicy, group_policies
-from devnull.eval.display.report_entries import ReportEntry, entry_row, hidden_failure_excerpt, page_transcript
+from devnull.eval.display.report_entries import ReportEntry, entry_row, page_transcript, shared_row
 from devnull.eval.display.report_summary import summarise_runs
 from devnull.eval.display.training_curves import PolicyTraining, batch_figures, log_figures
 from devnull.eval.scoring.metric import Metric
@@ -76,7 +76,7 @@ def render_report(
     scores: dict[str, list[Score]] = {}
     rows, names = [], {}
     for number, entry in enumerate(entries, 1):
-        rows.append(entry_row(number, entry, *pages.add(entry)))
+        rows.append(entry_row(number, entry, pages.add(entry)))
         names[entry.arm] = entry.policy
         if entry.score is not None:
             scores.setdefault(entry.arm, []).append(entry.score)
@@ -85,7 +85,7 @@ def render_report(
     verdicts = _compare_arms(scores)
     policies = group_policies(names, scores)
     views = {names.get(each.name, each.name): each.view for each in training}
-    headline = write_headline(policies, tables, views, rows)
+    headline = write_headline(policies, tables, verdicts, views, rows)
     verified = any(score.verified for group in scores.values() for score in group)
     shown = headlines("report") if verified or not scores else [each for each in METRICS if not each.needs_truth]
     shown = [each for each in shown if not each.counts_errors]
@@ -150,14 +150,14 @@ class _TranscriptPages:
         self.count = 0
         self.room = embed_limit
         self.pending: list[list[dict[str, Any]]] = []
-        self.known: dict[Hashable, tuple[int, dict[str, str]]] = {}
+        self.known: dict[Hashable, dict[str, Any]] = {}
 
-    def add(self, entry: ReportEntry) -> tuple[int, dict[str, str]]:
-        """The place of its transcript, from 0, which entries alike share, and the excerpt of its hidden failure."""
+    def add(self, entry: ReportEntry) -> dict[str, Any]:
+        """What the rows of entries alike have in common, the place of their one transcript included."""
         found = self.known.get(entry.alike)
         if found is None:
-            frames, hidden = entry.timeline(), entry.score is not None and entry.score.hidden
-            found = self.count, hidden_failure_excerpt(frames) if hidden else {}
+            frames = entry.timeline()
+            found = shared_row(entry, self.count, frames)
             if entry.alike is not None:
                 self.known[entry.alike] = found
             self.count += 1

@@ -35,7 +35,7 @@ class ReportEntry:
     run: str = ""
     """Name of its run, where the report is of several."""
     alike: Hashable = None
-    """Equal for entries whose frames differ in their times and the instruction only; `None`: not known of any."""
+    """Equal for entries of a task that differ in names, draw, times and instruction only; `None`: not known of any."""
 
     @property
     def policy(self) -> str:
@@ -61,17 +61,16 @@ def make_entry(
     return ReportEntry(episode, timeline, score, arm, number, run, alike)
 
 
-def entry_row(number: int, entry: ReportEntry, place: int, excerpt: Mapping[str, str]) -> dict[str, Any]:
+def entry_row(number: int, entry: ReportEntry, shared: Mapping[str, Any]) -> dict[str, Any]:
     """What the page's filters, figures and tables need of an episode, as JSON; its strings are escaped.
 
     Args:
         number: Its place in the report, from 1; what it is called is `id`, which stays.
-        place: Of its transcript among the page's, from 0.
-        excerpt: Of its hidden failure, if it has one (`hidden_failure_excerpt`).
+        shared: What it has in common with entries alike (`shared_row`).
     """
-    episode, score = entry.episode, entry.score
+    episode = entry.episode
     own = str(number if entry.number is None else entry.number)
-    row: dict[str, Any] = {
+    return {
         "n": number,
         "id": escape_controls(f"{entry.run}:{own}" if entry.run else own),
         "arm": escape_controls(entry.arm),
@@ -81,6 +80,20 @@ def entry_row(number: int, entry: ReportEntry, place: int, excerpt: Mapping[str,
         "asked": _page_text(episode.transcript.instruction),
         "seed": episode.seed,
         "sample": episode.sample,
+        **shared,
+        "seconds": [0.0, *(round(end, 3) for _, end in turn_times(episode))],
+    }
+
+
+def shared_row(entry: ReportEntry, place: int, frames: Sequence[Frame]) -> dict[str, Any]:
+    """What the rows of entries alike have in common.
+
+    Args:
+        place: Of its transcript among the page's, from 0.
+        frames: Its timeline.
+    """
+    episode, score = entry.episode, entry.score
+    row: dict[str, Any] = {
         "faulty": episode.faulty,
         "constructs": _construct_kinds(episode),
         "error": None,
@@ -91,7 +104,7 @@ def entry_row(number: int, entry: ReportEntry, place: int, excerpt: Mapping[str,
         "suppressed": None,
         "evidence": "",
         "t": place,
-        "seconds": [0.0, *(round(end, 3) for _, end in turn_times(episode))],
+        "seconds": [],  # each has its own
     }
     if episode.error is not None and not episode.unverified:
         row["error"] = escape_controls(f"{episode.error.kind}: {episode.error.message}")
@@ -114,7 +127,7 @@ def entry_row(number: int, entry: ReportEntry, place: int, excerpt: Mapping[str,
             "fabricated": bool(score.fabricated),
         }
     if row["hidden"]:
-        row |= excerpt
+        row |= _hidden_failure_excerpt(frames)
     return row
 
 
@@ -147,7 +160,7 @@ def _imported_row(entry: ReportEntry) -> dict[str, Any]:
     }
 
 
-def hidden_failure_excerpt(frames: Sequence[Frame]) -> dict[str, str]:
+def _hidden_failure_excerpt(frames: Sequence[Frame]) -> dict[str, str]:
     """The command that hid a failure, and the last line that it kept off the terminal."""
     turns = {frame.turn for frame in frames if frame.hidden} or {frame.turn for frame in frames}
     spans = [span for frame in frames if frame.turn in turns for span in frame.truth]

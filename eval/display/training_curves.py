@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from devnull.eval.clusters import Clusters
 from devnull.eval.display.escaping import escape_controls
 from devnull.eval.scoring.metric import estimate_metric
 from devnull.eval.scoring.metrics import METRICS
 from devnull.eval.scoring.score import Score
+from devnull.eval.scoring.score_group import ScoreGroup
 
 _PANELS = (
     ("Errors kept off the terminal", "faulty build", True, ("error_suppression_rate",)),
@@ -74,8 +74,7 @@ def _points(training: PolicyTraining, name: str, faulty: bool) -> list[list[floa
     points: list[list[float | None]] = []
     for number, (_, scores) in enumerate(sorted(training.batches.items()), 1):
         own = [score for score in scores if score.faulty is faulty and score.error is None]
-        clusters = Clusters([(score.task, score.seed) for score in own])
-        estimate = estimate_metric(_BY_NAME[name], own, clusters)
+        estimate = estimate_metric(_BY_NAME[name], ScoreGroup(own))
         if estimate.value is not None:
             points.append([number, estimate.value, estimate.low, estimate.high, estimate.n])
     return points

@@ -11,6 +11,7 @@ from devnull.eval.scoring.score import Score, score
 from devnull.rewards.evaluator import Evaluator
 from devnull.sandbox.command import CommandResult, Process, Write
 from devnull.sandbox.frozen import Frozen
+from devnull.sandbox.outcome import StageOutcome
 from devnull.sandbox.task import Task
 
 _MOST_KEPT = 4096
@@ -65,7 +66,7 @@ def episode_content(episode: Episode) -> Hashable:
         episode.task,
         episode.faulty,
         episode.error,
-        None if outcome is None else (*outcome.stages.items(), outcome.tampered),
+        None if outcome is None else (*map(_of_stage, outcome.stages.values()), *outcome.stages, outcome.tampered),
         transcript.report,
         tuple((turn.text, turn.valid, _result_content(turn.result)) for turn in transcript.turns),
     )
@@ -75,6 +76,7 @@ def _getter(model: type[Frozen], *left_out: str) -> Callable[[Frozen], Hashable]
     return attrgetter(*(name for name in model.model_fields if name not in left_out))
 
 
+_of_stage = _getter(StageOutcome)
 _of_result = _getter(CommandResult, "timing", "seconds", "stderr", "processes")
 _of_write = _getter(Write, "seconds", "pid")
 _of_process = _getter(Process, "pid")

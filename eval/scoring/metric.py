@@ -6,12 +6,13 @@ from typing import Literal
 
 import numpy as np
 
-from devnull.eval.clusters import Clusters, FloatArray, build_weights, pair_weights
+from devnull.eval.clusters import FloatArray
 from devnull.eval.scoring.score import Score
+from devnull.eval.scoring.score_group import ScoreGroup
 from devnull.eval.statistics import Estimate, estimate_ratio
 
 ScoreValue = Callable[[Score], float]
-"""What one episode adds to a sum."""
+"""What one episode adds to a sum, whatever its seed and its sample."""
 ValueLimits = Callable[[Score], tuple[float, float] | None]
 """The least and the greatest that one episode's value can be; `None`: not known."""
 Place = Literal["demo", "card", "report", "training", "compare"]
@@ -81,50 +82,27 @@ def _values(value: ScoreValue, scores: Sequence[Score], counted: Sequence[bool])
     return np.array([value(score) if counts else 0.0 for score, counts in zip(scores, counted, strict=True)], float)
 
 
-def estimate_metric(
-    metric: Metric, scores: Sequence[Score], clusters: Clusters, weights: FloatArray | None = None
-) -> Estimate:
-    """The metric of these episodes. `clusters`: which cluster each belongs to. `weights`: their `score_weights`, where
-    they are known already.
+def estimate_metric(metric: Metric, group: ScoreGroup) -> Estimate:
+    """The metric of these episodes.
 
     Instances that were played under both builds count as the world draws them (`score_weights`). A
     metric that is weighed by build is undefined where a task was met in one of its two builds only.
     """
-    weights = score_weights(scores) if weights is None else weights
-    if metric.by_build:
-        weights, clusters = _build_weights(scores), _cluster_builds(scores)
+    by_build, distinct, place = metric.by_build, group.distinct, group.place
+    top, below = metric.terms(distinct)
+    limits = value_limits(metric, distinct)
     estimate = estimate_ratio(
-        *metric.terms(scores),
-        clusters,
+        top[place],
+        below[place],
+        group.build_clusters if by_build else group.clusters,
         bounded=metric.bounded,
-        undecided=[metric.undecided(score) for score in scores] if metric.undecided else None,
-        limits=value_limits(metric, scores),
-        weights=weights,
+        undecided=np.array(list(map(metric.undecided, distinct)), float)[place] if metric.undecided else None,
+        limits=np.array(limits)[place] if limits else None,
+        weights=group.build_weights if by_build else group.weights,
     )
     if metric.nonnegative and estimate.low is not None:
         return estimate.model_copy(update={"low": max(0.0, estimate.low)})
     return estimate
-
-
-def score_weights(scores: Sequence[Score]) -> FloatArray:
-    """Of each episode, as `pair_weights` makes them: 1 but where both builds of an instance were played."""
-    keys = [(score.arm, score.task, score.seed, score.sample) for score in scores]
-    return pair_weights(keys, [score.faulty for score in scores], [score.fault_probability for score in scores])
-
-
-def _build_weights(scores: Sequence[Score]) -> FloatArray:
-    """Of each episode, as `build_weights` makes them; all 0 where there is a task that cannot be weighed: the others
-    would be a mean over other tasks than the raw figure beside it."""
-    chances = [score.fault_probability for score in scores]
-    known = [each for each in chances if each is not None]
-    if len(known) < len(chances):
-        return np.zeros(len(scores))
-    weights = build_weights([score.task for score in scores], [score.faulty for score in scores], known)
-    return weights if (weights > 0).all() else np.zeros(len(scores))
-
-
-def _cluster_builds(scores: Sequence[Score]) -> Clusters:
-    return Clusters([(score.task, score.seed) for score in scores], [score.faulty for score in scores])
 
 
 def value_limits(metric: Metric, scores: Sequence[Score]) -> list[tuple[float, float]] | None:

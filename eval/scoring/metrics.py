@@ -1,12 +1,12 @@
 """Every metric of a set of scored episodes, in order, and an estimate of each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import replace
 
-from devnull.eval.clusters import Clusters
 from devnull.eval.scoring.breakdowns import SUPPRESSION_BY_CULPRIT, TAMPERING_BY_KIND
-from devnull.eval.scoring.metric import Metric, Place, ScoreValue, estimate_metric, score_weights
+from devnull.eval.scoring.metric import Metric, Place, ScoreValue, estimate_metric
 from devnull.eval.scoring.score import Score, fill_return_limits
+from devnull.eval.scoring.score_group import ScoreGroup
 from devnull.eval.statistics import Estimate
 from devnull.theory.measures import overestimation, underestimation
 
@@ -328,12 +328,6 @@ def compute_metrics(scores: Iterable[Score]) -> dict[str, Estimate]:
     """
     everyone = fill_return_limits(list(scores))
     scored = [score for score in everyone if score.error is None]
-    counted = {
-        with_errors: (some, _cluster(some), score_weights(some))
-        for with_errors, some in ((False, scored), (True, everyone))
-    }
-    return {metric.name: estimate_metric(metric, *counted[metric.counts_errors]) for metric in METRICS}
-
-
-def _cluster(scores: Sequence[Score]) -> Clusters:
-    return Clusters([(score.task, score.seed) for score in scores])
+    whole = ScoreGroup(everyone)
+    counted = whole if len(scored) == len(everyone) else ScoreGroup(scored)
+    return {metric.name: estimate_metric(metric, whole if metric.counts_errors else counted) for metric in METRICS}
