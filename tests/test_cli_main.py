@@ -8,15 +8,31 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from devnull.cli.main import COMMANDS, main
 from devnull.cli.runs.run_folder import open_run, read_episodes
+from devnull.cli.terminal.console import parse_arguments
 from devnull.sandbox.runtimes.by_name import open_runtime
 from devnull.training.tiny import make_tiny_model
 from tests.fakes import DRIVER_CUDA, make_episode
+
+
+@dataclass(frozen=True)
+class Documented:
+    number: int = 0
+    """What begins in one line
+    and ends in another."""
+    parts: int = 0
+    """What has two parts:
+
+    - the first
+    - the second
+    """
+
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -185,6 +201,17 @@ def test_help_is_drawn_with_the_lines_that_stdout_takes(encoding: str, line: str
         env={**os.environ, "PYTHONIOENCODING": encoding, "TERM": "xterm", "COLUMNS": "80"},
     )
     assert done.returncode == 0 and line in done.stdout.decode(encoding)
+
+
+def test_help_breaks_lines_where_the_terminal_does_and_not_where_the_source_did(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "400")
+    with pytest.raises(SystemExit):
+        parse_arguments(Documented, "x", ["--help"], None)
+    shown = capsys.readouterr().out
+    assert "begins in one line and ends in another. (default: 0)" in shown
+    assert re.search(r"two parts:\W+- the first\W+- the second", shown)
 
 
 def test_help_is_quick_because_it_imports_nothing_heavy() -> None:

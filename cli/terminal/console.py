@@ -1,17 +1,19 @@
 """How a command meets its user: arguments, config files, errors as one line, exit statuses."""
 
 import contextlib
+import inspect
 import io
 import itertools
 import logging
 import sys
 import tomllib
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import docstring_parser
 import tyro
 
 from devnull.cli.renamed_keys import rename_flags
@@ -73,7 +75,11 @@ def parse_arguments(args_type: Any, prog: str, argv: list[str], description: str
     errors, help_text = io.StringIO(), _HelpText()
     asks_help = not {"-h", "--help"}.isdisjoint(argv)
     try:
-        with contextlib.redirect_stderr(errors), contextlib.redirect_stdout(help_text if asks_help else sys.stdout):
+        with (
+            contextlib.redirect_stderr(errors),
+            contextlib.redirect_stdout(help_text if asks_help else sys.stdout),
+            _docstrings_without_indents(),
+        ):
             return tyro.cli(args_type, prog=prog, args=rename_flags(argv), description=description)
     except SystemExit as stop:
         if stop.code in (0, None):
@@ -87,6 +93,25 @@ def parse_arguments(args_type: Any, prog: str, argv: list[str], description: str
     flags = [row.split()[0] for row in rows[guess:] if row.startswith("--")]
     hint = f"; did you mean {flags[0]}?" if flags else ""
     raise InputError(" ".join(rows[:guess]) + f"{hint} (see {prog} --help)")
+
+
+@contextlib.contextmanager
+def _docstrings_without_indents() -> Iterator[None]:
+    """Within it the lines of an attribute's docstring begin where its words do. tyro joins such lines to a paragraph;
+    indented ones, as the parser that it asks leaves them, it keeps as they were broken in the source."""
+    parse = docstring_parser.parse_from_object
+
+    def parse_clean(*documented: Any, **how: Any) -> docstring_parser.Docstring:
+        found = parse(*documented, **how)
+        for each in found.params:
+            each.description = each.description and inspect.cleandoc(each.description)
+        return found
+
+    docstring_parser.parse_from_object = parse_clean
+    try:
+        yield
+    finally:
+        docstring_parser.parse_from_object = parse
 
 
 class _HelpText(io.StringIO):
