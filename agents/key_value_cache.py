@@ -39,7 +39,7 @@ class RoomyLayer(DynamicLayer):  # type: ignore[misc]
     def close_up(self, holes: torch.Tensor, movers: torch.Tensor, rows: int) -> None:
         """Puts the rows `movers` into the places `holes`, and keeps the first `rows`."""
         for states in (self.keys, self.values):
-            states[holes] = states[movers]
+            states[holes.to(states.device)] = states[movers.to(states.device)]
         self.keys, self.values = self.keys[:rows], self.values[:rows]
 
     def join(self, others: Sequence["RoomyLayer"], widths: Sequence[int]) -> None:
