@@ -80,7 +80,7 @@ def test_the_supervisor_is_not_the_first_to_go(docker_runtime: DockerRuntime) ->
     with docker_runtime.start(Limits(memory_bytes=128 << 20)) as session:
         hog = "python3 -c 'x = bytearray(100 << 20); input()'"
         session.run(f"echo 1000 >/proc/1/oom_score_adj; {hog} & {hog} & {hog}", timeout=20)
-        assert session.run("echo alive").shown.endswith("alive\n")
+        assert "alive\n" in session.run("echo alive").shown  # and whatever a process that still runs says
 
 
 def test_nothing_is_left_after_close(client: docker.DockerClient, docker_runtime: DockerRuntime) -> None:
