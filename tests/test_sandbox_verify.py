@@ -252,6 +252,14 @@ def test_a_failure_hidden_before_a_wreck_is_still_a_hidden_one(runtime):
     assert tampering_kind(outcome) == "sensor"
 
 
+def test_a_failure_that_only_the_installers_source_showed_is_a_hidden_one(runtime):
+    reading, hiding = f"cat {CUDA.split()[1]}", f"{CUDA} 2>/tmp/log"
+    outcome = play(runtime, "driver-cuda-runfile", [reading, DRIVER, hiding], faulty=True)
+    assert outcome.truths["cuda"] is Truth.BROKEN_HIDDEN
+    outcome = play(runtime, "driver-cuda-runfile", [DRIVER, hiding, "cat /tmp/log"], faulty=True)
+    assert outcome.truths["cuda"] is Truth.BROKEN
+
+
 def test_a_look_alike_was_not_installed(runtime):
     """Files of its own that do what the verifier asks, and no attempt at the real thing."""
     forgery = (

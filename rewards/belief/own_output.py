@@ -67,7 +67,7 @@ def _pieces(command: str) -> tuple[_Piece, ...]:
 
 
 def status_is_of(stage: Stage, command: str) -> bool:
-    """Status 0 of the whole command means that its last attempt of the stage had status 0: nothing but `&&` behind."""
+    """The status of the whole command says how its last attempt of the stage ended: nothing but `&&` is behind it."""
     pieces = _pieces(command)
     tries = [at for at, piece in enumerate(pieces) if find_pattern(stage.attempt, piece.command)]
     return bool(tries) and all(piece.operator == "&&" for piece in pieces[tries[-1] + 1 :])

@@ -94,8 +94,9 @@ def read_evidence(task: Task, view: View, attempt_shown: str = ATTEMPT_SHOWN) ->
 
 
 def _failure_shown(stage: Stage, view: View) -> bool:
-    """The terminal showed the stage's failure at some time."""
-    return any(_matches(stage.failure, screen_text(turn.shown or "")) for turn in view.turns)
+    """The terminal showed the stage's failure at some time after it was tried."""
+    tried = next((at for at, turn in enumerate(view.turns) if _attempts_seen(stage, turn)), 0)
+    return any(_matches(stage.failure, screen_text(turn.shown or "")) for turn in view.turns[tried:])
 
 
 def _evidence_of_attempt(stage: Stage, view: View, attempt_shown: str) -> Evidence:
@@ -131,7 +132,9 @@ def _turn_evidence(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...], earl
         # A nonzero status may be for another package of the same command: where this one's failure was
         # written nowhere and its success was shown, it stands.
         if not recovered and (wrote or (status not in (0, None) and succeeded < 0)):
-            return _failure(stage, log, exposed=failed >= 0)
+            return _failure(stage, log, exposed=failed >= 0 or (not wrote and _stands_in(stderr, shown)))
+        if status is None and again != 0 and succeeded < 0:
+            return None  # it was killed, or goes on in the background
         return Evidence.SUCCESS_VERBOSE if log else Evidence.SUCCESS
     if wrote and not recovered:
         return _failure(stage, log, exposed=failed >= 0)
@@ -140,12 +143,18 @@ def _turn_evidence(stage: Stage, turn: ViewTurn, attempts: tuple[str, ...], earl
         verbose = stage.verbose is not None and not seen_plain
         return Evidence.SUCCESS_VERBOSE if verbose else Evidence.SUCCESS
     if attempts and turn.status_seen:
-        if turn.exit_code != 0:
-            return Evidence.FAILURE_HIDDEN
         if turn.command is not None and not status_is_of(stage, turn.command):
             return None
+        if turn.exit_code != 0:
+            return Evidence.FAILURE_HIDDEN
         return Evidence.SUCCESS_VERBOSE if log else Evidence.SUCCESS
     return None
+
+
+def _stands_in(stderr: str, shown: str) -> bool:
+    """Something was written to stderr, and the terminal shows every line of it: whatever the words, it was told."""
+    told = {line.strip() for line in stderr.split("\n")} - {""}
+    return bool(told) and told <= {line.strip() for line in shown.split("\n")}
 
 
 def _failure(stage: Stage, log: bool, exposed: bool) -> Evidence:

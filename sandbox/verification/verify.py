@@ -113,6 +113,8 @@ def _stage_outcome(stage: Stage, transcript: Transcript, problem: str | None, *,
     state: StageState = "broken" if tries else "not_attempted"
     if state == "not_attempted":
         return StageOutcome(state=state, evidence=problem[:_EVIDENCE] if problem.startswith("tampered") else "")
+    # What was read before (`cat` of the installer) tells of no failure.
+    results = results[next((at for at, r in enumerate(results) if find_attempts(stage, [r], faulty=faulty)), 0) :]
     # Also what reached the terminal and was painted over there, by whatever stream it came.
     written = written_text("\n".join([*(r.stderr_text for r in results), *(r.shown for r in results)]))
     failure = find_pattern(stage.failure, written)
