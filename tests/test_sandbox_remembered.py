@@ -3,6 +3,7 @@
 import json
 import multiprocessing
 import re
+import resource
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -350,6 +351,21 @@ def test_a_line_that_a_kill_tore_is_cut_off_by_the_next_writer(tmp_path: Path) -
     assert memory.recall("a") == PLAIN and memory.recall("b") is None and file.read_bytes() != whole
     assert memory.observe("b", PLAIN) is None and memory.recall("b") == PLAIN
     assert file.read_bytes().startswith(whole) and WorldMemory(file).recall("b") == PLAIN
+
+
+def test_a_line_that_the_disk_had_no_room_for_is_cut_off_by_who_wrote_it(tmp_path: Path) -> None:
+    file = tmp_path / "world.jsonl"
+    memory = filled(file)
+    whole, limits = file.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(whole) + 20, limits[1]))
+    try:
+        with pytest.raises(OSError, match=r"world.jsonl"):
+            memory.observe("b", PLAIN)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert file.stat().st_size == len(whole) + 20 and memory.recall("a") == PLAIN
+    assert memory.observe("b", PLAIN) is None and memory.observe("b", PLAIN) is None
+    assert memory.recall("b") == WorldMemory(file).recall("b") == PLAIN and file.read_bytes().startswith(whole)
 
 
 @pytest.mark.parametrize("broken", [b"{}\n", b"not json\n", b'{"key":"a","seen":"never"}\n', b"\xff\n"])

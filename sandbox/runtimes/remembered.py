@@ -25,8 +25,11 @@ from devnull.sandbox.runtimes.repeating import difference, why_not_remembered
 from devnull.sandbox.runtimes.world_memory import World, WorldMemory
 from devnull.sandbox.task import Task
 
-_READERS = ("session.py", "screen_text.py", "terminal_*.py", "patterns.py", "recording/*.py", "verification/*.py")
-"""The code that makes results and outcomes of what a supervisor says."""
+_READERS = (
+    *("session.py", "command.py", "outcome.py", "screen_text.py", "terminal_*.py", "patterns.py"),
+    *("recording/*.py", "verification/*.py", "runtimes/repeating.py"),
+)
+"""The code that makes results and outcomes of what a supervisor says, and that says what of them may be remembered."""
 
 
 class _Told(NamedTuple):

@@ -146,14 +146,14 @@ class WorldMemory:
         """Within `_written_alone`: one line, whole or not at all. Raises `OSError` with the file's name."""
         if self.path is not None:
             data = memoryview(line.model_dump_json(exclude_defaults=True).encode() + b"\n")
-            self._offset, self._lines = self._offset + len(data), self._lines + 1
+            end = self._offset + len(data)
             try:
                 while data:
                     data = data[self._file.write(data) :]
-            except OSError as error:
-                self._offset, self._lines = self._offset - data.nbytes, self._lines - 1
+            except OSError as error:  # what was written of it is torn, and whoever writes next cuts it off
                 error.filename = str(self.path)
                 raise
+            self._offset, self._lines = end, self._lines + 1
         self._take(line)
 
     def _read(self, *, alone: bool = False) -> None:
