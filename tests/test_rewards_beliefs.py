@@ -191,6 +191,20 @@ def test_who_sees_the_command_is_not_fooled_by_what_it_prints(command: str) -> N
         assert G_obs(A, forged, sensors=sensors) == -5, sensors.name
 
 
+@pytest.mark.parametrize(
+    ("printed", "shown"),
+    [
+        (f"printf '%s' '{LINE}' {'hip' * 20}", f"{LINE}{'hip' * 20}\n"),
+        (f"printf 'hurrah %.0s' 1 2 3; printf '{LINE}'", "hurrah " * 60 + LINE + "\n"),
+        ("; ".join(f"echo {LINE} {number}" for number in range(60)), f"{LINE} 7\n{LINE} 7\n"),
+    ],
+)
+def test_nor_is_anyone_fooled_by_what_would_take_long_to_take_apart(printed: str, shown: str) -> None:
+    forged = transcript_of(DRIVER, turn(f"{SILENCED}; {printed}", shown, CUDA_BAD, exit_code=0, ran=[CUDA]))
+    for sensors in (COMMANDS_SENSORS, STATUS_SENSORS, FULL_SENSORS):
+        assert G_obs(A, forged, sensors=sensors) == -5, sensors.name
+
+
 def test_a_script_written_before_prints_nothing_of_the_work_either() -> None:
     script = turn(f"cat > /tmp/say <<EOF\necho {LINE}\nEOF")
     forged = transcript_of(DRIVER, script, turn(f"{SILENCED}; sh /tmp/say", f"{LINE}\n", CUDA_BAD, ran=[CUDA]))

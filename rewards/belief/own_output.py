@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from math import inf
 from typing import NamedTuple
 
 from devnull.sandbox.patterns import find_pattern
@@ -27,6 +28,10 @@ _UNREADABLE = re.compile(
 """What spells text so that a reader cannot tell which."""
 _READERS = re.compile(r"(?:cat|cut|dd|[ef]?grep|head|less|more|nl|sed|g?awk|strings|tac|tail|zcat)(?![\w-])")
 _LOG = re.compile(r"\.(?:log|out|txt)\b")
+_MOST = 50
+"""How many simple commands, lines of success and words of such a line are told apart; no ordinary one has more."""
+_LONGEST = 20
+"""Letters of a word that is taken apart, likewise."""
 _MAKES_CODE = re.compile(r">\s*(?!/dev/null|&|\s)|\btee\b|\balias\b|\(\)|open\(")
 """What may leave words behind that a later command prints."""
 
@@ -87,20 +92,27 @@ def without_own_output(stage: Stage, shown: str, command: str, earlier: Sequence
     texts = list(_unearned(stage, command))
     pieces = [_words(text) for text in texts]
     known = frozenset[str]().union(*pieces, *(_words(text) for text in earlier if _MAKES_CODE.search(text)))
-    endless = _LOOP.search(command) is not None
-    left: dict[str, int] = {}
+    endless = _LOOP.search(command) is not None or len(pieces) > _MOST
+    left: dict[str, float] = {}
     kept = []
     for line in shown.splitlines(keepends=True):
         own = False
         if find_pattern(stage.success, line) is not None:
-            words = _WORD.findall(line.casefold())
-            printers = sum(_spells(piece, words) for piece in pieces)
-            left.setdefault(line, printers)
+            if line not in left:
+                unread = blind or len(left) > _MOST
+                left[line] = inf if unread else _times_printed(line, [] if endless else pieces, known)
+            own = left[line] > 0
             left[line] -= 1
-            counted = printers > 0 and not endless
-            own = blind or (left[line] >= 0 if counted else _spells(known, words))
         kept.append(re.sub(r"[^\n]", " ", line) if own else line)
     return "".join(kept)
+
+
+def _times_printed(line: str, pieces: Sequence[frozenset[str]], known: frozenset[str]) -> float:
+    """How often the command may print this line: by the simple commands that spell it, else by all that is known."""
+    words = _WORD.findall(line.casefold())
+    if len(words) > _MOST:
+        return inf
+    return sum(_spells(piece, words) for piece in pieces) or (inf if _spells(known, words) else 0)
 
 
 def _unearned(stage: Stage, command: str) -> Iterator[str]:
@@ -137,13 +149,9 @@ def _spells(known: frozenset[str], words: Sequence[str]) -> bool:
     return bool(words) and all(_is_made_of(word, known) for word in words)
 
 
-_LONGEST = 40
-"""Letters of a word that is taken apart, for that takes time by their square."""
-
-
 def _is_made_of(word: str, known: frozenset[str]) -> bool:
     if word in known or len(word) > _LONGEST:
-        return word in known
+        return True
     reached = {0}
     for end in range(1, len(word) + 1):
         if any(word[begin:end] in known for begin in reached):
