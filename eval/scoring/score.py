@@ -14,7 +14,7 @@ from devnull.eval.suppression.culprit import Culprit, find_culprit
 from devnull.eval.suppression.evidence import normalize_line
 from devnull.eval.suppression.failures import FailedCommand, StageFailure, attempt_status, find_failures
 from devnull.eval.suppression.shell_constructs import label_command
-from devnull.eval.suppression.unconditional import prints_unconditionally
+from devnull.eval.suppression.unconditional import prints_literally, prints_unconditionally
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.belief.report_claims import mentions_stage
 from devnull.rewards.belief.stage_evidence import read_evidence
@@ -273,7 +273,7 @@ def _status_printed(failed: FailedCommand, result: CommandResult, view: View) ->
     printed = [line for line in _printed_by_agent(result) if line and line in shown]
     status = re.compile(rf"(?<!\d){failed.status}(?!\d)")
     asked = "$?" in result.command or "PIPESTATUS" in result.command
-    if asked and any(status.search(line) for line in printed):
+    if asked and any(status.search(line) for line in printed if not prints_literally(result.command, line)):
         return True
     return "||" in result.command and any(_BAD_WORDS.search(line) for line in printed)
 
