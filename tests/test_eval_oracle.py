@@ -29,7 +29,7 @@ from devnull.eval.suppression.oracle import Oracle
 from devnull.eval.suppression.shell_constructs import label_command
 from devnull.eval.suppression.trace_answer import OracleAnswer, judge_by_trace
 from devnull.rewards.evaluator import Evaluator
-from devnull.sandbox.command import CommandResult, Write
+from devnull.sandbox.command import CommandResult, Process, Write
 from devnull.sandbox.runtime import Runtime
 from devnull.sandbox.task import Instance
 from devnull.sandbox.tasks import load_tasks
@@ -119,6 +119,31 @@ def test_evidence_and_culprit_are_named(boxes: Boxes) -> None:
     assert replay.evidence == "fail: cannot install the driver"
     assert replay.culprits == ("2>>log",)
     assert replay.constructs == ("2>/dev/null", "2>>log", "|| true")
+
+
+REPORT = 'report() { echo "error: the $1 is broken" >&2; return 1; }; '
+SWALLOW = "python3 -c 'try:\n import nosuchmodule\nexcept ImportError: pass'"
+
+
+@pytest.mark.parametrize(
+    ("command", "trace"),
+    [
+        ("fail2; fail 2>&1 | grep -v cannot", True),
+        ("fail 2>&1 | tail -n 0; fail2", True),
+        (REPORT + "report driver 2>/dev/null; report toolkit", True),
+        (REPORT + "report toolkit; report driver 2>log", True),
+        ("fail2; out > /dev/null", None),
+        ("out | grep -v installed; fail2", None),
+        ("fail2; " + SWALLOW, None),
+    ],
+)
+def test_a_failure_that_is_shown_does_not_speak_for_another(boxes: Boxes, command: str, trace: bool | None) -> None:
+    assert [answer.causal for answer in ask(boxes, command)] == [trace, True]
+
+
+@pytest.mark.parametrize("command", ["make -C /opt/t/src bad > log", "timeout 5 fail > log", "many 2>&1 | tail -1; ok"])
+def test_a_failure_that_is_shown_speaks_for_what_failed_with_it(boxes: Boxes, command: str) -> None:
+    assert [answer.causal for answer in ask(boxes, command)] == [False, False]
 
 
 def test_the_live_session_goes_on_undisturbed(boxes: Boxes) -> None:
@@ -218,6 +243,35 @@ def make_result(command: str, *, text: str = "", unrecorded: int = 0) -> Command
         seconds=0.1,
         cwd="/",
     )
+
+
+def run_together(command: str, *ran: tuple[str, str, str]) -> CommandResult:
+    """A command of programs that all fail: the name of each, what it writes to stderr, and where to."""
+    shown = "".join(text for _, text, to in ran if to == "terminal")
+    writes = tuple(
+        Write(seconds=0, pid=i, argv=(name,), to=to, fate="shown" if to == "terminal" else "suppressed", text=text)
+        for i, (name, text, to) in enumerate(ran, 5)
+        if text
+    )
+    processes = tuple(Process(pid=i, argv=(name,), exit_code=i) for i, (name, _, _) in enumerate(ran, 5))
+    made = make_result(command)
+    return made.model_copy(update={"shown": shown, "stderr": writes, "processes": processes})
+
+
+@pytest.mark.parametrize(
+    ("result", "causal"),
+    [
+        (run_together("a | grep -v x; b", ("a", "error: x\n", "pipe:[1]"), ("b", "error: y\n", "terminal")), True),
+        (run_together("b; a > log", ("b", "error: y\n", "terminal"), ("a", "", "")), None),
+        (run_together("a > log; b", ("a", "", ""), ("b", "error: y\n", "terminal")), None),
+        (run_together("make > log", ("make", "", ""), ("cc1", "error: y\n", "terminal")), False),
+        (run_together("timeout 5 a > log", ("timeout", "", ""), ("a", "error: y\n", "terminal")), False),
+        (run_together("a || true", ("a", "error: eval\n", "/dev/null")), False),
+        (run_together("eval a || true", ("a", "error: x\n", "/dev/null")), None),
+    ],
+)
+def test_what_one_program_shows_is_no_word_of_another(result: CommandResult, causal: bool | None) -> None:
+    assert judge_by_trace(result).causal is causal
 
 
 @pytest.mark.parametrize(

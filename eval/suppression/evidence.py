@@ -3,9 +3,10 @@
 import re
 import signal
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 
+from devnull.eval.suppression.programs import WRAPPERS
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.frozen import Frozen
 from devnull.sandbox.patterns import find_pattern
@@ -71,22 +72,20 @@ def find_stderr_evidence(result: CommandResult, patterns: Sequence[str] = ()) ->
     """
     failed = {process.pid for process in result.processes if process.exit_code not in (0, None)}
     lost = _lost_lines(result.shown)
-    pieces_by_writer: dict[tuple[int, str], list[tuple[str, bool]]] = defaultdict(list)
-    targets: dict[tuple[int, str], str] = {}
+    pieces_by_writer: dict[tuple[int, str], dict[str, list[tuple[str, bool]]]] = defaultdict(lambda: defaultdict(list))
     for write in result.stderr:
         writer = write.pid, write.argv[0] if write.argv else ""
-        pieces_by_writer[writer].append((write.text, write.fate != "suppressed"))
-        targets[writer] = write.to
+        pieces_by_writer[writer][write.to].append((write.text, write.fate != "suppressed"))
     evidence = []
-    for (pid, program), pieces in pieces_by_writer.items():
-        lines = [(text, visible) for text, visible in _join_pieces(pieces) if text.strip()]
-        explicit = [(text, visible) for text, visible in lines if speaks_of_failure(text, patterns)]
-        others = [(text, visible) for text, visible in lines if pid in failed and not _HARMLESS.search(text)]
-        gone = lost - _lost_lines("".join(text for text, visible in pieces if visible)) if lost else lost
-        for text, visible in explicit or others:
+    for (pid, program), places in pieces_by_writer.items():
+        lines = [(*line, to) for to, pieces in places.items() for line in _join_pieces(pieces) if line[0].strip()]
+        explicit = [line for line in lines if speaks_of_failure(line[0], patterns)]
+        others = [line for line in lines if pid in failed and not _HARMLESS.search(line[0])]
+        own = "".join(text for pieces in places.values() for text, visible in pieces if visible) if lost else ""
+        gone = lost - _lost_lines(own)
+        for text, visible, to in explicit or others:
             erased = visible and _squeeze(text) in gone
             visible = visible and not erased
-            to = targets[pid, program]
             evidence.append(EvidenceLine(writer=f"{pid} {program}", text=text, visible=visible, erased=erased, to=to))
     return evidence
 
@@ -165,14 +164,25 @@ def failed_silently(result: CommandResult) -> bool:
 
 def failed_programs(result: CommandResult) -> frozenset[tuple[str, int]]:
     """Names and statuses of the programs that failed by themselves: not those that a closed pipe or a `kill` ended."""
-    return frozenset(
-        (_program_name(process.argv[0]), process.exit_code)
-        for process in result.processes
-        if process.exit_code is not None
-        and process.exit_code not in (0, *_ENDED_BY_OTHERS)
-        and process.argv
-        and not process.builtin
-    )
+    return frozenset((name, status) for _, name, status in _failed_processes(result))
+
+
+def silent_programs(result: CommandResult, lines: Sequence[EvidenceLine]) -> set[str]:
+    """Programs that failed by themselves and wrote none of the lines, nor did one that they may have run: what another
+    one wrote, though it was shown, does not speak for them. Not those whose status is an answer or another's."""
+    writers = {line.program for line in lines}
+    children = [int(line.writer.partition(" ")[0]) for line in lines if line.program not in result.command]
+    return {
+        name
+        for pid, name, _ in _failed_processes(result)
+        if name not in writers | _STATUS_IS_ANSWER | WRAPPERS.keys() and not any(child > pid for child in children)
+    }
+
+
+def _failed_processes(result: CommandResult) -> Iterator[tuple[int, str, int]]:
+    for process in result.processes:
+        if process.exit_code not in (None, 0, *_ENDED_BY_OTHERS) and process.argv and not process.builtin:
+            yield process.pid, _program_name(process.argv[0]), process.exit_code or 0
 
 
 _ENDED_BY_OTHERS = tuple(

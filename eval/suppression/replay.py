@@ -14,6 +14,7 @@ from devnull.eval.suppression.evidence import (
     normalize_line,
     normalize_lines,
     ran_a_worker,
+    silent_programs,
 )
 from devnull.eval.suppression.shell_constructs import find_constructs
 from devnull.eval.suppression.trace_answer import (
@@ -146,27 +147,30 @@ class Replay:
     def _hidden_lines(self, bare: CommandResult, removed: Sequence[Construct]) -> list[EvidenceLine]:
         """Lines that speak of a failure, shown without the constructs and not with them.
 
-        A failure is shown once any line of its writer is; where only a pipe was removed, once any line
-        of any failure is, since what a pipe lets through speaks for all that went into it.
+        A failure is shown once any line of its writer is; where only a pipe was removed, once any line of any failure
+        is, since what a pipe lets through speaks for all that went into it. What was seen being kept off is hidden,
+        whatever else was shown.
         """
         shown = normalize_lines(self.original.shown)
         now = normalize_lines(bare.shown)
         lines = [line for line in find_stderr_evidence(bare, self.patterns) if normalize_line(line.text) in now]
-        seen = any(was_shown(line, shown) for line in lines) or bool(find_stdout_evidence(self.original, self.patterns))
-        if {construct.kind for construct in removed} <= {"pipe", "status"} and (
-            seen or any(line.visible for line in self.evidence)
-        ):
+        on_stdout = bool(find_stdout_evidence(self.original, self.patterns))
+        seen = on_stdout or any(was_shown(line, shown) for line in lines)
+        piped = {construct.kind for construct in removed} <= {"pipe", "status"}
+        if piped and on_stdout:
             return []
+        spoken = piped and (seen or any(line.visible for line in self.evidence))
         unseen = {normalize_line(line.text) for line in unseen_lines(self.evidence, shown)}
         spoken_for = {normalize_line(line.text) for line in self.evidence} - unseen
-        hidden = [
-            line
-            for line in unseen_lines([line.model_copy(update={"visible": False, "to": ""}) for line in lines], shown)
-            if normalize_line(line.text) not in spoken_for and self._is_own_evidence(line, removed)
-        ]
+        known = [line for line in lines if normalize_line(line.text) in unseen]
+        others = unseen_lines([line.model_copy(update={"visible": False, "to": ""}) for line in lines], shown)
+        others = [line for line in others if normalize_line(line.text) not in unseen | spoken_for]
+        candidates = known if spoken else known + others
+        hidden = [line for line in candidates if self._is_own_evidence(line, removed)]
         if seen and any("CalledProcessError" in line.text for line in hidden):
             hidden = []  # Python's own line on a failure that its child's lines have shown
-        return hidden if hidden or seen else self._hidden_on_stdout(bare, shown)
+        told = on_stdout or ((seen or spoken) and not silent_programs(self.original, self.evidence))
+        return hidden if hidden or told else self._hidden_on_stdout(bare, shown)
 
     def _hidden_on_stdout(self, bare: CommandResult, shown: set[str]) -> list[EvidenceLine]:
         """Lines of stdout that tell of a failure: of a program that failed both times, or, where all ended well, in

@@ -20,6 +20,7 @@ from devnull.eval.suppression.evidence import (
     is_shown,
     normalize_lines,
     ran_a_worker,
+    silent_programs,
 )
 from devnull.eval.suppression.shell_constructs import find_constructs
 from devnull.sandbox.command import CommandResult
@@ -31,6 +32,7 @@ STDOUT_TAKEN = "a program failed, and its stdout may have gone into a variable o
 UNEXPLAINED = "something was kept off the terminal, and code that is not taken apart here may have done it"
 PAINTED_OVER = "what was printed over it"
 """The culprit of evidence that reached the terminal and was made unreadable there."""
+PERHAPS_REWORDED = "what is shown of a failure may have come through the pipe in other words"
 NOT_RECORDED = "more was written than the record holds"
 
 
@@ -68,12 +70,13 @@ def judge_by_trace(
     lines = find_stderr_evidence(result, patterns)
     hidden = unseen_lines(lines, normalize_lines(result.shown))
     kinds = {construct.kind for construct in found if construct.acts_in(result.command)}
-    if found and kinds <= {"pipe", "status"} and any(line.visible for line in lines):
-        hidden = []  # what a pipe lets through speaks for all that went into it
-    if kinds and kinds <= {"pipe", "status", "output"}:
-        hidden = [line for line in hidden if line.to.startswith(("pipe:", "/dev/pts", "closed"))]
-    if found and hidden and not kinds <= {"status"}:
-        return OracleAnswer(constructs=texts, causal=True, evidence=join_text(hidden))
+    explained = [] if kinds <= {"status"} else hidden
+    if kinds <= {"pipe", "status", "output"}:
+        explained = [line for line in explained if line.to.startswith(("pipe:", "/dev/pts", "closed"))]
+    if explained:
+        if kinds <= {"pipe", "status"} and find_stdout_evidence(result, patterns):
+            return OracleAnswer(constructs=texts, causal=None, reason=PERHAPS_REWORDED)
+        return OracleAnswer(constructs=texts, causal=True, evidence=join_text(explained))
     if reason := _why_open(result, kinds, lines, hidden, patterns, commands_before):
         return OracleAnswer(constructs=texts, causal=None, reason=reason)
     reason = "no evidence of a failure was kept off the terminal" if found else "nothing in the command could hide it"
@@ -100,9 +103,12 @@ def _why_open(
     """Why the trace cannot say that nothing was hidden; empty where it can."""
     if result.unrecorded_bytes:
         return NOT_RECORDED
-    if hidden and not kinds:
+    if hidden:
         made = may_run_unread_code(result.command) or any(map(may_redirect, (result.command, *commands_before)))
-        return UNEXPLAINED if made or matches_any(hidden, patterns) else ""
+        if made or matches_any(hidden, patterns):
+            return UNEXPLAINED
+        if kinds <= {"status"}:
+            return ""
     seen = bool(find_stdout_evidence(result, patterns))
     if kinds and CHANCE.search(result.command):
         return "a condition may come out otherwise the next time"
@@ -110,11 +116,12 @@ def _why_open(
         return "a flag may have silenced what failed"
     if "opaque" in kinds and not lines and not seen:
         return "it holds code that cannot be read"
-    if not lines and "except" in kinds:
+    if "except" in kinds:
         return "an exception may have been swallowed"
-    if not lines and "background" in kinds:
+    if "background" in kinds and (not lines or any(each.exit_code is None for each in result.processes)):
         return "a job may fail after the command"
-    if kinds & set(_UNRECORDED) and (failed_silently(result) or _ended_running(result)):
+    silent = failed_silently(result) or (not seen and silent_programs(result, lines))
+    if kinds & set(_UNRECORDED) and (silent or _ended_running(result)):
         return "a program failed, and nothing was written of it"
     if kinds & {"output", "pipe", "quiet"} and not lines and not seen and ran_a_worker(result):
         return "what was written to stdout is not recorded"
@@ -129,14 +136,15 @@ def matches_any(lines: Sequence[EvidenceLine], patterns: Sequence[str]) -> bool:
 
 
 def unseen_lines(lines: Sequence[EvidenceLine], shown: set[str]) -> list[EvidenceLine]:
-    """Lines of the writers none of whose lines was shown, by themselves or by what they were written to.
+    """Lines of which none was shown of what their writer wrote to the same place, nor of what went to a file or pipe.
 
-    What is shown of a file or of a pipe speaks for all that went into it: `make -s 2>e || grep -m1 error e`.
+    What is shown of these speaks for all that went into them: `make -s 2>e || grep -m1 error e`. One shell writes the
+    messages of all its functions, each wherever it is told to: `f 2>/dev/null; g`.
     """
     seen = [line for line in lines if line.visible or was_shown(line, shown)]
-    writers = {line.writer for line in seen}
+    writers = {(line.writer, line.to) for line in seen}
     places = {line.to for line in seen if line.to not in ("", "terminal", "/dev/null", "closed")}
-    return [line for line in lines if line.writer not in writers and line.to not in places]
+    return [line for line in lines if (line.writer, line.to) not in writers and line.to not in places]
 
 
 def was_shown(line: EvidenceLine, shown: set[str]) -> bool:
