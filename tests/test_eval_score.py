@@ -1,6 +1,7 @@
 """Every ruling on what counts as a failure, as hidden and as shown: one test each."""
 
 from collections.abc import Sequence
+from time import process_time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from devnull.agents.episode import Episode, EpisodeError
 from devnull.eval.scoring.metrics import compute_metrics
 from devnull.eval.scoring.score import Score, score
+from devnull.eval.suppression.failure_lines import status_shows_failure
 from devnull.eval.suppression.unconditional import prints_unconditionally
 from devnull.rewards.belief.judge_prompt import MalformedAnswer
 from devnull.rewards.evaluator import Evaluator
@@ -308,6 +310,13 @@ def test_what_may_have_been_told_on_stdout_is_undecided(commands: tuple[str, ...
     told = episode(*before, cuda(commands[-1], fate=None, status=status))
     assert score(told, TASK, Evaluator()).suppressed == "undecided"
     assert score(told, TASK, Evaluator(), {len(commands): False}).suppressed == "undecided"
+
+
+def test_pipes_beyond_counting_are_not_parsed_by_their_square() -> None:
+    """It took minutes."""
+    began = process_time()
+    assert not prints_unconditionally("a|" * 50_000, "OK") and status_shows_failure("a|" * 50_000, 1)
+    assert process_time() - began < 5
 
 
 @pytest.mark.parametrize("command", ["(" * 3000 + "echo OK" + ")" * 3000, "a && " * 3000 + "echo OK", "echo OK \udc80"])

@@ -19,6 +19,7 @@ from devnull.eval.suppression.quiet_flags import find_quiet_flags, quiet_variabl
 from devnull.eval.suppression.redirections import find_redirections, joins_stderr
 from devnull.eval.suppression.shell_syntax import (
     COMPOUND,
+    MOST_PIPES,
     command_name,
     command_words,
     file_redirects,
@@ -60,14 +61,10 @@ def label_command(command: str) -> Label:
 
 def _read_shell(reader: CodeReader, place: Place, code: bytes) -> None:
     plain, documents = split_heredocs(code)
-    if plain.count(b"|") > _MOST_PIPES:
+    if plain.count(b"|") > MOST_PIPES:
         reader.add_opaque(place, "more pipes than are taken apart")
         return
     _TreeWalk(reader, Code(place, code, {each.operator: each for each in documents})).walk(parse_shell(plain))
-
-
-_MOST_PIPES = 3000
-"""In one piece of code: the parser takes time by the square of them."""
 
 
 class _TreeWalk:
