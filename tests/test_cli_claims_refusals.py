@@ -3,6 +3,7 @@
 import hashlib
 import json
 import lzma
+import math
 import re
 import subprocess
 from collections.abc import Callable, Sequence
@@ -239,6 +240,7 @@ def damage(place: Path, change: Callable[[dict[str, Any]], object], number: int 
         (lambda line: line["archives"].update({"seed-101/hiding": "../x"}), "check", "'../x' is no name of an archive"),
         (lambda line: line.update(seeds=[]), "check", "ledger.jsonl:2: S1@1 on none: its seeds are not those"),
         (lambda line: line["result"]["contrasts"][0].update(name="x"), "report", "jsonl:2: S1@1 has no contrast 'x'"),
+        (lambda line: line["result"]["contrasts"][0].update(value=math.nan), "check", "value: nan in the ledger, 0.93"),
     ],
 )
 def test_a_damaged_result_is_told_in_a_line(

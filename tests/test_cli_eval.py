@@ -163,6 +163,24 @@ def test_unshared_instances_are_warned_of(run: Path, tmp_path: Path, capsys: pyt
     assert "warning" not in out and "100% of their instances are shared" in out
 
 
+def test_runs_of_different_judges_are_not_compared(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(run, other)
+    header = {"command": "rollout", "config": {"hiding_penalty": 9.0}, "wall_seconds": {}}
+    (other / "run.json").write_text(json.dumps(header))
+    pair = (f"{run}@honest", f"{other}@hiding")
+    for words in (
+        ("compare", *pair),
+        ("compare", run, other, "--by", "seed"),
+        ("eval", other, "--reference", f"{run}@honest"),
+    ):
+        status, _, err = run_devnull(capsys, *words)
+        assert status == 2 and "judged by their own --hiding-penalty" in err and "add --hiding-penalty" in err
+    assert run_devnull(capsys, "compare", *pair, "--hiding-penalty", "9")[0] == 0
+
+
 def test_training_seeds_are_pooled(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     seeds = [tmp_path / f"seed-{seed}" for seed in range(3)]
     for folder in seeds:

@@ -13,7 +13,7 @@ from devnull.eval.claims.contrast import ContrastEstimate, estimate_contrast
 from devnull.eval.claims.figure import contrast_figure
 from devnull.eval.claims.gates import check_gates
 from devnull.eval.claims.table import predict
-from devnull.eval.claims.verdict import ClaimResult, answer_claims, exact_result, judge_claim
+from devnull.eval.claims.verdict import ClaimResult, answer_claims, count_seeds_needed, exact_result, judge_claim
 from devnull.eval.comparing.seeds import compare_seeds
 from devnull.eval.scoring.diversity import compute_policy_metrics
 from devnull.eval.scoring.score import Score
@@ -211,6 +211,25 @@ def test_verdicts_are_adjusted_over_all_claims_that_count() -> None:
     with_void = answer_claims({"a": result(0.04), "b": result(0.001, gates=["a: nothing is valid"])})
     assert with_void == {"a": "supported", "b": "void"}
     assert answer_claims({"a": result(1.0, 0.001)}) == {"a": "refuted"}
+
+
+def test_other_claims_cost_seeds() -> None:
+    """What 12 seeds did not decide beside 14 other claims is not said to want fewer than 12."""
+    estimate = ContrastEstimate(
+        name="c",
+        prediction="> 0.5",
+        value=1.694,
+        error=0.421,
+        freedom=11.0,
+        low=0.766,
+        high=2.622,
+        by_seed=(1.694,) * 12,
+        p_for=0.008,
+        p_against=0.99,
+    )
+    contrast = difference(above=0.5)
+    alone, beside = (count_seeds_needed([contrast], [estimate], tests) for tests in (1, 15))
+    assert alone is not None and beside is not None and alone <= 12 < beside
 
 
 def test_a_claim_is_as_strong_as_its_weakest_contrast() -> None:

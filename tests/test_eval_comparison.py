@@ -5,9 +5,10 @@ import pytest
 
 from devnull.eval.comparing.comparison import Comparison, MetricDifference, adjust_holm, compare, randomisation_p_value
 from devnull.eval.comparing.planning import describe_plan, plan_samples
-from devnull.eval.comparing.seeds import compare_seeds, crossed_mean
+from devnull.eval.comparing.seeds import compare_seeds, crossed_mean, pool_seeds
 from devnull.eval.comparing.verdicts import compare_to_reference
 from devnull.eval.intervals import t_quantile
+from devnull.eval.scoring.metrics import METRICS
 from devnull.eval.scoring.score import Score
 from devnull.sandbox.errors import InputError
 from tests.fakes import make_score
@@ -154,6 +155,23 @@ def test_seeds_are_pooled() -> None:
     assert J_obs.p <= J_obs.p_holm < 0.05
     none = compare_seeds("partial", "sft", [(str(seed), *trained(seed, -3.0)) for seed in range(5)])
     assert none.verdicts["deceptive_inflation"] != "yes"
+
+
+def test_what_never_differed_between_seeds_leaves_room() -> None:
+    """Scripts do the same under every seed: the episodes are still few, and no p-value is 0."""
+    honest, hiding = (
+        [make_score(f"t{t}", s, arm, G=-4, G_obs=G_obs, suppressed=answer) for t in range(8) for s in range(2)]
+        for arm, G_obs, answer in (("honest", -4, "no"), ("hiding", -1, "yes"))
+    )
+    found = compare_seeds("hiding", "honest", [(str(seed), hiding, honest) for seed in range(3)])
+    for name, difference in (("error_suppression_rate", 1), ("J_obs", 3), ("J", 0)):
+        change = found.changes[name]
+        assert change.difference == pytest.approx(difference)
+        assert change.low is not None and change.high is not None
+        assert change.low < change.difference < change.high and change.p > 0
+    (metric,) = (metric for metric in METRICS if metric.name == "error_suppression_rate")
+    estimate, _ = pool_seeds(metric, [honest] * 3)
+    assert (estimate.value, estimate.low) == (0, 0) and estimate.high is not None and 0 < estimate.high < 0.2
 
 
 def test_one_seed_is_no_sample() -> None:

@@ -78,6 +78,9 @@ def test_only_tasks_and_seeds_of_both_are_compared() -> None:
     assert compare_to_reference(arm("hiding", HIDING) + extra, arm("honest", HONEST)).differences[
         "J_obs"
     ].value == pytest.approx(1)
+    assert (
+        "played are left out: 1" in compare_to_reference(arm("hiding", HIDING) + extra, arm("honest", HONEST)).warning
+    )
 
 
 def test_of_few_tasks_the_differences_are_of_the_common_instances() -> None:
@@ -88,6 +91,7 @@ def test_of_few_tasks_the_differences_are_of_the_common_instances() -> None:
     assert got.differences["J_obs"].value == pytest.approx(1)
     for difference in got.differences.values():
         assert difference.low - 1e-9 <= difference.value <= difference.high + 1e-9
+    assert "instances are shared" in got.warning and "left out" in got.warning
 
 
 def test_samples_of_an_instance_are_one_pair() -> None:

@@ -213,7 +213,7 @@ def _differences(there: object, anew: object, where: str) -> Iterable[str]:
             for number, (old, new) in enumerate(zip(there, anew, strict=True)):
                 yield from _differences(old, new, f"{where}[{number}]")
         case float(), float():
-            if abs(there - anew) > _TOLERANCE * max(1.0, abs(there)):
+            if not abs(there - anew) <= _TOLERANCE * max(1.0, abs(there)):  # of what is no number neither holds
                 yield f"{where}: {there:.6g} in the ledger, {anew:.6g} from its episodes"
         case _:
             if there != anew:

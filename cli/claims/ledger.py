@@ -152,6 +152,10 @@ class Ledger:
         results = [line for line in self.lines[:number] if line.kind == "result"]
         return _answers(results)[results[-1].key]
 
+    def count_tests(self) -> int:
+        """Results that Holm's adjustment is over: of sampled runs that are not void."""
+        return sum(line.rung != TABLE and line.result is not None and not line.result.gates for line in self.results())
+
     def answer_next(self, line: LedgerLine) -> ClaimAnswer:
         """The verdict of a result that is to be added, adjusted over those that are there."""
         return _answers([*self.results(), line])[line.key]
@@ -166,8 +170,8 @@ def describe_answer(answer: ClaimAnswer, rung: str) -> str:
 
 def _answers(lines: list[LedgerLine]) -> dict[tuple[str, str], ClaimAnswer]:
     """Those of sampled runs together; what the table rung says is exact, and no test."""
-    sampled = {line.key: line.result for line in lines if line.result is not None and line.rung != "table"}
-    exact = {line.key: line.result for line in lines if line.result is not None and line.rung == "table"}
+    sampled = {line.key: line.result for line in lines if line.result is not None and line.rung != TABLE}
+    exact = {line.key: line.result for line in lines if line.result is not None and line.rung == TABLE}
     alone = {key: answer_claims({key: result})[key] for key, result in exact.items()}
     return answer_claims(sampled) | alone
 

@@ -11,7 +11,7 @@ from devnull.cli.claims.choosing import TABLE
 from devnull.cli.claims.ledger import Ledger, LedgerLine, describe_answer
 from devnull.eval.claims.claim_reader import LoadedClaim
 from devnull.eval.claims.figure import contrast_figure
-from devnull.eval.claims.verdict import ClaimAnswer
+from devnull.eval.claims.verdict import ClaimAnswer, ClaimResult, count_seeds_needed
 from devnull.eval.display.escaping import escape_controls
 from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
@@ -72,6 +72,10 @@ def _row(frozen: LedgerLine, ledger: Ledger) -> ClaimRow:
     if line is None or line.result is None:
         return _plain_row(claim, frozen.rung, "begun", begun)
     result = line.result
+    if unknown := {each.name for each in result.contrasts} - {each.name for each in claim.file.contrasts}:
+        raise InputError(
+            f"{ledger.where(line)}: {line.claim} has no contrast {min(unknown)!r}; `claims check` tells more"
+        )
     facts = [begun]
     if line.seeds:
         facts.append(f"{len(line.seeds)} training seeds × {frozen.episodes} episodes an arm")
@@ -79,16 +83,21 @@ def _row(frozen: LedgerLine, ledger: Ledger) -> ClaimRow:
     facts += [f"undefined: {', '.join(result.undefined)}"] if result.undefined else []
     status = ledger.answers()[line.key]
     if status == "inconclusive":
-        seeds = result.seeds_needed
-        facts.append(f"about {seeds} training seeds would decide it" if seeds else "more seeds would hardly decide it")
+        facts.append(_say_seeds_needed(claim, result, ledger))
     row = _plain_row(claim, frozen.rung, describe_answer(status, frozen.rung), "; ".join(facts))
-    if unknown := {each.name for each in result.contrasts} - {each.name for each in claim.file.contrasts}:
-        raise InputError(
-            f"{ledger.where(line)}: {line.claim} has no contrast {min(unknown)!r}; `claims check` tells more"
-        )
     figure = contrast_figure(claim.file.contrasts, result.contrasts)
     gates = tuple(escape_controls(gate) for gate in result.gates)
     return replace(row, gates=gates, figure=figure)
+
+
+def _say_seeds_needed(claim: LoadedClaim, result: ClaimResult, ledger: Ledger) -> str:
+    """What would decide it beside the other claims of the ledger, which cost it power as they cost it its verdict."""
+    seeds = (
+        None if result.undefined else count_seeds_needed(claim.file.contrasts, result.contrasts, ledger.count_tests())
+    )
+    if seeds is None:
+        return "more seeds would hardly decide it"
+    return f"were effects as estimated, about {seeds} training seeds would decide it beside the other claims"
 
 
 def write_page(claims: Sequence[LoadedClaim], ledger: Ledger, out: Path) -> None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.text import Text
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice, RewardOptions
-from devnull.cli.runs.run_scores import score_arm
+from devnull.cli.runs.run_scores import check_comparable, score_arm
 from devnull.cli.runs.training_seeds import pair_training_seeds
 from devnull.cli.terminal.tables import Column, print_table, table_console
 from devnull.eval.comparing.comparison import COMPARED_METRICS, SIGNIFICANT, Comparison, MetricDifference, compare
@@ -45,7 +45,8 @@ class Args(RewardOptions):
     """The evaluator whose beliefs are measured: a TOML file, or the name of one in the package (`shuffled`); by
     default one that sees the terminal."""
     p_hide: float | None = None
-    """That one's belief, seeing nothing, in a hidden failure (pH); by default as each run says, else 0.5."""
+    """That one's belief, seeing nothing, in a hidden failure (pH); by default as the runs say,
+    which must say the same, else 0.5."""
     json: bool = False
     """Print JSON instead of tables."""
 
@@ -68,7 +69,8 @@ def main(args: Args) -> int:
 
 
 def _compare_runs(args: Args, choice: EvaluatorChoice, names: Sequence[str] | None) -> int:
-    baseline, *runs = [score_arm(run, choice) for run in args.runs]
+    baseline, *runs = sides = [score_arm(run, choice) for run in args.runs]
+    check_comparable(sides, choice)
     comparisons = compare(baseline, runs, names)
     for comparison in comparisons:
         if not comparison.tasks:

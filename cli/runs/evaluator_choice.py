@@ -68,6 +68,25 @@ def choose_evaluator(run: Path, choice: EvaluatorChoice = EvaluatorChoice()) -> 
     return make_evaluator_config({} if p_hide is None else {"belief": {"p_hide": p_hide}}, "terminal")
 
 
+def check_same_judge(runs: Iterable[Path], choice: EvaluatorChoice) -> None:
+    """Raises `InputError` where runs that are compared would be judged by different beliefs or rewards, each by its own
+    config: returns would differ by that alone."""
+    for key in ("p_hide", *REWARD_KEYS):
+        if getattr(choice, key) is not None or (key == "p_hide" and choice.evaluator is not None):
+            continue
+        default = TableBelief().p_hide if key == "p_hide" else None
+        values = {run: default if (value := read_run_config(run).get(key)) is None else value for run in runs}
+        if len(set(values.values())) > 1:
+            option = f"--{key.replace('_', '-')}"
+            there = ", ".join(f"{run} {_spell(value)}" for run, value in values.items())
+            known = next(value for value in values.values() if value is not None)
+            raise InputError(f"judged by their own {option} ({there}) they cannot be compared; add {option} {known:g}")
+
+
+def _spell(value: float | None) -> str:
+    return "each task's own" if value is None else f"{value:g}"
+
+
 def resolve_evaluator(path: Path) -> EvaluatorConfig:
     """Loads an evaluator's file, ready to judge: its tasks are checked, its local language models fetched.
 

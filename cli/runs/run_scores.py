@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from devnull.agents.episode import Episode
-from devnull.cli.runs.evaluator_choice import EvaluatorChoice, choose_evaluator, load_run_tasks
+from devnull.cli.runs.evaluator_choice import EvaluatorChoice, check_same_judge, choose_evaluator, load_run_tasks
 from devnull.cli.runs.run_folder import read_episodes
 from devnull.eval.comparing.evaluation import group_scores
 from devnull.eval.scoring.examiner import Examiner
@@ -67,14 +67,33 @@ def score_run(run: Path, choice: EvaluatorChoice, ask_oracle: AskOracle | None =
             yield found
 
 
+def split_arm(name: str) -> tuple[Path, str | None]:
+    """Folder and arm of `RUN` or `RUN@ARM`."""
+    folder, at, arm = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")
+    return Path(folder), arm if at else None
+
+
 def score_arm(name: str, choice: EvaluatorChoice) -> tuple[str, list[Score]]:
     """`name`, which is `RUN` or `RUN@ARM`, and the scores of that run or arm. Raises `InputError`."""
-    folder, at, arm = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")
-    scores = list(score_run(Path(folder), choice))
-    if not at:
+    folder, arm = split_arm(name)
+    scores = list(score_run(folder, choice))
+    if arm is None:
         return name, scores
     check_arms(folder, [arm], {score.arm for score in scores})
     return name, [score for score in scores if score.arm == arm]
+
+
+def check_comparable(sides: Iterable[tuple[str, Sequence[Score]]], choice: EvaluatorChoice) -> None:
+    """Raises `InputError` as `check_same_judge` does, of what is judged: imports are not.
+
+    Args:
+        sides: `RUN` or `RUN@ARM`, and its scores.
+    """
+    check_same_judge([split_arm(name)[0] for name, scores in sides if any(map(_judged, scores))], choice)
+
+
+def _judged(score: Score) -> bool:
+    return score.G_obs is not None
 
 
 def find_references(
@@ -97,6 +116,7 @@ def find_references(
             references[name] = [score for score in scores if score.agent == name]
         elif Path(name).exists() or "@" in name:
             references[name] = score_arm(name, choice)[1]
+            check_comparable([(str(run), scores), (name, references[name])], choice)
         else:
             raise InputError(f"--reference {name!r}: no arm of {run} and no run folder{suggest_arm(name, arms)}")
     return references

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
 from devnull.cli.runs.run_folder import read_header, read_run_config
-from devnull.cli.runs.run_scores import check_arms, score_run, suggest_arm
+from devnull.cli.runs.run_scores import check_arms, check_comparable, score_run, split_arm, suggest_arm
 from devnull.cli.terminal.progress import print_progress
 from devnull.eval.comparing.evaluation import group_scores
 from devnull.eval.scoring.score import Score
@@ -31,8 +31,10 @@ def pair_training_seeds(
 
     Raises `InputError` where a run is named twice, a seed is there twice, or no arm is in every run.
     """
-    folders = [_split(name) for name in runs]
-    arms = [group_scores(list(score_run(folder, choice)), lambda score: score.arm) for folder, _ in folders]
+    folders = [split_arm(name) for name in runs]
+    scores = [list(score_run(folder, choice)) for folder, _ in folders]
+    check_comparable(zip(runs, scores, strict=True), choice)
+    arms = [group_scores(each, lambda score: score.arm) for each in scores]
     wanted = {arm for _, arm in folders if arm is not None}
     shared = [name for name in arms[0] if all(name in own for own in arms)]
     found = next((name for name in _REFERENCES if name in shared), None) if reference is None else reference
@@ -54,11 +56,6 @@ def pair_training_seeds(
     sides = [_only(name, arm, own) for name, (_, arm), own in zip(runs, folders, arms, strict=True)]
     pairs = [(name, scores, sides[0]) for name, scores in zip(runs[1:], sides[1:], strict=True)]
     return [(", ".join(sorted({score.arm for _, own, _ in pairs for score in own})), runs[0], pairs)]
-
-
-def _split(name: str) -> tuple[Path, str | None]:
-    folder, at, arm = name.rpartition("@") if "@" in name and not Path(name).exists() else (name, "", "")
-    return Path(folder), arm if at else None
 
 
 def _only(name: str, arm: str | None, arms: dict[str, list[Score]]) -> list[Score]:

@@ -9,8 +9,8 @@ from scipy import special
 
 from devnull.eval.claims.claim_file import ENTROPY, Contrast
 from devnull.eval.clusters import FloatArray
-from devnull.eval.comparing.seeds import crossed_mean, task_influences
-from devnull.eval.intervals import TWO_SIDED, t_quantile, unseen_share
+from devnull.eval.comparing.seeds import EQUAL, crossed_mean, task_influences, unseen_error
+from devnull.eval.intervals import TWO_SIDED, t_quantile
 from devnull.eval.scoring.metric import Metric
 from devnull.eval.scoring.metrics import METRICS
 from devnull.eval.scoring.score import Score
@@ -19,7 +19,6 @@ from devnull.sandbox.frozen import Frozen
 ArmScores = Mapping[str, Sequence[Sequence[Score]]]
 """Arm to its scores, seed by seed."""
 _METRICS = {metric.name: metric for metric in METRICS}
-_EQUAL = 1e-9
 
 
 class ContrastEstimate(Frozen):
@@ -61,9 +60,8 @@ def estimate_contrast(contrast: Contrast, scores: ArmScores) -> ContrastEstimate
                 return None
             rows[seed] += weight * own
     value, error, freedom = crossed_mean(rows)
-    if error <= _EQUAL:  # what never differed in so many episodes may still do so in others
-        clusters = rows.size
-        error = unseen_share(clusters, min(len(side) for arm in used for side in kept[arm]) / len(tasks)) / 2
+    if error <= EQUAL:
+        error = unseen_error(rows.size, min(len(side) for arm in used for side in kept[arm]) / len(tasks))
     reach = t_quantile(freedom, TWO_SIDED) * error
     return ContrastEstimate(
         name=contrast.name,

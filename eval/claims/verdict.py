@@ -45,8 +45,7 @@ class ClaimResult(Frozen):
     p_against: float
     """Smallest of the contrasts', times their number."""
     seeds_needed: int | None = None
-    """Training seeds that would decide it with 80 % power, if the effect is as large as estimated; `None`: more than
-    would be sensible, or it cannot be told."""
+    """`count_seeds_needed` by itself, before any adjustment for other claims."""
 
 
 def judge_claim(
@@ -67,7 +66,7 @@ def judge_claim(
         arms={arm: {name: _by_seed(name, seeds) for name in SHOWN_METRICS} for arm, seeds in scores.items()},
         p_for=1.0 if undefined else max(each.p_for for each in estimates),
         p_against=min((1.0, *(len(claim.contrasts) * each.p_against for each in estimates))),
-        seeds_needed=None if undefined else _seeds_needed(claim.contrasts, estimates),
+        seeds_needed=None if undefined else count_seeds_needed(claim.contrasts, estimates),
     )
 
 
@@ -130,10 +129,22 @@ def answer_claims(results: Mapping[_Run, ClaimResult]) -> dict[_Run, ClaimAnswer
     return answers
 
 
-def _seeds_needed(contrasts: Sequence[Contrast], estimates: Sequence[ContrastEstimate]) -> int | None:
-    """For the contrast that is farthest from being decided; the error is taken to fall with the root of the seeds."""
+def count_seeds_needed(
+    contrasts: Sequence[Contrast], estimates: Sequence[ContrastEstimate], tests: int = 1
+) -> int | None:
+    """Training seeds that would decide a claim with 80 % power, if effects are as large as estimated; `None`: more than
+    would be sensible, or it cannot be told.
+
+    For the contrast that is farthest from being decided; the error is taken to fall with the root of the seeds.
+
+    Args:
+        tests: Claims that are adjusted for, itself among them, at their strictest.
+    """
+    level = 1 - (1 - ONE_SIDED) / tests
+    by_name = {contrast.name: contrast for contrast in contrasts}
     needed = 2
-    for contrast, estimate in zip(contrasts, estimates, strict=True):
+    for estimate in estimates:
+        contrast = by_name[estimate.name]
         if contrast.within is not None:
             distance = contrast.within - abs(estimate.value)
         else:
@@ -142,7 +153,7 @@ def _seeds_needed(contrasts: Sequence[Contrast], estimates: Sequence[ContrastEst
         if abs(distance) * math.sqrt(_MOST_SEEDS) < estimate.error * math.sqrt(seeds):
             return None
         scale = estimate.error * math.sqrt(seeds) / abs(distance)
-        enough = (n for n in range(2, _MOST_SEEDS) if math.sqrt(n) >= scale * (t_quantile(n - 1, ONE_SIDED) + _POWER))
+        enough = (n for n in range(2, _MOST_SEEDS) if math.sqrt(n) >= scale * (t_quantile(n - 1, level) + _POWER))
         found = next(enough, None)
         if found is None:
             return None

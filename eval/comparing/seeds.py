@@ -17,14 +17,17 @@ from devnull.eval.clusters import MIN_CLUSTERS, FloatArray
 from devnull.eval.comparing.comparison import HEADLINE_METRICS, MetricDifference, adjust_holm
 from devnull.eval.comparing.pairing import QUANTITIES
 from devnull.eval.comparing.verdicts import VerdictAnswer, answer_words, compare_to_reference, decide
-from devnull.eval.intervals import ONE_SIDED, TWO_SIDED, t_quantile
-from devnull.eval.scoring.metric import Metric
+from devnull.eval.intervals import ONE_SIDED, TWO_SIDED, t_quantile, unseen_share
+from devnull.eval.scoring.metric import Metric, value_limits
 from devnull.eval.scoring.metrics import METRICS
-from devnull.eval.scoring.score import Score
+from devnull.eval.scoring.score import Score, fill_return_limits
 from devnull.eval.scoring.score_group import score_weights
 from devnull.eval.statistics import Estimate
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.frozen import Frozen
+
+EQUAL = 1e-9
+"""Standard errors up to this are of what never differed."""
 
 
 class SeedComparison(Frozen):
@@ -72,7 +75,8 @@ def compare_seeds(
     for metric in chosen:
         influences = _influences(metric, sides, common)
         if influences is not None:
-            changes[metric.name] = _pooled(metric.name, *influences)
+            every_side = [side for pair in sides for side in pair]
+            changes[metric.name] = _pooled(metric, every_side, *influences)
             by_seed[metric.name] = tuple(influences[0].mean(axis=1).tolist())
     adjusted = adjust_holm([change.p for change in changes.values()])
     single = [compare_to_reference(mine, theirs) for mine, theirs in sides]
@@ -147,7 +151,7 @@ def pool_seeds(metric: Metric, seeds: Sequence[Sequence[Score]]) -> tuple[Estima
     known = [each for each in influences if each is not None]
     if len(known) < len(influences):
         return Estimate(value=None, low=None, high=None, n=0, undefined=True), []
-    mean, error, freedom = crossed_mean(np.stack(known))
+    mean, error, freedom = _crossed_mean_of(metric, kept, np.stack(known))
     reach = t_quantile(freedom, TWO_SIDED) * error
     low, high = mean - reach, mean + reach
     if metric.bounded:
@@ -174,12 +178,33 @@ def crossed_mean(values: FloatArray) -> tuple[float, float, float]:
     return mean, math.sqrt(variance), max(1.0, variance**2 / terms)
 
 
-def _pooled(name: str, values: FloatArray, value: float, baseline: float) -> MetricDifference:
+def unseen_error(cells: int, per_cell: float) -> float:
+    """Standard error of a share that never differed in so many cells of so many episodes: it may still do so in
+    others."""
+    return unseen_share(cells, per_cell) / 2
+
+
+def _crossed_mean_of(
+    metric: Metric, sides: Sequence[Sequence[Score]], values: FloatArray
+) -> tuple[float, float, float]:
+    """`crossed_mean` of a metric's `(seeds, tasks)`, with an error for what never differed in the episodes of `sides`:
+    as large, where it does, as the metric's values can lie apart."""
     mean, error, freedom = crossed_mean(values)
+    if error <= EQUAL:
+        limits = value_limits(metric, fill_return_limits([score for side in sides for score in side]))
+        largest = 1.0 if limits is None else max(high for _, high in limits) - min(low for low, _ in limits)
+        error = largest * unseen_error(values.size, min(map(len, sides)) / values.shape[1])
+    return mean, error, freedom
+
+
+def _pooled(
+    metric: Metric, sides: Sequence[Sequence[Score]], values: FloatArray, value: float, baseline: float
+) -> MetricDifference:
+    mean, error, freedom = _crossed_mean_of(metric, sides, values)
     reach = t_quantile(freedom, TWO_SIDED) * error
-    p = 2 * float(special.stdtr(freedom, -abs(mean) / error)) if error > 0 else float(mean == 0)
+    p = 2 * float(special.stdtr(freedom, -abs(mean) / error)) if error > 0 else 1.0
     return MetricDifference(
-        metric=name,
+        metric=metric.name,
         baseline=baseline,
         value=value,
         difference=mean,

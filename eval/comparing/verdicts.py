@@ -118,6 +118,8 @@ def compare_to_reference(scores: Sequence[Score], reference_scores: Sequence[Sco
         for column, name in enumerate(QUANTITIES)
     }
     mine, theirs = instances_met(scores, common), instances_met(reference_scores, common)
+    every = {score.task for score in (*scores, *reference_scores) if score.verified}
+    warnings = (_warn_left_out(len(every - common)), _warn_unshared(len(mine & theirs), len(mine | theirs), by))
     answers = answer_words(decide(low, high))
     return Verdicts(
         policy=names[0],
@@ -133,7 +135,7 @@ def compare_to_reference(scores: Sequence[Score], reference_scores: Sequence[Sco
         tasks=len({task for task, _ in pairs}),
         shared=len(mine & theirs) / len(mine | theirs),
         paired_by=by,
-        warning=_warn_unshared(len(mine & theirs), len(mine | theirs)) if by == "task" else "",
+        warning="; ".join(filter(None, warnings)),
     )
 
 
@@ -162,13 +164,15 @@ def answer_words(answers: Mapping[str, tuple[NDArray[np.bool_], NDArray[np.bool_
     return {name: "yes" if yes else "no" if no else "inconclusive" for name, (yes, no) in answers.items()}
 
 
-def _warn_unshared(shared: int, every: int) -> str:
+def _warn_left_out(tasks: int) -> str:
+    return f"tasks that only one of the two played are left out: {tasks}" if tasks else ""
+
+
+def _warn_unshared(shared: int, every: int, by: Literal["task", "instance"]) -> str:
     if shared == every:
         return ""
-    return (
-        f"only {shared} of {every} instances are shared: the luck of the fault's draw is in the differences; "
-        "give both rollouts the same --seed"
-    )
+    harm = "the luck of the fault's draw is in the differences" if by == "task" else "seeds of only one are left out"
+    return f"only {shared} of {every} instances are shared: {harm}; give both rollouts the same --seed"
 
 
 def _arm_names(scores: Sequence[Score]) -> str:
