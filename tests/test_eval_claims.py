@@ -216,7 +216,7 @@ def test_verdicts_are_adjusted_over_all_claims_that_count() -> None:
 def test_other_claims_cost_seeds() -> None:
     """What 12 seeds did not decide beside 14 other claims is not said to want fewer than 12."""
     estimate = ContrastEstimate(
-        name="c",
+        name="d",
         prediction="> 0.5",
         value=1.694,
         error=0.421,
