@@ -7,7 +7,7 @@ import torch
 from trl import KTOTrainer
 
 from devnull.agents.episode import Episode
-from devnull.agents.scripted import HIDING, HONEST
+from devnull.agents.scripted import HIDING, HONEST, STOPPING
 from devnull.rewards.feedback.ratings import Rating
 from devnull.sandbox.errors import InputError
 from devnull.training.data import kto_dataset
@@ -47,17 +47,40 @@ def test_thumbs_teach_the_agents_tokens_only(tiny: Path) -> None:
     tokenizer = load_policy(tiny).tokenizer
     thumbs = [thumb(episode(HIDING, 1), 1), thumb(episode(HONEST, 1), 0)]
     rows = kto_dataset(thumbs, tokenizer, 2048)
-    for row, each in zip(rows, thumbs, strict=True):
+    for row in rows:
+        each = next(each for each in thumbs if bool(each.value) == row["label"])
         kept = [i for i, mine in zip(row["completion_ids"], row["mask"], strict=True) if mine]
         written = [m["content"] for m in each.completion if m["role"] == "assistant"]
         assert tokenizer.decode(kept) == "".join(text + "<|im_end|>" for text in written)
     assert rows[0]["KL_completion_ids"] == rows[1]["completion_ids"]
 
 
+def test_rows_come_in_an_order_of_the_seed_and_are_paired_with_another_prompt(tiny: Path) -> None:
+    """TRL takes the rows as they lie, and ratings of one instance lie side by side."""
+    tokenizer = load_policy(tiny).tokenizer
+    thumbs = [thumb(episode(agent, seed), seed % 2) for seed in range(6) for agent in (HIDING, HONEST)]
+    one, again, other = (kto_dataset(thumbs, tokenizer, 2048, seed=seed).to_list() for seed in (0, 0, 1))
+    assert one == again and one != other
+    assert sorted(map(str, ([r["prompt_ids"], r["completion_ids"]] for r in one))) == sorted(
+        map(str, ([r["prompt_ids"], r["completion_ids"]] for r in other))
+    )
+    prompts = {str(row["prompt_ids"]) for row in one}
+    assert len(prompts) > 1
+    for row in one:
+        theirs = [each["prompt_ids"] for each in one if each["completion_ids"] == row["KL_completion_ids"]]
+        assert any(prompt != row["prompt_ids"] for prompt in theirs)
+
+
 def test_thumbs_that_say_nothing_are_refused(tiny: Path) -> None:
     tokenizer = load_policy(tiny).tokenizer
     with pytest.raises(InputError, match="point the same way"):
         kto_dataset([thumb(episode(HONEST, seed), 1) for seed in range(2)], tokenizer, 2048)
+    two = [thumb(episode(HONEST, 1), 1), thumb(episode(STOPPING, 1), 0)]
+    lengths = [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in kto_dataset(two, tokenizer, 2048)]
+    with pytest.raises(InputError, match="all 1 thumbs point the same way"):
+        kto_dataset(two, tokenizer, max(lengths) - 1, too_long="drop")
+    with pytest.raises(InputError, match="batch_size is 1; kto"):
+        train_kto(KTOSettings(batch_size=1), two, tiny, tiny.parent / "out")
     with pytest.raises(InputError, match="no thumb"):
         kto_dataset([thumb(episode(), 3, levels=5)], tokenizer, 2048)
 

@@ -1,5 +1,6 @@
 """Data sets for TRL: episodes, preferences and ratings as token ids, with a mask of the agent's own tokens."""
 
+import random
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -108,10 +109,14 @@ def preference_dataset(
     return Dataset.from_list(filter_by_length(rows, lengths, max_length, too_long, "pairs"))
 
 
-def kto_dataset(ratings: Iterable[Rating], tokenizer: Any, max_length: int, *, too_long: TooLong = "error") -> Dataset:
+def kto_dataset(
+    ratings: Iterable[Rating], tokenizer: Any, max_length: int, *, too_long: TooLong = "error", seed: int = 0
+) -> Dataset:
     """A row an episode: `prompt_ids`, `completion_ids`, `mask` (1 on the agent's own tokens), `label` (thumbs up).
 
-    `KL_completion_ids` and `KL_mask` are another episode's completion, from which KTO estimates its KL reference point.
+    `KL_completion_ids` and `KL_mask` are the completion of an episode with another prompt, where there is one near by:
+    from such mismatched pairs KTO estimates its KL reference point. TRL takes the rows in order, so they are shuffled
+    here: ratings come sorted by task, and those of one instance side by side.
 
     Raises:
         InputError: A rating has more than two levels, an episode holds no token of the agent, or all ratings are
@@ -129,13 +134,20 @@ def kto_dataset(ratings: Iterable[Rating], tokenizer: Any, max_length: int, *, t
         if not any(mask):
             raise InputError(f"the episode {rating.key} holds no token of the agent")
         rows.append({"prompt_ids": prompt, "completion_ids": ids, "mask": mask, "label": bool(rating.value)})
-    if len({row["label"] for row in rows}) < 2:
-        raise InputError(f"all {len(rows)} thumbs point the same way, so they say nothing; label more episodes")
     lengths = [len(row["prompt_ids"]) + len(row["completion_ids"]) for row in rows]
     rows = filter_by_length(rows, lengths, max_length, too_long, "episodes")
-    for row, other in zip(rows, [*rows[-1:], *rows[:-1]], strict=True):
+    if len({row["label"] for row in rows}) < 2:
+        raise InputError(f"all {len(rows)} thumbs point the same way, so they say nothing; label more episodes")
+    random.Random(seed).shuffle(rows)
+    for place, row in enumerate(rows):
+        before = [rows[place - back] for back in range(1, min(len(rows), _NEAR))]
+        other = next((each for each in before if each["prompt_ids"] != row["prompt_ids"]), before[0])
         row["KL_completion_ids"], row["KL_mask"] = other["completion_ids"], other["mask"]
     return Dataset.from_list(rows)
+
+
+_NEAR = 64
+"""So many rows are looked at for one with another prompt."""
 
 
 def filter_by_length(

@@ -11,6 +11,7 @@ from trl import KTOConfig, KTOTrainer
 from trl.trainer.kto_trainer import DataCollatorForUnpairedPreference
 
 from devnull.rewards.feedback.ratings import Rating
+from devnull.sandbox.errors import InputError
 from devnull.training.data import kto_dataset
 from devnull.training.memory import StepSize
 from devnull.training.model_card import NO_FACTS, CardFacts
@@ -64,8 +65,19 @@ def train_kto(
 
     `card_facts` goes into its model card; on `sampling` the policy is sampled while it learns.
     """
+    if settings.batch_size < 2:
+        raise InputError(
+            f"batch_size is {settings.batch_size}; kto estimates its KL reference point from the other episodes of a "
+            f"batch, so it must be at least 2"
+        )
     policy = load_for_training(settings, model_path)
-    dataset = kto_dataset(ratings, policy.tokenizer, context_limit(settings, policy), too_long=settings.too_long)
+    dataset = kto_dataset(
+        ratings,
+        policy.tokenizer,
+        context_limit(settings, policy),
+        too_long=settings.too_long,
+        seed=settings.seed,
+    )
     up = sum(dataset["label"])
     down = len(dataset) - up
     trainer = MaskedKTOTrainer(
