@@ -27,7 +27,8 @@ def _parse_sensors(value: object) -> object:
         return named[value]
     if isinstance(value, Mapping) and "base" in value:
         base = _parse_sensors(value["base"])
-        assert isinstance(base, Sensors)
+        if not isinstance(base, Sensors):
+            raise ValueError(f"base is {value['base']}; it names one of {', '.join(named)}")
         return base.model_dump() | {key: item for key, item in value.items() if key != "base"}
     return value
 
@@ -146,7 +147,8 @@ def load_evaluator(path: Path) -> EvaluatorConfig:
         raise InputError(f"{path}: no such file; examples lie in examples/evaluators/") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not valid TOML: {error}") from None
-    for holder in (table, *(m for m in table.get("panel", ()) if isinstance(m, dict))):
+    panel = table.get("panel", ())
+    for holder in (table, *(m for m in (panel if isinstance(panel, list) else ()) if isinstance(m, dict))):
         belief = holder.get("belief")
         if isinstance(belief, dict) and isinstance(belief.get("counts"), str):
             belief["counts"] = str(path.parent / belief["counts"])
@@ -161,12 +163,14 @@ def make_evaluator_config(table: Mapping[str, Any], origin: str) -> EvaluatorCon
     try:
         return EvaluatorConfig.model_validate({"name": Path(origin).stem, **table})
     except ValidationError as error:
-        first = error.errors()[0]
+        # a key that is spelt wrongly is missing too, under its right name
+        first = min(error.errors(), key=lambda each: each["type"] != "extra_forbidden")
         at = first["loc"]
         # the kind of a belief is no key of its own
         where = ".".join(str(part) for n, part in enumerate(at) if not (n and at[n - 1] == "belief"))
         if first["type"] == "extra_forbidden":
-            raise InputError(f"{origin}: unknown key {where!r}{did_you_mean(str(at[-1]), _known_keys())}") from None
+            hint = did_you_mean(str(at[-1]), _known_keys() - {at[-1]})  # it may be a key elsewhere
+            raise InputError(f"{origin}: unknown key {where!r}{hint}") from None
         message = first["msg"].removeprefix("Value error, ")
         if first["type"] not in ("value_error", "missing", "union_tag_invalid"):
             value = str(first["input"])

@@ -3,12 +3,13 @@
 import math
 import random
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
 from devnull.agents.episode import Episode, EpisodeError
 from devnull.rewards.evaluator import Evaluator
-from devnull.rewards.evaluator_config import EvaluatorConfig, make_evaluator_config
+from devnull.rewards.evaluator_config import EvaluatorConfig, load_evaluator, make_evaluator_config
 from devnull.rewards.feedback.comparisons import Preference, make_preferences
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.outcome import Outcome, StageOutcome
@@ -200,8 +201,19 @@ def test_ratings_and_thumbs_follow_the_believed_return() -> None:
         ({"belief": {"p_hide": 1.5}}, "p_hide.*less than or equal to 1"),
         ({"poisoned": 0.7, "misaligned": 0.7}, "more than all labels"),
         ({"panel": [{"name": "a"}, {"name": "a"}]}, "two members of one name"),
+        ({"panel": [{"name": "a", "feedback": "thumb"}]}, "unknown key 'panel.0.feedback'$"),
+        ({"panel": 3}, "panel is 3"),
+        ({"sensors": {"base": 3}}, "sensors: base is 3; it names one of"),
+        ({"belief": {"kind": "model", "modle": "x"}}, "'belief.modle'; did you mean 'model'?"),
+        ({"detector": {"schedule": [{"fromstep": 1, "penalty": 1}]}}, "did you mean 'from_step'?"),
     ],
 )
 def test_a_wrong_key_or_value_is_refused_with_the_fix(table: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         make_evaluator_config(table, "e.toml")
+
+
+def test_a_panel_that_is_no_list_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "e.toml").write_text("panel = 3")
+    with pytest.raises(InputError, match="panel is 3"):
+        load_evaluator(tmp_path / "e.toml")
