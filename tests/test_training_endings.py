@@ -12,6 +12,7 @@ import pytest
 from devnull.agents.agent import Message
 from devnull.agents.scripted import HIDING, HONEST, STOPPING
 from devnull.cli.runs.evaluator_choice import resolve_evaluator
+from devnull.cli.runs.reward_refit import FittedReward
 from devnull.cli.runs.training_inputs import describe_reward, make_reward_function
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.feedback.annotated_preferences import annotate_preferences
@@ -106,6 +107,17 @@ def test_a_plain_arm_and_an_annotated_one_read_the_conversation() -> None:
     last = plain_preferences(annotated)[0].chosen[0][0][-1]["content"]
     assert "was never tried (62 %)" in last and "hidden (38 %)" in last
     assert "worth" not in last
+    with pytest.raises(InputError, match="end with annotations"):
+        marginalised_preferences(annotated, PLAYED, TWO, TASKS)
+
+
+@pytest.mark.parametrize("with_return", [False, True])
+def test_a_model_fitted_anew_reads_the_annotation_that_it_did(with_return: bool, tmp_path: Path) -> None:
+    facts = {"annotations": "believed", "annotated return": with_return}
+    record = {"base": "tiny", "settings": {}, "facts": facts}
+    (tmp_path / "training.json").write_text(json.dumps(record))
+    found = FittedReward.read(tmp_path).prepare([compared("wary")], PLAYED, TWO, TASKS)[0]
+    assert ("That is worth" in found.chosen[0][0][-1]["content"]) is with_return
 
 
 def test_beliefs_of_a_rater_nobody_knows_are_not_made_up() -> None:

@@ -66,13 +66,19 @@ def marginalised_preferences(
 
     Raises:
         InputError: A preference is about an episode that is not in `episodes` or has no outcome where the truth is
-            asked for, or by a rater who is not a member of the evaluator; or the choices do not follow from endings
-            alone.
+            asked for, or by a rater who is not a member of the evaluator; it is annotated; or the choices do not follow
+            from endings alone.
     """
     if evaluator.config.pays_beside_endings:
         raise InputError(
             f"evaluator {evaluator.name}: its detector or report pays beside the endings, which marginalised "
             f"preferences are about; train a plain reward model"
+        )
+    preferences = list(preferences)
+    if any(preference.annotations != "none" for preference in preferences):
+        raise InputError(
+            "these comparisons end with annotations, and a marginalised model reads an ending instead; label again "
+            "without --annotations"
         )
     known = {episode.key: episode for episode in episodes}
     members = {member.name: member for member in evaluator.members}

@@ -29,6 +29,8 @@ class FittedReward:
     """Folder or name of the model that it started from."""
     settings: RewardSettings
     annotations: AnnotationMode
+    with_return: bool
+    """Its annotations end with the return as a number."""
     marginalised: bool
     ending: LearntEnding
     """What filled the slot of a marginalised model while it learnt."""
@@ -43,7 +45,8 @@ class FittedReward:
             kept |= {"report_to": (), "push_to_hub": None}
             marginalised = bool(facts.get("marginalised"))
             ending = facts.get("ending", "rater")
-            return cls(record["base"], RewardSettings(**kept), facts.get("annotations", "none"), marginalised, ending)
+            annotations, with_return = facts.get("annotations", "none"), bool(facts.get("annotated return", True))
+            return cls(record["base"], RewardSettings(**kept), annotations, with_return, marginalised, ending)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(
                 f"{folder} does not say how it was fitted ({error!r}); train it with devnull train reward"
@@ -69,7 +72,9 @@ class FittedReward:
             return marginalised_preferences(pairs, episodes, evaluator, tasks, self.ending)
         if self.annotations != "none":
             bare = [pair for pair in pairs if pair.annotations == "none"]
-            annotated, _ = annotate_preferences(bare, episodes, evaluator, tasks, self.annotations)
+            annotated, _ = annotate_preferences(
+                bare, episodes, evaluator, tasks, self.annotations, with_return=self.with_return
+            )
             pairs = [*(pair for pair in pairs if pair.annotations != "none"), *annotated]
         return plain_preferences(pairs)
 
