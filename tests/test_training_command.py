@@ -82,6 +82,12 @@ def test_an_unknown_key_is_refused(tmp_path: Path) -> None:
         (["grpo", "{run}", "--annotations", "truth"], "for a reward model"),
         (["grpo", "{run}", "--ending", "believed"], "for a marginalised reward model, and --reward is believed"),
         (["reward", "{run}", "--ending", "mean"], "pass --marginalised too"),
+        (["sft", "{run}", "--out", "{run}"], "holds something else than a trained model, and would be replaced"),
+        (["sft", "{run}", "--out", "{run}/run.json"], "holds something else than a trained model"),
+        (["sft", "{run}", "--out", "."], "holds something else than a trained model"),
+        (["dpo", "{run}", "--rounds", "2", "--group", "0"], "--group is 0; it must be at least 1"),
+        (["dpo", "{run}", "--rounds", "2", "--pairs", "0"], "--pairs is 0; it must be at least 1"),
+        (["grpo", "{run}", "--instances", "-1"], "--instances is -1; it must be at least 1"),
         (["grpo", "{run}", "--reward", "{policy}", "--model", "tiny"], "it is a LlamaForCausalLM"),
     ],
 )

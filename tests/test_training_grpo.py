@@ -32,14 +32,14 @@ from devnull.training.data import tokenize_prompt
 from devnull.training.grpo import grpo_config, train_grpo
 from devnull.training.grpo_rollout import RolloutFunction
 from devnull.training.kl import episode_log_probs, split_log_probs
-from devnull.training.kl_limit import KLLimit
+from devnull.training.kl_limit import KEPT_FILE, KLLimit
 from devnull.training.models import LoadedPolicy, load_policy
 from devnull.training.reward_functions import believed_return_reward, true_return_reward
 from devnull.training.settings import GRPOSettings, SFTSettings
 from devnull.training.sft import train_sft
 from devnull.training.tiny import make_tiny_model
 from devnull.training.token_agent import TokenHistory
-from devnull.training.train_result import TrainResult
+from devnull.training.train_result import TrainResult, last_checkpoint
 from tests.fakes import PretendRuntime, instances, pretend_verify
 from tests.training_cases import (
     TASK,
@@ -470,7 +470,10 @@ def test_a_resumed_run_goes_back_as_far_as_an_uninterrupted_one(tmp_path: Path) 
     before = KLLimit(1.0)
     before.record({"kl_commands": 0.7}, model)
     within = model.weight.detach().clone()
+    (tmp_path / "checkpoint-4" / "trainer_state.json").write_text("{}")
+    assert last_checkpoint(tmp_path, (KEPT_FILE,)) is None, "killed before this was written, it is not whole"
     before.on_save(args, state, None)
+    assert last_checkpoint(tmp_path, (KEPT_FILE,)) == str(tmp_path / "checkpoint-4")
     after, control = KLLimit(1.0), SimpleNamespace(should_training_stop=False)
     after.on_train_begin(args, state, control)
     model.weight.data += 5

@@ -44,5 +44,7 @@ def test_rounds_go_on_where_they_were_and_drift(tiny: Path, tmp_path: Path) -> N
     assert both[0].drift == 0.0
     assert both[1].drift > 0.0
     assert estimate_drift(tiny, tiny, []) == 0.0
+    (tmp_path / "rounds" / "round-2" / "drift.json").unlink()  # killed when the round's policy was just written
+    assert iterate_dpo(settings, 2, play, label, tiny, tmp_path / "rounds") == both
     with pytest.raises(InputError, match="at least 1"):
         iterate_dpo(settings, 0, play, label, tiny, tmp_path / "rounds")

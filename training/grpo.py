@@ -61,14 +61,14 @@ from devnull.sandbox.task import Instance
 from devnull.training.data import tokenize_prompt
 from devnull.training.equal_groups import StopWhenEqual
 from devnull.training.grpo_rollout import MeasureEpisodes, RolloutFunction
-from devnull.training.kl_limit import KLLimit
+from devnull.training.kl_limit import KEPT_FILE, KLLimit
 from devnull.training.memory import StepSize
 from devnull.training.model_card import NO_FACTS, CardFacts
 from devnull.training.models import LoadedPolicy, save_model
 from devnull.training.reward_functions import RewardFunction
 from devnull.training.sampling import Sampling
 from devnull.training.settings import GRPOSettings, check_ranges
-from devnull.training.train_result import TrainResult
+from devnull.training.train_result import TrainResult, partial_folder
 from devnull.training.trl_run import (
     ProgressCallback,
     StepCallback,
@@ -120,7 +120,7 @@ def train_grpo(
     longest = _context(settings, policy, instances, prompt)
     if (policy.merged or settings.revision) and policy.adaptation == "full" and settings.beta:
         # TRL would read the reference again from the adapter's folder: give it one that holds these weights.
-        anchor = save_model(policy.model, policy.tokenizer, out.with_name(out.name + ".reference"))
+        anchor = save_model(policy.model, policy.tokenizer, partial_folder(out) / "reference")
         policy.model.config._name_or_path = str(anchor)
     limit = None if settings.kl_limit is None else KLLimit(settings.kl_limit)
     equal = StopWhenEqual(settings.max_equal_batches)
@@ -164,6 +164,7 @@ def train_grpo(
         measure=None if limit is None else limit.drift_of_kept,
         why_stopped=lambda: (limit.why_stopped() if limit is not None else "") or equal.why_stopped(),
         sampling=sampling,
+        checkpoint_files=() if limit is None else (KEPT_FILE,),
     )
 
 

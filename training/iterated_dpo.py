@@ -9,6 +9,7 @@ import torch
 
 from devnull.agents.episode import Episode
 from devnull.rewards.feedback.comparisons import Preference, episode_messages
+from devnull.sandbox.atomic_file import write_atomically
 from devnull.sandbox.errors import InputError
 from devnull.training.data import tokenize_conversation, tokenize_prompt
 from devnull.training.dpo import train_dpo
@@ -61,15 +62,16 @@ def iterate_dpo(
     policy = model_path
     for number in range(1, rounds + 1):
         folder = out / f"round-{number}"
-        finished = TrainResult.read(folder)
-        if finished is None:
+        finished, drift_file = TrainResult.read(folder), folder / "drift.json"
+        if finished is None or not drift_file.exists():  # killed between the two, it lacks the second
             episodes = play(policy, number)
             drift = estimate_drift(policy, model_path, episodes)
-            pairs = label(episodes, number)
-            seeded = replace(settings, seed=settings.seed + number)
-            finished = train_dpo(seeded, pairs, policy, folder, card_facts=card_facts, on_step=on_step)
-            (folder / "drift.json").write_text(json.dumps(drift) + "\n")
-        done.append(DPORound(finished, float(json.loads((folder / "drift.json").read_text()))))
+            if finished is None:
+                seeded = replace(settings, seed=settings.seed + number)
+                pairs = label(episodes, number)
+                finished = train_dpo(seeded, pairs, policy, folder, card_facts=card_facts, on_step=on_step)
+            write_atomically(drift_file, json.dumps(drift) + "\n")
+        done.append(DPORound(finished, float(json.loads(drift_file.read_text()))))
         policy = folder
     return done
 

@@ -9,8 +9,11 @@ import torch
 from transformers import TrainerCallback
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
-_KEPT = "within_limit.pt"
-"""In a checkpoint's folder, so that a resumed run can go back as far as an uninterrupted one."""
+from devnull.sandbox.atomic_file import replace_when_whole
+
+KEPT_FILE = "within_limit.pt"
+"""In a checkpoint's folder, so that a resumed run can go back as far as an uninterrupted one. Where there is a limit,
+a checkpoint without it is not whole."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +72,7 @@ class KLLimit(TrainerCallback):  # type: ignore[misc]
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Takes up what the checkpoint kept, if training goes on from one."""
-        path = _checkpoint(args, state) / _KEPT
+        path = _checkpoint(args, state) / KEPT_FILE
         if state.global_step and path.is_file():
             kept = torch.load(path, map_location="cpu", weights_only=True)
             self._kept = _Measured(kept["batch"], kept["drift"], kept["weights"])
@@ -79,7 +82,8 @@ class KLLimit(TrainerCallback):  # type: ignore[misc]
         """Lays what is kept beside the checkpoint."""
         if self._kept is not None and state.is_world_process_zero:
             kept = {"batch": self._kept.batch, "drift": self._kept.drift, "weights": self._kept.weights}
-            torch.save(kept, _checkpoint(args, state) / _KEPT)
+            with replace_when_whole(_checkpoint(args, state) / KEPT_FILE) as part:
+                torch.save(kept, part)
 
     def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
         """TRL has taken a step from the batch by now: with it, those that led too far are undone."""

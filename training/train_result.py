@@ -4,7 +4,7 @@ import dataclasses
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -62,17 +62,19 @@ def partial_folder(out: Path) -> Path:
     return out.with_name(out.name + ".part")
 
 
-def last_checkpoint(part: Path) -> str | None:
+def last_checkpoint(part: Path, needs: Sequence[str] = ()) -> str | None:
     """Path of the newest whole checkpoint in `part`; `None` if there is none.
 
-    One that was being written when the run was killed lacks its last file, or half of it, and is passed over.
+    One that was being written when the run was killed lacks its last file, or half of it, or one of those that it
+    `needs` besides, and is passed over.
     """
     for folder in sorted(part.glob("checkpoint-*"), key=lambda path: -int(path.name.rpartition("-")[2])):
         try:
             json.loads((folder / "trainer_state.json").read_text())
         except (OSError, ValueError):
             continue
-        return str(folder)
+        if all((folder / name).exists() for name in needs):
+            return str(folder)
     return None
 
 

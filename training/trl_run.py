@@ -7,7 +7,7 @@ import math
 import os
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from devnull.training.learning_rates import choose_learning_rate
 from devnull.training.memory import StepSize, check_memory, checkpoints
 from devnull.training.models import LoadedPolicy, load_policy
 from devnull.training.processes import check_launch
+from devnull.training.result_folder import check_result_folder
 from devnull.training.sampling import Sampling, SamplingCallback
 from devnull.training.settings import Dtype, FineTuningSettings, TrainerSettings, check_ranges
 from devnull.training.train_result import (
@@ -235,6 +236,7 @@ def run_trainer(
     measure: Callable[[], Mapping[str, float]] | None = None,
     why_stopped: Callable[[], str] = str,
     sampling: Sampling | None = None,
+    checkpoint_files: Sequence[str] = (),
 ) -> TrainResult:
     """Runs a TRL trainer, from its last checkpoint if there is one; the folder `out` then holds the result.
 
@@ -248,18 +250,20 @@ def run_trainer(
         measure: Further metrics of the final weights.
         why_stopped: Asked at the end: why training stopped before its time; empty where it did not.
         sampling: What to sample the policy on while it learns.
+        checkpoint_files: Without which a checkpoint is not whole, besides TRL's own.
 
     Raises:
-        InputError: Checkpoints of another run are in the way, the hub refuses the repository, or a step would not
-            fit into memory.
+        InputError: `out` holds something else than a result, checkpoints of another run are in the way, the hub refuses
+            the repository, or a step would not fit into memory.
         TrainingDiverged: The loss is not finite.
         InfrastructureError: The result is written, but could not be pushed to the hub.
     """
+    check_result_folder(out)
     if policy.frozen:
         facts = {**facts, "frozen": ", ".join(policy.frozen)}
     check_memory(trainer.model, settings, step)
     part = partial_folder(out)
-    checkpoint = last_checkpoint(part) if settings.checkpoint_steps else None
+    checkpoint = last_checkpoint(part, checkpoint_files)
     begun = {"kind": kind, "base": policy.source, **dataclasses.asdict(settings), **facts}
     begun = {name: value for name, value in json.loads(json.dumps(begun)).items() if name not in CHANGEABLE_ON_RESUME}
     if checkpoint is not None:

@@ -55,6 +55,7 @@ from devnull.rewards.feedback.comparisons import Preference
 from devnull.rewards.feedback.ratings import Rating
 from devnull.sandbox.errors import InputError
 from devnull.training.processes import check_launch
+from devnull.training.result_folder import check_result_folder
 from devnull.training.settings import check_ranges
 
 if TYPE_CHECKING:
@@ -62,6 +63,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Args", "main"]
 
+_LEAST = {"samples": 0, "sample_every": 0} | dict.fromkeys(
+    ("boxes", "episodes", "group", "instances", "pairs", "rounds"), 1
+)
+"""The least value of each number on the command line that is none of the settings."""
 _PRINTED = (
     "loss",
     "rewards/accuracies",
@@ -77,9 +82,10 @@ _PRINTED = (
 def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
     check_launch()
     check_ranges(args.settings)
-    for name, value in (("samples", args.samples), ("boxes", args.boxes - 1), ("sample_every", args.sample_every)):
-        if value < 0:
-            raise InputError(f"--{name.replace('_', '-')} is {getattr(args, name)}; it is too small")
+    for name, least in _LEAST.items():
+        value = getattr(args, name, None)
+        if value is not None and value < least:
+            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be at least {least}")
     if args.sample_every and not args.samples:
         raise InputError("--sample-every plays --samples episodes each time, and that is 0")
     if args.sample_every and isinstance(args, RewardModelArgs):
@@ -90,6 +96,8 @@ def main(args: SftArgs | RewardModelArgs | DpoArgs | KtoArgs | GrpoArgs) -> int:
     first = int(os.environ.get("RANK", "0")) == 0  # of several processes only the first one writes, samples and prints
     if first:
         out = args.folder
+        if getattr(args, "rounds", 1) == 1:
+            check_result_folder(out)
         out.parent.mkdir(parents=True, exist_ok=True)
         lock_folder(out.parent, out.name)
     with training_progress(args.trainer) as callbacks:
@@ -213,7 +221,13 @@ def _train_reward_model(args: RewardModelArgs, source: TrainingSource) -> "Train
     episodes, evaluator, tasks = source.episodes, source.evaluator, source.tasks
     check_rater_sees(common_prompt_format(episode.prompt for episode in episodes))
     pairs = read_feedback(args.run, "preferences", args.feedback, Preference)
-    if args.annotations != "none" and pairs and pairs[0].annotations == "none":
+    there = pairs[0].annotations if pairs else "none"
+    if there != "none" and args.annotations not in ("none", there):
+        raise InputError(
+            f"--annotations {args.annotations}: the comparisons are annotated with what is "
+            f"{'true' if there == 'truth' else there}; leave it out, or label again without annotations"
+        )
+    if args.annotations != "none" and there == "none":
         pairs, _ = annotate_preferences(
             pairs, episodes, evaluator, tasks, args.annotations, with_return=args.annotated_return
         )
