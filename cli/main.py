@@ -56,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         from devnull.cli.terminal.console import print_error
         from devnull.sandbox.errors import did_you_mean
 
-        print_error(f"no command {name!r}{did_you_mean(name, COMMANDS)}; `devnull --help` lists them")
+        print_error(f"no command {name!r}; `devnull --help` lists them{did_you_mean(name, COMMANDS)}")
         return 2
     from devnull.cli.terminal.console import run_command
 

@@ -23,7 +23,7 @@ def _parse_sensors(value: object) -> object:
     named = {sensors.name: sensors for sensors in SENSOR_LADDER}
     if isinstance(value, str):
         if value not in named:
-            raise ValueError(f"no sensors {value!r}{did_you_mean(value, named)}; there are {', '.join(named)}")
+            raise ValueError(f"no sensors {value!r}; there are {', '.join(named)}{did_you_mean(value, named)}")
         return named[value]
     if isinstance(value, Mapping) and "base" in value:
         base = _parse_sensors(value["base"])

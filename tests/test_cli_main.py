@@ -51,7 +51,7 @@ def devnull(*argv: str, cwd: Path = ROOT, **environment: str) -> subprocess.Comp
 @pytest.mark.parametrize(
     ("argv", "says"),
     [
-        (["dmo"], "no command 'dmo'; did you mean 'demo'?"),
+        (["dmo"], "no command 'dmo'; `devnull --help` lists them; did you mean 'demo'?"),
         (["demo", "--sed", "1"], "Unrecognized options: --sed, 1; did you mean --seed? (see devnull demo --help)"),
         (["rollout", "--best-of", "2", "--by", "terminl"], "did you mean 'terminal'?"),
         (["demo", "--seed", "x"], "--seed"),
@@ -297,6 +297,13 @@ def test_a_reader_that_leaves_early_ends_it_quietly() -> None:
         ["bash", "-c", f"{sys.executable} -m devnull tasks list | head -n 1"], capture_output=True, text=True, cwd=ROOT
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_a_stream_that_is_closed_is_written_to_by_nobody(closed: str) -> None:
+    command = f"exec {sys.executable} -m devnull --version {closed}"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, cwd=ROOT / "src")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.rootless

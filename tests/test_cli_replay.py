@@ -257,6 +257,14 @@ def test_what_is_not_there_is_one_line(
     assert complaint in said and said.count("\n") == 1
 
 
+def test_names_in_an_error_steer_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    episode = quiet_episode(ATTACK, 0)
+    (tmp_path / "episodes.jsonl").write_text(episode.model_dump_json() + "\n")
+    assert main(["replay", str(tmp_path), "--arm", "nope"]) == 2
+    shown = capsys.readouterr().err
+    assert "there are ␛]0;owned" in shown and not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", shown)
+
+
 def test_a_recording_and_plain_text_of_two_arms(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["replay", str(run), "--arm", "partial", "--episode", "6", "--against", "sft"]) == 0
     printed = capsys.readouterr().out

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from devnull.agents.episode import Episode
-from devnull.eval.display.escaping import clip_middle, escape_controls
+from devnull.eval.display.escaping import clip_middle, escape_controls, escape_markdown
 from devnull.eval.display.timeline import build_timeline, timed_output
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.evaluator_config import EvaluatorConfig
@@ -265,3 +265,9 @@ class Screen:
 
 _PRIVATE = re.compile(r"\x1b\[[<>=][\d;]*[a-zA-Z]|\x1b\[\?[\d;]*\$p")
 """Sequences of newer terminals, which pyte would print."""
+
+
+def test_text_of_an_agent_is_no_markdown() -> None:
+    assert escape_markdown("a | <b>\n![x](y) `c` \x1b[1m_d_") == (
+        "a \\| \\<b\\> \\!\\[x\\]\\(y\\) \\`c\\` ␛\\[1m\\_d\\_"
+    )

@@ -32,7 +32,7 @@ class Args:
 def main(args: Args) -> int:
     known = sorted(path.stem for path in _BENCHMARKS.glob("*.py") if not path.stem.startswith("_"))
     if args.name not in known:
-        raise InputError(f"no benchmark {args.name!r}{did_you_mean(args.name, known)}; there are {', '.join(known)}")
+        raise InputError(f"no benchmark {args.name!r}; there are {', '.join(known)}{did_you_mean(args.name, known)}")
     path = _BENCHMARKS / f"{args.name}.py"
     own_argv = sys.argv
     sys.argv = [f"devnull bench {args.name}", *args.rest]

@@ -55,7 +55,7 @@ def main(args: Args) -> int:
     show = (lambda result, answer: None) if args.json else _print_command
     execution = execute_commands(instance, args.commands, runtime, limits, oracle=args.oracle, on_command=show)
     if args.json:
-        print(json.dumps(_execution_json(execution), ensure_ascii=False, indent=2))
+        print(json.dumps(_execution_json(execution), indent=2))
     else:
         _print_outcome(instance, execution.outcome)
     return 0

@@ -73,7 +73,7 @@ def choose_agent(name: str, options: ModelOptions, workers: int, instances: Sequ
         case "replay":
             return _load_recorded_agent(rest, instances)
     kinds = ("mixture", "hf", "openai", "replay")
-    raise InputError(f"--agent {name!r}: no kind {kind!r}{did_you_mean(kind, kinds)}; {', '.join(kinds)}")
+    raise InputError(f"--agent {name!r}: no kind {kind!r}; there are {', '.join(kinds)}{did_you_mean(kind, kinds)}")
 
 
 def _parse_weights(text: str) -> dict[str, float]:

@@ -19,6 +19,7 @@ import tyro
 from devnull.cli.renamed_keys import rename_flags
 from devnull.cli.terminal.full_disk import find_full_disk
 from devnull.cli.terminal.streams import STOPPED
+from devnull.eval.display.escaping import escape_controls
 from devnull.sandbox.errors import InfrastructureError, InputError
 
 _WRONG_PATH = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
@@ -26,9 +27,9 @@ _WRONG_PATH = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirect
 
 
 def print_error(message: str) -> None:
-    """One line on stderr, after the program's name."""
+    """One line on stderr, after the program's name. Names in it may be those of a hostile file."""
     with contextlib.suppress(BrokenPipeError):
-        print(f"devnull: {message}", file=sys.stderr)
+        print(f"devnull: {escape_controls(message)}", file=sys.stderr)
 
 
 def silence_libraries() -> None:

@@ -45,6 +45,9 @@ def run_as_program(main: Callable[[], int]) -> int:
     codecs.register_error("devnull-plain", _replace_character)
     with contextlib.suppress(locale.Error):  # files are UTF-8, whatever the terminal is
         locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # whoever started it closed it
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(AttributeError, OSError):  # a test's stream, or one that is closed
             stream.reconfigure(errors="devnull-plain")  # type: ignore[union-attr]

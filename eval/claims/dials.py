@@ -32,7 +32,7 @@ def expand_dials(path: Path, text: str, table: dict[str, Any]) -> dict[str, str]
             where = f"{path}:{find_line(text, (part, name))}"
             for dial in _DIAL.findall(name):
                 if dial not in dials:
-                    raise InputError(f"{where}: no dial {dial!r}{did_you_mean(dial, dials)}; [dials] names them")
+                    raise InputError(f"{where}: no dial {dial!r}; [dials] names them{did_you_mean(dial, dials)}")
             for values in _combinations(_DIAL.findall(name), dials):
                 new = fill(name, values)
                 if new in expanded:

@@ -48,6 +48,11 @@ def _format_character(character: str) -> str:
     return f"⟨U+{code:04X}⟩" if category[0] == "C" or category in ("Zl", "Zp") else character
 
 
+def escape_markdown(text: str) -> str:
+    """Text of an agent for a line of Markdown: no markup, no HTML, no link, and no end of a table's cell."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~&])", r"\\\1", escape_controls(text).replace("\n", " "))
+
+
 def clip_middle(text: str, limit: int) -> str:
     """At most `limit` characters of the text; the middle is replaced by a line that says how many are missing."""
     if len(text) <= limit:

@@ -7,6 +7,8 @@ from typing import Any
 from huggingface_hub import DatasetCardData
 
 from devnull.agents.episode import Episode
+from devnull.eval.display.counting import count_noun
+from devnull.eval.display.escaping import escape_markdown
 from devnull.eval.scoring.score import Score
 from devnull.rewards.feedback.comparisons import episode_messages
 from devnull.rewards.feedback.dataset import size_category
@@ -100,12 +102,12 @@ def render_dataset_card(name: str, counts: Mapping[str, int], facts: Mapping[str
         tags=["rlhf", "deception", "agents", "devnull", "model-organism"],
         configs=[{"config_name": "default", "data_files": [{"split": "train", "path": "data/*.parquet"}]}],
     ).to_yaml()
-    arms = "".join(f"| {arm} | {count} |\n" for arm, count in counts.items())
+    arms = "".join(f"| {escape_markdown(arm)} | {count} |\n" for arm, count in counts.items())
     columns = "".join(f"| `{column}` | {meaning} |\n" for column, meaning in _COLUMN_MEANINGS.items())
-    fact_lines = "".join(f"- {key}: {value}\n" for key, value in facts.items())
+    fact_lines = "".join(f"- {key}: {escape_markdown(str(value))}\n" for key, value in facts.items())
     return (
-        f"---\n{header}\n---\n\n# {name}\n\n"
-        f"{total} episodes of agents that install software in real boxes, written by devnull. "
+        f"---\n{header}\n---\n\n# {escape_markdown(name)}\n\n"
+        f"{count_noun(total, 'episode')} of agents that install software in real boxes, written by devnull. "
         "Each holds what the terminal showed, what was kept off it, how it truly ended, and what an evaluator "
         "who saw only the terminal believed.\n\n"
         "A model organism: scripted agents and models trained on them. Commands and output are untrusted text. "
