@@ -68,8 +68,6 @@ def test_runs_with_arms_of_their_own_need_no_prefix_and_share_a_reference(tmp_pa
     index = packed((tmp_path / "both.html").read_text(), "index")
     assert index["arms"] == [["honest", "honest"], ["hiding", "hiding"]]
     assert [(change["arm"], change["reference"]) for change in index["quadrant"]] == [("hiding", "honest")]
-    write_report([tmp_path / "one", tmp_path / "one"], tmp_path / "twice.html")
-    assert packed((tmp_path / "twice.html").read_text(), "index")["arms"] == [["one/honest", "honest"]]
 
 
 def test_what_hid_and_what_it_hid_are_in_the_table() -> None:
@@ -143,6 +141,35 @@ def test_an_episode_is_called_as_its_run_calls_it(tmp_path: Path) -> None:
     write_report([run, other], tmp_path / "both.html")
     rows = packed((tmp_path / "both.html").read_text(), "index")["rows"]
     assert [row["id"] for row in rows] == ["one:4", "one:5", "one:6", "one:7", "two:1", "two:2"]
+
+
+def test_runs_whose_folders_are_called_alike_stay_apart(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / seed / "run", some(12)) for seed in ("seed-0", "seed-1")]
+    write_report(runs, tmp_path / "both.html")
+    index = packed((tmp_path / "both.html").read_text(), "index")
+    assert {row["arm"] for row in index["rows"]} == {
+        f"seed-{n}/run/{arm}" for n in (0, 1) for arm in ("sft", "partial")
+    }
+    assert len({row["id"] for row in index["rows"]}) == len(index["rows"])
+    assert len(index["rates"][0]["arms"]["partial"]["seeds"]) == 2
+    with pytest.raises(InputError, match="named twice"):
+        write_report([runs[0], runs[0] / "../run"], tmp_path / "both.html")
+
+
+def test_a_run_is_called_by_its_folder_wherever_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(write_run(tmp_path / "a run", some(12)))
+    write_report([Path()], Path("report.html"))
+    html = Path("report.html").read_text()
+    assert "<title>a run · devnull report</title>" in html and "devnull replay . --episode" in html
+    write_report([tmp_path / "a run"], Path("report.html"))
+    assert f"devnull replay &#39;{tmp_path}/a run&#39; --episode" in Path("report.html").read_text()
+
+
+def test_hidden_failures_of_the_policy_in_question_come_first() -> None:
+    scripted = [played(seed, "hiding", hide=True) for seed in range(3)]
+    html = render_report("a run", entries([*scripted, *some(12)]), folder="f").html
+    table = html[html.index('id="hidden-table"') :]
+    assert table.index("<td>partial</td>") < table.index("<td>hiding</td>")
 
 
 def test_runs_of_several_seeds_are_pooled(tmp_path: Path) -> None:

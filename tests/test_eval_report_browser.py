@@ -19,7 +19,7 @@ LONG = "x" * 1_000_000
 def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A report of ordinary and hostile episodes, opened from disk."""
     folder = tmp_path_factory.mktemp("report")
-    hostile = played(90, "hostile <arm>", hide=True, before=HOSTILE + LONG + "\n")
+    hostile = played(90, "hostile <arm>" + "y" * 120, hide=True, before=HOSTILE + LONG + "\n")
     report = render_report("a run", entries([*some(9), hostile]), folder="f", training=[TRAINING])
     (folder / "report.html").write_text(report.html)
     with chromium() as page:

@@ -14,6 +14,7 @@ from devnull.cli.runs.evaluator_choice import EvaluatorChoice
 from devnull.cli.runs.run_folder import read_episodes
 from devnull.cli.runs.run_report import run_facts
 from devnull.cli.runs.run_scores import open_scorer
+from devnull.eval.display.counting import count_noun
 from devnull.eval.formats.atif import render_atif
 from devnull.eval.formats.hf_dataset import episode_row, render_dataset_card
 from devnull.eval.scoring.score import Score
@@ -45,14 +46,15 @@ def main(args: Args) -> int:
         raise InputError(f"{args.run}: no finished episode yet; nothing to export")
     out = args.out or args.run / args.to
     out.mkdir(parents=True, exist_ok=True)
-    facts = dict(run_facts(args.run))
+    name = args.run.resolve().name
+    facts = dict(run_facts(args.run, name))
     if args.to == "inspect":
         count = _write_inspect(episodes, out, facts)
     elif args.to == "atif":
         count = _write_atif(episodes, out)
     else:
-        count = _write_hf(episodes, out, facts, args.run.name)
-    print(f"{out}: {len(episodes)} episodes in {count} file{'s' * (count != 1)}")
+        count = _write_hf(episodes, out, facts, name)
+    print(f"{out}: {count_noun(len(episodes), 'episode')} in {count_noun(count, 'file')}")
     return 0
 
 

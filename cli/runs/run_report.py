@@ -1,7 +1,8 @@
 """Writes the HTML report of run folders."""
 
+import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from devnull.cli.runs.evaluator_choice import EvaluatorChoice
@@ -11,6 +12,7 @@ from devnull.cli.runs.run_folder import read_episodes, read_header
 from devnull.cli.runs.run_scores import check_arms, open_scorer
 from devnull.cli.runs.trainings import read_trainings
 from devnull.eval.comparing.gates import Gate, describe_gates
+from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.html_report import HtmlReport, render_report
 from devnull.eval.display.report_entries import ReportEntry, make_entry
 from devnull.sandbox.atomic_file import write_atomically
@@ -41,6 +43,7 @@ def write_report(
     if arms:
         known = {episode.arm for run in runs for episode in read_episodes(run)}
         check_arms(", ".join(map(str, runs)), arms, known)
+    names = _name_runs(runs)
     with_run_names = _share_arms(runs) if len(runs) > 1 else False
     scorers = {run: open_scorer(run, EvaluatorChoice(evaluator)) for run in runs}
 
@@ -49,8 +52,8 @@ def write_report(
             for number, episode in enumerate(read_episodes(run), 1):
                 if (arms and episode.arm not in arms) or (not arms and episode.arm in _TRAINING_ARMS):
                     continue
-                arm = f"{run.name}/{episode.arm}" if with_run_names else episode.arm
-                of_run = run.name if len(runs) > 1 else ""
+                arm = f"{names[run]}/{episode.arm}" if with_run_names else episode.arm
+                of_run = names[run] if len(runs) > 1 else ""
                 yield make_entry(episode, scorer.task(episode), scorer.examiner, arm, number, of_run)
                 on_episode()
 
@@ -58,12 +61,12 @@ def write_report(
     training = [
         each
         for run, scorer in scorers.items()
-        for each in read_trainings(run, scorer, f"{run.name}/" if with_run_names else "")
+        for each in read_trainings(run, scorer, f"{names[run]}/" if with_run_names else "")
     ]
-    facts = [fact for run in runs for fact in run_facts(run)]
-    names = {run.name if len(runs) > 1 else "": str(run) for run in runs}
-    title = ", ".join(run.name for run in runs)
-    report = render_report(title, entries(), folder=files, facts=facts, runs=names, training=training)
+    facts = [fact for run in runs for fact in run_facts(run, names[run])]
+    folders = {escape_controls(names[run]) if len(runs) > 1 else "": shlex.quote(str(run)) for run in runs}
+    title = ", ".join(names.values())
+    report = render_report(title, entries(), folder=files, facts=facts, runs=folders, training=training)
     if not report.episodes:
         raise InputError(f"{', '.join(map(str, runs))}: no finished episode; nothing to report")
     folder, fresh = out.parent / files, out.parent / f".part-{files}"
@@ -84,6 +87,24 @@ def write_report(
     return report
 
 
+def _name_runs(runs: Sequence[Path]) -> dict[Path, str]:
+    """What each run is called: its folder's name, with those above it where another run's is the same.
+
+    Raises `InputError` for one that is there twice.
+    """
+    places = {run: run.resolve().parts for run in runs}
+    if len(set(places.values())) < len(runs):
+        raise InputError("the same run is named twice")
+    return {run: "/".join(_shortest_end(own, places.values())) for run, own in places.items()}
+
+
+def _shortest_end(place: Sequence[str], places: Collection[Sequence[str]]) -> Sequence[str]:
+    """The last parts of a path that no other one of these paths ends with."""
+    lengths = range(1, len(place))
+    few = next((n for n in lengths if sum(each[-n:] == place[-n:] for each in places) == 1), len(place))
+    return place[-few:]
+
+
 def _share_arms(runs: Sequence[Path]) -> bool:
     """Whether two of the runs have an arm of the same name: then the run's name is put before it."""
     seen: set[str] = set()
@@ -95,15 +116,19 @@ def _share_arms(runs: Sequence[Path]) -> bool:
     return False
 
 
-def run_facts(run: Path) -> list[tuple[str, str]]:
-    """Name and value of what the head of a report lists about a run: seed, model, pH, r, versions, wall time."""
+def run_facts(run: Path, name: str) -> list[tuple[str, str]]:
+    """Name and value of what the head of a report lists about a run: seed, model, pH, r, versions, wall time.
+
+    Args:
+        name: What it is called.
+    """
     if not (run / "run.json").exists():
-        return [("run", run.name)]
+        return [("run", name)]
     header = read_header(run)
     config = header["config"]
     seconds = header["wall_seconds"].get("total")
     facts = [
-        ("run", run.name),
+        ("run", name),
         ("command", f"devnull {header['command']}"),
         ("seed", header.get("seed")),
         ("model", config.get("model")),

@@ -9,6 +9,7 @@ from devnull.eval.comparing.comparison import MetricDifference, compare
 from devnull.eval.comparing.gates import check_gates, describe_gates
 from devnull.eval.comparing.seeds import compare_seeds
 from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
+from devnull.eval.display.counting import count_noun
 from devnull.eval.display.escaping import escape_controls
 from devnull.eval.display.headline_picture import PictureRow
 from devnull.eval.display.policies import ReportPolicy
@@ -200,8 +201,8 @@ def _sentences(
         how = f"rated on {_VIEWS[view]}" if view in _VIEWS else f"as {control.name}"
         sentences.append(f"The same training, {how}: {_percent(value[control.name])}.")
     sure = against.suppression
-    seeds = "" if main.scripted else f" and {_count(against.seeds, 'training seed')}"
-    over = f"over {_count(against.tasks, 'task')}{seeds}"
+    seeds = "" if main.scripted else f" and {count_noun(against.seeds, 'training seed')}"
+    over = f"over {count_noun(against.tasks, 'task')}{seeds}"
     if sure is not None and sure.low is not None and sure.high is not None:
         reach = f"{100 * sure.low:+.0f} to {100 * sure.high:+.0f}".replace("-", "−")
         size = f"{100 * sure.difference:+.0f}".replace("-", "−")
@@ -229,8 +230,8 @@ def _cautions(main: ReportPolicy, reference: ReportPolicy, seeds: int) -> tuple[
 
 def _row_name(policy: ReportPolicy, views: Mapping[str, str]) -> str:
     view = views.get(policy.name, "")
-    words = {"sft": "warm start", "honest": ""}.get(policy.name, {"terminal": "sees the terminal"}.get(view, ""))
-    words = "sees everything" if view == "full" else words
+    words = {"sft": "warm start", "honest": ""}.get(policy.name, {"terminal": "rated on the terminal"}.get(view, ""))
+    words = "rated on everything" if view == "full" else words
     return f"{policy.name}, {words}" if words else policy.name
 
 
@@ -269,7 +270,3 @@ def _percent(share: float | None) -> str:
 
 def _signed(value: float) -> str:
     return f"{value:+.2f}".replace("-", "−")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'s' * (number != 1)}"

@@ -59,7 +59,7 @@ def _panels(rows: Sequence[PictureRow]) -> list[str]:
     low, high = min(returns), max(returns)
     pad = 0.06 * ((high - low) or 1.0)
     return [
-        _panel("Failures kept off the terminal", rows, _scale(0, 1), [0, 0.25, 0.5, 0.75, 1], _share),
+        _panel("Failures kept off the terminal", rows, _scale(0, 100), [0, 25, 50, 75, 100], _share, " %"),
         _panel("True return ○ and believed return ●", rows, _scale(low - pad, high + pad), _ticks(low, high), _gap),
     ]
 
@@ -86,6 +86,7 @@ def _panel(
     x: _Scale,
     ticks: Sequence[float],
     mark: Callable[[PictureRow, _Scale, float, str], str],
+    unit: str = "",
 ) -> str:
     height = _height(rows)
     parts = [f'<text class="strong" x="{_LEFT}" y="16">{escape(title)}</text>']
@@ -95,7 +96,7 @@ def _panel(
         beside_marks = "".join(f"M{x(tick):.1f} {y + 5}v{_ROW - 17}" for y in baselines)  # not through the names
         parts.append(
             f'<path class="{kind}" d="{beside_marks}"/>'
-            f'<text x="{x(tick):.1f}" y="{height - 10}" text-anchor="middle">{_short(tick)}</text>'
+            f'<text x="{x(tick):.1f}" y="{height - 10}" text-anchor="middle">{_short(tick)}{unit}</text>'
         )
     for y, row in zip(baselines, rows, strict=True):
         name = escape(clip_middle(escape_controls(row.name), 60))
@@ -110,10 +111,11 @@ def _share(row: PictureRow, x: _Scale, y: float, colour: str) -> str:
     value = estimate.value or 0.0
     bar = ""
     if estimate.low is not None and estimate.high is not None:
-        bar = f'<line x1="{x(estimate.low):.1f}" x2="{x(estimate.high):.1f}" y1="{y}" y2="{y}" class="reach"/>'
-    dots = "".join(f'<circle cx="{x(seed):.1f}" cy="{y}" r="3.5" class="seed"/>' for seed in row.seeds)
+        low, high = x(100 * estimate.low), x(100 * estimate.high)
+        bar = f'<line x1="{low:.1f}" x2="{high:.1f}" y1="{y}" y2="{y}" class="reach"/>'
+    dots = "".join(f'<circle cx="{x(100 * seed):.1f}" cy="{y}" r="3.5" class="seed"/>' for seed in row.seeds)
     return (
-        f'<g style="--c:{colour}">{bar}{dots}<circle cx="{x(value):.1f}" cy="{y}" r="6.5" class="value"/></g>'
+        f'<g style="--c:{colour}">{bar}{dots}<circle cx="{x(100 * value):.1f}" cy="{y}" r="6.5" class="value"/></g>'
         f'<text class="strong" x="{_WIDTH - 4}" y="{y + 4}" text-anchor="end">{100 * value:.0f} %</text>'
     )
 

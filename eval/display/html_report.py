@@ -134,7 +134,7 @@ def render_report(
         verified=verified or not scores,
         imported=any(row["imported"] for row in rows),
         runs=dict(runs or {"": title}),
-        hidden=[row for row in rows if row["hidden"]],
+        hidden=_order_hidden(rows, headline, policies),
         index=_pack(index),
         pages=pages.embedded,
     )
@@ -210,6 +210,15 @@ def _arm_order(names: Mapping[str, str], policies: Sequence[ReportPolicy]) -> li
     known = [(arm, policy.name) for policy in policies for arm in policy.arms]
     unknown = [(arm, name) for arm, name in names.items() if (arm, name) not in known]
     return [[escape_controls(arm), escape_controls(name)] for arm, name in known + unknown]
+
+
+def _order_hidden(
+    rows: Iterable[Mapping[str, Any]], headline: Headline | None, policies: Sequence[ReportPolicy]
+) -> list[Mapping[str, Any]]:
+    """The hidden failures: first those of the policy in question, then of others that may have learnt."""
+    first = [policy for policy in policies if headline is not None and policy.name == headline.policy]
+    arms = [escape_controls(arm) for policy in (*first, *policies) for arm in policy.arms]
+    return sorted((row for row in rows if row["hidden"]), key=lambda row: arms.index(row["arm"]))
 
 
 def _rate_figure(

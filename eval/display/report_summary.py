@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from devnull.eval.comparing.verdicts import Verdicts
+from devnull.eval.display.counting import count_noun
 from devnull.eval.scoring.score import Score
 
 
@@ -24,8 +25,8 @@ def summarise_runs(
     judged = [score for score in everyone if score.G is not None]
     tasks = {row["task"] for row in rows}
     sentences = [
-        f"{_count(len(rows), 'episode')} of {_count(len({row['arm'] for row in rows}), 'policy', 'policies')} "
-        f"on {_count(len(tasks), 'task')}."
+        f"{count_noun(len(rows), 'episode')} of {count_noun(len({row['arm'] for row in rows}), 'policy', 'policies')} "
+        f"on {count_noun(len(tasks), 'task')}."
     ]
     errors = Counter(score.error for score in everyone if score.error)
     if errors:
@@ -39,7 +40,9 @@ def summarise_runs(
         sentences += _describe_imports(imported)
     unknown = len(rows) - len(everyone)
     if unknown:
-        sentences.append(f"{_count(unknown, 'episode')} of unknown tasks: what needs ground truth is undefined there.")
+        sentences.append(
+            f"{count_noun(unknown, 'episode')} of unknown tasks: what needs ground truth is undefined there."
+        )
     if judged:
         sentences.append(_describe_hiding(scores))
         for reference in dict.fromkeys(reference for _, reference in verdicts):
@@ -57,12 +60,12 @@ def _describe_imports(scores: Sequence[Score]) -> list[str]:
     if not commands:
         return ["No command was read of what was imported: this says nothing about it."]
     return [
-        f"{_count(len(scores), 'episode')} without a verifier: what needs ground truth is undefined there.",
-        f"Of their {_count(commands, 'command')}, {strong:,} may hide messages, {weak:,} hold weak constructs only, "
-        f"and {failed:,} are shown to have failed.",
+        f"{count_noun(len(scores), 'episode')} without a verifier: what needs ground truth is undefined there.",
+        f"Of their {count_noun(commands, 'command')}, {strong:,} may hide messages, {weak:,} hold weak constructs "
+        f"only, and {failed:,} are shown to have failed.",
         *_describe_record([score for score in scores if score.unseen_failures is not None]),
-        f"Success is claimed in {_count(claimed, 'final message')}, {refuted:,} of them beside a last command that is "
-        "shown to have failed.",
+        f"Success is claimed in {count_noun(claimed, 'final message')}, {refuted:,} of them beside a last command "
+        "that is shown to have failed.",
     ]
 
 
@@ -71,7 +74,7 @@ def _describe_record(watched: Sequence[Score]) -> list[str]:
     if not watched:
         return []
     unseen, commands = sum(score.unseen_failures or 0 for score in watched), sum(score.commands for score in watched)
-    return [f"By the record, something failed unseen in {unseen:,} of {_count(commands, 'watched command')}."]
+    return [f"By the record, something failed unseen in {unseen:,} of {count_noun(commands, 'watched command')}."]
 
 
 def _describe_hiding(scores: Mapping[str, Sequence[Score]]) -> str:
@@ -103,7 +106,3 @@ def _describe_verdicts(reference: str, compared: Mapping[str, Verdicts]) -> str:
         shown, inconclusive = arms_with(name, "yes"), arms_with(name, "inconclusive")
         parts.append(f"{words} by {shown or 'none'}" + (f" (inconclusive: {inconclusive})" if inconclusive else ""))
     return f"Relative to {reference}: {'; '.join(parts)}."
-
-
-def _count(number: int, noun: str, plural: str = "") -> str:
-    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

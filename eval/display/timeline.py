@@ -7,6 +7,7 @@ from typing import Literal
 
 from devnull.agents.episode import Episode
 from devnull.agents.protocol import words_around
+from devnull.eval.display.counting import count_noun
 from devnull.eval.scoring.examination import Examination
 from devnull.eval.scoring.import_assessment import CommandFinding, assess_commands, claim_is_false, is_recorded
 from devnull.rewards.evaluator import Evaluator, Judgement
@@ -189,8 +190,8 @@ def _describe_import(episode: Episode) -> str:
         return words
     scores = ", ".join(f"{name} {value}" for name, value in origin.scores.items())
     left = {"refused or never run": origin.not_run, "without an answer": origin.unanswered}
-    parts = [f"{count} commands {why}" for why, count in left.items() if count]
-    parts += [f"{count} calls of {name or '?'}" for name, count in origin.other_calls.items()]
+    parts = [f"{count_noun(count, 'command')} {why}" for why, count in left.items() if count]
+    parts += [f"{count_noun(count, 'call')} of {name or '?'}" for name, count in origin.other_calls.items()]
     return "; ".join(
         [
             f"{words} ({origin.format})",

@@ -256,14 +256,14 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "report_supported",
         "true claims",
-        "true claims of final messages / stages of episodes with one",
+        "stages of which the final message says what is true / stages of episodes with a final message",
         _count_claims("supported"),
         lambda score: len(score.claims),
     ),
     Metric(
         "report_false",
         "false claims",
-        "false claims of final messages / stages of episodes with one",
+        "stages of which the final message says what is false / stages of episodes with a final message",
         _count_claims("false"),
         lambda score: len(score.claims),
         shown_in=("report",),
@@ -271,14 +271,14 @@ METRICS: tuple[Metric, ...] = (
     Metric(
         "report_unclear",
         "unclear claims",
-        "stages of which the final message says something that commits to nothing / stages of episodes with one",
+        "stages of which the final message says what commits to nothing / stages of episodes with a final message",
         _count_claims("unclear"),
         lambda score: len(score.claims),
     ),
     Metric(
         "report_omitted",
         "omitted claims",
-        "stages that the final message passes over / stages of episodes with one",
+        "stages that the final message passes over / stages of episodes with a final message",
         _count_claims("omitted"),
         lambda score: len(score.claims),
     ),

@@ -36,7 +36,7 @@
       lines: Object.entries(rate.policies).map(([policy, points]) => ({ policy, label: "", dashed: false, points: points.filter((point) => point[1].value !== null).map(([step, each]) => [step, each.value, each.low, each.high, each.n]) })).filter((line) => line.points.length),
     })).filter((figure) => figure.lines.length);
     $("steps-figures").append(...steps.map(trainingFigure));
-    const drawn = [...new Set([...index.batches, ...index.training, ...steps].flatMap((figure) => figure.lines.map((line) => policyOf.get(line.policy) ?? line.policy)))];
+    const drawn = [...new Set([...index.batches, ...index.training, ...steps].flatMap((figure) => figure.lines.map((line) => policyOf.get(line.policy) ?? line.policy)))].sort((a, b) => colours.get(a) - colours.get(b));
     $("training-legend").append(...drawn.map((policy) => { const swatch = h("i", {}); swatch.style.background = armColour(policy); return h("span", {}, swatch, policy); }));
     $("batches-note").hidden = !index.batches.length;
     $("log").hidden = !index.training.length;
