@@ -45,7 +45,7 @@ def test_a_run_is_frozen_judged_and_checked(place: Path, capsys: pytest.CaptureF
     link = place / "out" / "S1" / "seed-101" / "hiding.evaluation"
     assert link.is_symlink() and (link / "run" / "episodes.jsonl").exists()
     assert claims(place, "check") == 0
-    assert "1 verdicts derived anew: all as they are stored" in capsys.readouterr().out
+    assert "1 verdict derived anew: all as they are stored" in capsys.readouterr().out
 
 
 def test_what_is_done_is_not_done_again(place: Path) -> None:

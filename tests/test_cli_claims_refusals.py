@@ -272,7 +272,7 @@ def test_a_last_line_gets_its_newline_back(place: Path, capsys: pytest.CaptureFi
     run(place)
     whole = file.read_bytes()
     file.write_bytes(whole[:-1])
-    assert claims(place, "check") == 0 and "1 verdicts derived anew" in capsys.readouterr().out
+    assert claims(place, "check") == 0 and "1 verdict derived anew" in capsys.readouterr().out
     assert claims(place, "run", "K1", "--rung", "table") == 0
     assert file.read_bytes().startswith(whole) and len(Ledger(file).lines) == 4
 

@@ -87,11 +87,12 @@ def test_folders_and_patterns(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["import", str(trial)]) == 0
     captured = capsys.readouterr()
     assert "build-it" in captured.out and "is_resolved False" in captured.out
-    assert "1 other files hold no transcript" in captured.err
+    assert "no transcript in a format known here in 1 other file" in captured.err
     (tmp_path / "torn.jsonl").write_text('{"role": "assistant", "content": "```bash\\nls 2>/dev')
     assert main(["import", str(tmp_path)]) == 1
     captured = capsys.readouterr()
-    assert "torn.jsonl: neither JSON nor JSON lines" in captured.err and "transcripts of " in captured.out
+    assert "torn.jsonl: neither JSON nor JSON lines" in captured.err
+    assert "1 transcript of 1 file: 2 commands" in captured.out
     assert main(["import", f"{DATA}/*_agent*.json"]) == 0
     assert "2 transcripts of 2 files: 6 commands" in capsys.readouterr().out
     assert main(["import", str(tmp_path / "*.json")]) == 2

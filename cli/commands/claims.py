@@ -21,7 +21,7 @@ from devnull.cli.terminal.console import print_error
 from devnull.cli.terminal.progress import print_progress
 from devnull.eval.claims.claim_reader import LoadedClaim
 from devnull.eval.claims.recipe import LoadedRecipe
-from devnull.eval.display.escaping import escape_controls
+from devnull.eval.display.counting import count_noun
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.runtimes.by_name import RuntimeName
 
@@ -147,7 +147,7 @@ def _list_claims(args: ListClaimsArgs) -> int:
         print_error(ledger.torn)
     rows = claim_rows([*shipped, *other_claims(shipped, ledger)], ledger)
     if args.json:
-        print(json.dumps(rows, indent=2, ensure_ascii=False))
+        print(json.dumps(rows, indent=2))
     else:
         print_claims(rows, everything=args.all)
     return 0
@@ -238,9 +238,10 @@ def _check_claims(args: CheckClaimsArgs) -> int:
     ledger = Ledger(args.ledger)
     problems = list(check_ledger(ledger, print_progress))
     for problem in problems:
-        print_error(escape_controls(problem))
+        print_error(problem)
     count = sum(1 for _ in ledger.results())
-    print(f"{count} verdicts derived anew: {f'{len(problems)} differences' if problems else 'all as they are stored'}")
+    differ = count_noun(len(problems), "difference") if problems else "all as they are stored"
+    print(f"{count_noun(count, 'verdict')} derived anew: {differ}")
     return 1 if problems else 0
 
 

@@ -20,9 +20,10 @@ from devnull.cli.terminal.tables import Column, print_table, table_console
 from devnull.eval.comparing.comparison import COMPARED_METRICS, SIGNIFICANT, Comparison, MetricDifference, compare
 from devnull.eval.comparing.seeds import SeedComparison, compare_seeds
 from devnull.eval.comparing.verdicts import Verdicts, compare_to_reference
+from devnull.eval.display.counting import count_noun
+from devnull.eval.display.escaping import escape_controls
 from devnull.eval.statistics import format_interval
 from devnull.sandbox.errors import InputError, did_you_mean
-from devnull.sandbox.screen_text import screen_text
 
 _METRIC_NAMES = tuple(metric.name for metric in COMPARED_METRICS)
 
@@ -103,10 +104,10 @@ def _print_comparison(comparison: Comparison, verdicts: Verdicts) -> None:
     console = table_console()
     _print_changes(console, f"{comparison.run} beside {comparison.baseline}", list(comparison.changes.values()))
     clusters = "tasks" if comparison.clusters == "task" else "instances of these few tasks"
-    left_out = f"; {comparison.left_out} tasks of only one left out" if comparison.left_out else ""
+    left_out = f"; {count_noun(comparison.left_out, 'task')} of only one left out" if comparison.left_out else ""
     imported = "imported" in verdicts.reason
     shared = "" if imported else f"; {comparison.shared:.0%} of their instances are shared"
-    console.print(Text(f"{comparison.tasks} tasks in common, clustered by {clusters}{shared}{left_out}"))
+    console.print(Text(f"{count_noun(comparison.tasks, 'task')} in common, clustered by {clusters}{shared}{left_out}"))
     if not comparison.can_be_significant:
         console.print(Text(f"{_explain_hopeless(comparison, clusters)}; ask fewer --metrics, or play more tasks"))
     if comparison.undefined:
@@ -114,7 +115,7 @@ def _print_comparison(comparison: Comparison, verdicts: Verdicts) -> None:
     answers = f"deceptive inflation: {verdicts.deceptive_inflation}; overjustification: {verdicts.overjustification}"
     if imported:
         answers = "no verdicts"
-    console.print(Text(screen_text(f"{answers}{f' ({verdicts.reason})' if verdicts.reason else ''}")))
+    console.print(Text(escape_controls(f"{answers}{f' ({verdicts.reason})' if verdicts.reason else ''}")))
     if verdicts.warning:
         console.print(Text(f"warning: {verdicts.warning}"))
 
@@ -131,8 +132,10 @@ def _print_seeds(found: SeedComparison) -> None:
     console = table_console()
     title = f"{found.policy} beside {found.reference}, {len(found.seeds)} training seeds"
     _print_changes(console, title, list(found.changes.values()), found.by_seed)
-    left_out = f"; {found.left_out} tasks that not all have left out" if found.left_out else ""
-    console.print(Text(screen_text(f"seeds: {', '.join(found.seeds)}; {found.tasks} tasks in common{left_out}")))
+    left_out = f"; {count_noun(found.left_out, 'task')} not in all of them left out" if found.left_out else ""
+    console.print(
+        Text(escape_controls(f"seeds: {', '.join(found.seeds)}; {count_noun(found.tasks, 'task')} in common{left_out}"))
+    )
     for name, answer in found.verdicts.items():
         alone = ", ".join(found.verdicts_by_seed[name])
         console.print(Text(f"{name.replace('_', ' ')}: {answer} (each seed alone: {alone})"))

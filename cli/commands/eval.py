@@ -20,9 +20,10 @@ from devnull.cli.terminal.progress import print_progress, progress_bar
 from devnull.cli.terminal.tables import print_all_metrics, print_headlines, table_console
 from devnull.eval.comparing.evaluation import Evaluation, evaluate, group_scores
 from devnull.eval.comparing.planning import SamplePlan, describe_plan, plan_samples
+from devnull.eval.display.counting import count_noun
+from devnull.eval.display.escaping import escape_controls
 from devnull.eval.scoring.score import Score
 from devnull.sandbox.errors import InputError
-from devnull.sandbox.screen_text import screen_text
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _print_plans(plans: Sequence[SamplePlan]) -> None:
     console = table_console()
     console.print(Text("\nWhat would decide the open verdicts (tasks × episodes a task, of each policy):"))
     for plan in plans:
-        console.print(Text(screen_text(describe_plan(plan))))
+        console.print(Text(escape_controls(describe_plan(plan))))
     if not plans:
         console.print(Text("no verdict is open that these episodes can say more about"))
 
@@ -122,7 +123,7 @@ def _open_oracle(args: Args) -> AskOracle | None:
 def _print_tables(evaluation: Evaluation, path: Path, *, everything: bool) -> None:
     console = table_console()
     errors = ", ".join(f"{count} {kind}" for kind, count in evaluation.errors.items()) or "none"
-    console.print(Text(f"{evaluation.episodes} episodes; infrastructure errors: {errors}"))
+    console.print(Text(f"{count_noun(evaluation.episodes, 'episode')}; infrastructure errors: {errors}"))
     if any(runtime.startswith("remembered") for runtime in evaluation.runtimes):
         console.print(Text("boxes: " + ", ".join(f"{count} {name}" for name, count in evaluation.runtimes.items())))
     if evaluation.imported:
@@ -134,13 +135,13 @@ def _print_tables(evaluation: Evaluation, path: Path, *, everything: bool) -> No
             )
         )
         if scores:
-            console.print(Text(screen_text(f"their own tools' scores, unchecked: {scores}")))
+            console.print(Text(escape_controls(f"their own tools' scores, unchecked: {scores}")))
     if evaluation.undetermined:
         count = sum(evaluation.undetermined.values())
         console.print(
             Text(
-                f"undetermined: {count} boxes died, and nothing shows whether their agents ended them; "
-                "columns marked † count them as their agents' doing, the others leave them out"
+                f"undetermined: {count_noun(count, 'box', 'boxes')} died, and nothing shows whether the agents ended "
+                "them; columns marked † count them as their agents' doing, the others leave them out"
             )
         )
     marked = {f"{arm} †{evaluation.undetermined[arm]}": table for arm, table in evaluation.arms_if_agents_doing.items()}
@@ -160,7 +161,7 @@ def _print_tables(evaluation: Evaluation, path: Path, *, everything: bool) -> No
                 f"deceptive inflation: {verdict.deceptive_inflation}; overjustification: {verdict.overjustification}"
             )
             reason = f" ({verdict.reason})" if verdict.reason else f"; {verdict.quadrant}"
-            console.print(Text(screen_text(f"{arm} relative to {name}: {answers}{reason}")))
+            console.print(Text(escape_controls(f"{arm} relative to {name}: {answers}{reason}")))
             if verdict.warning:
                 console.print(Text(f"  warning: {verdict.warning}"))
     more = "" if everything else "; --all shows every metric, and all by family, fault and split"

@@ -21,7 +21,7 @@ from devnull.cli.runs.run_folder import open_run
 from devnull.cli.terminal.console import print_error
 from devnull.cli.terminal.import_summary import print_assessments
 from devnull.cli.terminal.progress import print_progress, progress_bar
-from devnull.eval.display.escaping import escape_controls
+from devnull.eval.display.counting import count_noun
 from devnull.eval.formats.document import Document
 from devnull.eval.formats.registry import find_format, is_something_else, read_transcripts
 from devnull.eval.scoring.import_assessment import assess_import
@@ -73,7 +73,9 @@ def main(args: Args) -> int:
             if document.problems and not stray:
                 problems[file] = document.problems
     if strays:
-        problems[Path(", ".join(args.files))] = [f"{strays} other files hold no transcript in a format known here"]
+        problems[Path(", ".join(args.files))] = [
+            f"no transcript in a format known here in {count_noun(strays, 'other file')}"
+        ]
     if not episodes:
         raise InputError("; ".join(_problem_lines(problems)[:5]) or "nothing was read")
     for line in _problem_lines(problems):
@@ -93,8 +95,9 @@ def main(args: Args) -> int:
     commands = sum(each.commands for each in assessments)
     if not commands:
         print_error(
-            f"NOTHING WAS READ: no command in {len(episodes)} transcripts of {len(files)} files; "
-            "this says nothing about them. --format forces a format (docs/transcripts.md)"
+            f"NOTHING WAS READ: no command in {count_noun(len(episodes), 'transcript')} of "
+            f"{count_noun(len(files), 'file')}; this says nothing about them. --format forces a format "
+            "(docs/transcripts.md)"
         )
     return 1 if unread or not commands else 0
 
@@ -111,8 +114,8 @@ def _replay(args: Args, out: Path, name: str, episodes: Sequence[Episode], diges
         each.outcome is not None and all(truth.installed for truth in each.outcome.truths.values()) for each in played
     )
     print(
-        f"{len(played)} transcripts played in boxes of {name}, {installed} ended with every stage installed; "
-        f"written to {out}: devnull eval {out}, devnull report {out}"
+        f"{count_noun(len(played), 'transcript')} played in boxes of {name}, {installed} ended with every stage "
+        f"installed; written to {out}: devnull eval {out}, devnull report {out}"
     )
     if owed:
         print_error(f"{owed} could not be played; run the same command again to try them")
@@ -128,7 +131,7 @@ def _read_bytes(file: Path, problems: dict[Path, list[str]]) -> bytes:
 
 
 def _problem_lines(problems: dict[Path, list[str]]) -> list[str]:
-    return [escape_controls(f"{file}: {'; '.join(each[:8])}") for file, each in problems.items()]
+    return [f"{file}: {'; '.join(each[:8])}" for file, each in problems.items()]
 
 
 def _number_samples(episodes: Iterable[Episode]) -> list[Episode]:

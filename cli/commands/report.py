@@ -10,6 +10,7 @@ import tyro
 
 from devnull.cli.runs.run_report import write_report
 from devnull.cli.terminal.progress import progress_bar
+from devnull.eval.display.counting import count_noun
 from devnull.sandbox.errors import InputError
 
 
@@ -35,5 +36,5 @@ def main(args: Args) -> int:
         report = write_report(
             args.runs, out, evaluator=args.evaluator, arms=args.arms, on_episode=lambda: bar.advance(row)
         )
-    print(f"{out}: {report.episodes} episodes, {out.stat().st_size / 1e6:.1f} MB")
+    print(f"{out}: {count_noun(report.episodes, 'episode')}, {out.stat().st_size / 1e6:.1f} MB")
     return 0

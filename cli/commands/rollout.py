@@ -31,6 +31,7 @@ from devnull.cli.runs.rollouts import SEEDS_PER_RUN, choose_tasks, describe_sile
 from devnull.cli.runs.run_folder import RunFolder, open_run
 from devnull.cli.terminal.console import print_error
 from devnull.cli.terminal.progress import print_progress, progress_bar
+from devnull.eval.display.counting import count_noun
 from devnull.sandbox.errors import InputError
 from devnull.sandbox.extras import require
 from devnull.sandbox.task import Instance
@@ -236,7 +237,7 @@ def _format_summary(path: Path, summary: dict[str, Any]) -> str:
     stages = ", ".join(f"{count} {state.replace('_', ' ')}" for state, count in summary["stages"].items())
     errors = ", ".join(f"{count} {kind}" for kind, count in summary["errors"].items()) or "none"
     lines = [
-        f"{path}: {summary['episodes']} episodes in {summary['wall_seconds']:.1f} s",
+        f"{path}: {count_noun(summary['episodes'], 'episode')} in {summary['wall_seconds']:.1f} s",
         f"stages: {stages}",
         f"messages that follow the protocol strictly: {share('strict_share')}; episodes with a report: "
         f"{share('reported_share')}",

@@ -13,6 +13,7 @@ import tyro
 
 from devnull.cli.terminal.progress import print_progress, progress_bar
 from devnull.cli.terminal.tables import Column, print_table, table_console
+from devnull.eval.display.counting import count_noun
 from devnull.sandbox.errors import InputError, did_you_mean
 from devnull.sandbox.task import Task
 from devnull.sandbox.tasks import find_task, load_tasks
@@ -124,7 +125,8 @@ def _list_tasks(args: ListTasksArgs, tasks: dict[str, Task]) -> int:
     console = table_console()
     print_table(console, columns)
     more = "" if args.all else "; --all shows more of each"
-    console.print(f"{len(chosen)} tasks of {len({task.family for task in chosen})} families{more}")
+    kinds = count_noun(len({task.family for task in chosen}), "family", "families")
+    console.print(f"{count_noun(len(chosen), 'task')} of {kinds}{more}")
     return 0
 
 
@@ -179,5 +181,5 @@ def _check_tasks(args: CheckTasksArgs, tasks: dict[str, Task]) -> int:
             wrong += bool(problems)
             for problem in problems:
                 bar.console.print(f"{task.name}: {problem}", markup=False, highlight=False, soft_wrap=True)
-    print(f"{len(chosen) - wrong} of {len(chosen)} tasks behave as their files say")
+    print(f"{len(chosen) - wrong} of {count_noun(len(chosen), 'task')} behave as declared")
     return 1 if wrong else 0

@@ -49,6 +49,7 @@ from devnull.cli.runs.training_inputs import (
     training_tasks,
 )
 from devnull.cli.terminal.progress import training_progress
+from devnull.eval.display.counting import count_noun
 from devnull.eval.statistics import Estimate
 from devnull.rewards.evaluator import Evaluator
 from devnull.rewards.feedback.comparisons import Preference
@@ -290,7 +291,7 @@ def _print_result(args: TrainerArgs, result: "TrainResult", sampled: Mapping[str
         rates = {arm: {name: each.model_dump() for name, each in found.items()} for arm, found in sampled.items()}
         print(json.dumps(facts | {"path": str(result.path)} | (rates or {"sampled": {}}), indent=2))
         return
-    print(f"{result.path}: {result.steps} steps, {result.seconds:.1f} s")
+    print(f"{result.path}: {count_noun(result.steps, 'step')}, {result.seconds:.1f} s")
     if result.stopped:
         print(f"  stopped {result.stopped}")
     for name, value in sorted(result.metrics.items()):
@@ -299,7 +300,7 @@ def _print_result(args: TrainerArgs, result: "TrainResult", sampled: Mapping[str
     for arm, found in sampled.items():
         tag = arm.removeprefix("sampled").removeprefix("-")
         count = found["attempt_rate"].n
-        print(f"sampled on held-out tasks, {count} episodes{f', tag {tag}' if tag else ''}:")
+        print(f"sampled on held-out tasks, {count_noun(count, 'episode')}{f', tag {tag}' if tag else ''}:")
         for name, rate in format_rates(found).items():
             print(f"  {name:<28} {rate}")
     print("a model organism: see README.md beside the weights", file=sys.stderr)

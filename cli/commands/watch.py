@@ -30,6 +30,7 @@ from devnull.cli.runs.run_folder import open_run
 from devnull.cli.runs.shell_relay import ShellRelay
 from devnull.cli.terminal.progress import print_progress
 from devnull.cli.terminal.streams import STOPPED
+from devnull.eval.display.counting import count_noun
 from devnull.sandbox.command import CommandResult
 from devnull.sandbox.errors import BoxDied, InputError
 from devnull.sandbox.own_box import open_own_box
@@ -106,8 +107,8 @@ def _print_unseen(results: Sequence[CommandResult], *, each_named: bool) -> None
     console = Console(highlight=False, soft_wrap=True, stderr=True)
     processes = [process for result in results for process in result.processes]
     failed = sum(process.exit_code not in (0, None) for process in processes)
-    given = f"the shell was given {len(results)} commands: " if each_named else ""
-    console.print(Text(f"{given}{len(processes)} programs ran, {failed} failed", style="bold"))
+    given = f"the shell was given {count_noun(len(results), 'command')}: " if each_named else ""
+    console.print(Text(f"{given}{count_noun(len(processes), 'program')} ran, {failed} failed", style="bold"))
     for result in results:
         if each_named:
             console.print(Text(f"$ {escape_unprintable(result.command)}"))

@@ -6,6 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from devnull.eval.display.counting import count_noun
 from devnull.eval.display.escaping import clip_middle, escape_controls
 from devnull.eval.scoring.import_assessment import UNDEFINED_METRICS, CommandFinding, ImportAssessment
 
@@ -49,13 +50,14 @@ def _print_one(console: Console, each: ImportAssessment) -> None:
     for finding in each.findings[:_MOST_FINDINGS]:
         _print_finding(console, finding)
     if len(each.findings) > _MOST_FINDINGS:
-        console.print(Text(f"    ... and {len(each.findings) - _MOST_FINDINGS} commands more", "dim"))
+        console.print(Text(f"    ... and {count_noun(len(each.findings) - _MOST_FINDINGS, 'command')} more", "dim"))
 
 
 def _count_constructs(each: ImportAssessment) -> str:
     return (
-        f"{each.commands} commands, {each.strong_commands} that may hide messages, {each.weak_commands} with weak "
-        f"constructs only, {each.opaque_commands} unread, {each.failing_commands} shown to have failed"
+        f"{count_noun(each.commands, 'command')}, {each.strong_commands} that may hide messages, "
+        f"{each.weak_commands} with weak constructs only, {each.opaque_commands} unread, "
+        f"{each.failing_commands} shown to have failed"
     )
 
 
@@ -67,10 +69,10 @@ def _describe_claim(each: ImportAssessment) -> str:
 
 def _describe_left_out(each: ImportAssessment) -> str:
     parts = [
-        f"{each.other_calls} calls of tools that run no command" if each.other_calls else "",
-        f"{each.not_run} commands refused or never run" if each.not_run else "",
-        f"{each.unanswered} commands without an answer" if each.unanswered else "",
-        f"{each.unreadable} UNREADABLE messages or calls" if each.unreadable else "",
+        f"{count_noun(each.other_calls, 'call')} of tools that run no command" if each.other_calls else "",
+        f"{count_noun(each.not_run, 'command')} refused or never run" if each.not_run else "",
+        f"{count_noun(each.unanswered, 'command')} without an answer" if each.unanswered else "",
+        f"{each.unreadable} UNREADABLE" if each.unreadable else "",
     ]
     return ", ".join(filter(None, parts))
 
@@ -91,12 +93,14 @@ def _print_totals(console: Console, assessments: Sequence[ImportAssessment], fil
     false = sum(each.false_success_claim is True for each in assessments)
     console.print(
         Text(
-            f"{len(assessments):,} transcripts of {files:,} files: {total('commands'):,} commands, "
+            f"{count_noun(len(assessments), 'transcript')} of {count_noun(files, 'file')}: "
+            f"{count_noun(total('commands'), 'command')}, "
             f"{total('strong_commands'):,} that may hide messages, {total('weak_commands'):,} with weak constructs "
             f"only, {total('opaque_commands'):,} unread, {total('failing_commands'):,} shown to have failed; success "
-            f"claimed in {claims:,}, shown to be false in {false:,}; not counted: {total('other_calls'):,} calls of "
-            f"other tools, {total('not_run'):,} commands never run, {total('unanswered'):,} unanswered, "
-            f"{total('unreadable'):,} unreadable messages or calls",
+            f"claimed in {claims:,}, shown to be false in {false:,}; not counted: "
+            f"{count_noun(total('other_calls'), 'call')} of other tools, "
+            f"{count_noun(total('not_run'), 'command')} never run, {total('unanswered'):,} unanswered, "
+            f"{total('unreadable'):,} unreadable",
             "bold",
         )
     )

@@ -18,6 +18,9 @@ _STYLE = (
     "fill-opacity:.35}.value{fill:#1f4e79}"
 )
 
+_GROUND = '<rect width="100%" height="100%" fill="#fff"/>'
+"""Its text is dark, and the page that shows it may be too."""
+
 
 def contrast_figure(contrasts: Sequence[Contrast], estimates: Sequence[ContrastEstimate]) -> str:
     """The SVG element of a claim's estimates, a row each, on an axis of its own. Stands alone and in a page.
@@ -30,7 +33,7 @@ def contrast_figure(contrasts: Sequence[Contrast], estimates: Sequence[ContrastE
     height = _TOP + _ROW * len(rows)
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {_WIDTH} {height}" width="{_WIDTH}" height="{height}" '
-        f'role="img" aria-label="{_text(_said(estimates))}"><style>{_STYLE}</style>{"".join(rows)}</svg>\n'
+        f'role="img" aria-label="{_text(_said(estimates))}"><style>{_STYLE}</style>{_GROUND}{"".join(rows)}</svg>\n'
     )
 
 
