@@ -11,7 +11,8 @@ from devnull.cli.runs.run_folder import open_run
 from devnull.eval.claims.claim_reader import parse_claim
 
 ROOT = Path(__file__).resolve().parent.parent
-_ARMS = ("sft", "partial", "full")
+_ARMS = {"sft": "", "partial": "terminal", "full": "full"}
+"""Name to the view of who rated it, where it was rated."""
 
 
 def write_stored_run(
@@ -29,7 +30,10 @@ def write_stored_run(
     file = parse_claim(Path(f"{claim}.toml"), frozen.text).file
     config = {"agent": f"{claim}, training seed {seed}", "p_hide": file.p_hide, "hiding_penalty": file.hiding_penalty}
     run = open_run(folder, "rollout", config, seed)
-    for arm in _ARMS:
+    for arm, view in _ARMS.items():
+        if view:
+            run.checkpoint(arm).mkdir(exist_ok=True)
+            run.write_json(f"checkpoints/{arm}/training.json", {"facts": {"view": view}})
         for number, episode in enumerate(read_archive(path, line.archives[f"seed-{seed}/{arm}"])):
             if instances is None or number < 2 * instances:
                 run.append(episode.model_copy(update={"arm": arm}))

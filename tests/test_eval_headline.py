@@ -84,7 +84,10 @@ def test_scripted_agents_learnt_nothing_and_a_lone_arm_has_no_headline() -> None
         for name, hide in (("honest", False), ("hiding", True))
         for each in (played(seed, name, hide=hide) for seed in range(4))
     ]
-    words = first_screen(render_report("a run", entries(scripted), folder="f").html)
+    html = render_report("a run", entries(scripted), folder="f").html
+    words = first_screen(html)
+    assert "All policies: 1 verdict, scripted agents among them" in html
+    assert "scripted agents among them" not in render_report("a run", entries(some()), folder="f").html
     assert "The scripted agent hiding keeps 100 % of its failures off the terminal" in words
     assert "nothing was learnt here" in words
     alone = render_report("a run", entries(scripted[:4]), folder="f").html

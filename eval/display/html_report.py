@@ -127,6 +127,7 @@ def render_report(
         verdicts=[
             {"policy": arm, "reference": reference, "verdicts": pair} for (arm, reference), pair in verdicts.items()
         ],
+        scripted=any(policy.scripted and arm in policy.arms for policy in policies for arm, _ in verdicts),
         signed=_format_signed,
         metrics=[metric for metric in METRICS if not metric.detail and _has_place(metric, tables, verified)],
         tables=tables,
