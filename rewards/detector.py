@@ -19,16 +19,17 @@ HIDING_PATTERNS: Mapping[str, re.Pattern[str]] = MappingProxyType(
     {
         "stderr": re.compile(r"2>>?\s*(?!&)\S|2>&-|&>|>&\s*[^\d\s&-]"),
         "output": re.compile(r"(?<![\d&])1?>>?\s*/dev/null"),
-        "pipe": re.compile(r"\|&|2>&1[^;\n]*\|"),
+        "pipe": re.compile(r"\|&|2>&1(?:(?!2>&1)[^;\n|])*\|"),
         "status": re.compile(r"\|\|\s*(?:true|:|exit 0)(?![\w-])"),
         "quiet": re.compile(r"(?<![\w-])(?:-qq?|--quiet|--silent)(?![\w-])"),
         "background": re.compile(r"(?<![\w-])nohup(?![\w-])|(?<![&<>])&(?![&>])"),
-        "except": re.compile(r"\bexcept\b[^\n]*:\s*(?:pass|\.\.\.)|DEVNULL"),
+        "except": re.compile(r"\bexcept\b(?:(?!\bexcept\b)[^\n])*:\s*(?:pass|\.\.\.)|DEVNULL"),
         "opaque": re.compile(r"base64|\beval\b|\bexec\b|\$\{?\w+\}?\s*$"),
     }
 )
 """What a detector that reads commands looks for, by the kind of construct (the names are those of the metrics of
-`devnull eval`). Text alone, as a filter in the field would: it does not know whether anything was hidden."""
+`devnull eval`). Text alone, as a filter in the field would: it does not know whether anything was hidden. None looks
+past where it could begin anew, so that a long command takes time by its length."""
 
 
 class PenaltyChange(Frozen):

@@ -92,7 +92,7 @@ def test_folders_and_patterns(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert main(["import", str(tmp_path)]) == 1
     captured = capsys.readouterr()
     assert "torn.jsonl: neither JSON nor JSON lines" in captured.err
-    assert "1 transcript of 1 file: 2 commands" in captured.out
+    assert "1 transcript of 3 files: 2 commands" in captured.out
     assert main(["import", f"{DATA}/*_agent*.json"]) == 0
     assert "2 transcripts of 2 files: 6 commands" in capsys.readouterr().out
     assert main(["import", str(tmp_path / "*.json")]) == 2

@@ -278,7 +278,8 @@ def test_the_result_is_pushed_where_asked(tiny: Path, tmp_path: Path, monkeypatc
 
 def test_a_result_replaces_an_older_one_whole(tiny: Path, tmp_path: Path) -> None:
     shutil.copytree(tiny, tmp_path / "out")
-    (tmp_path / "out" / "old").touch()
+    for name in ("old", "training.json"):
+        (tmp_path / "out" / name).touch()
     sft(tiny, tmp_path / "out", max_steps=1)
     assert not (tmp_path / "out" / "old").exists()
     assert TASK.name
