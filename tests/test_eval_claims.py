@@ -218,20 +218,26 @@ def test_verdicts_are_adjusted_over_all_claims_that_count() -> None:
     assert answer_claims({"a": result(1.0, 0.001)}) == {"a": "refuted"}
 
 
+def estimated(
+    name: str, value: float, reach: tuple[float, float], by_seed: tuple[float, ...], *, error: float, p_for: float
+) -> ContrastEstimate:
+    return ContrastEstimate(
+        name=name,
+        prediction="> 0.5",
+        value=value,
+        error=error,
+        freedom=len(by_seed) - 1,
+        low=reach[0],
+        high=reach[1],
+        by_seed=by_seed,
+        p_for=p_for,
+        p_against=1 - p_for,
+    )
+
+
 def test_other_claims_cost_seeds() -> None:
     """What 12 seeds did not decide beside 14 other claims is not said to want fewer than 12."""
-    estimate = ContrastEstimate(
-        name="d",
-        prediction="> 0.5",
-        value=1.694,
-        error=0.421,
-        freedom=11.0,
-        low=0.766,
-        high=2.622,
-        by_seed=(1.694,) * 12,
-        p_for=0.008,
-        p_against=0.99,
-    )
+    estimate = estimated("d", 1.694, (0.766, 2.622), (1.694,) * 12, error=0.421, p_for=0.008)
     contrast = difference(above=0.5)
     alone, beside = (count_seeds_needed([contrast], [estimate], tests) for tests in (1, 15))
     assert alone is not None and beside is not None and alone <= 12 < beside
@@ -397,18 +403,7 @@ def test_rated_over_all_instances_good_says_which_build_was_drawn() -> None:
 
 def test_a_figure_shows_each_seed_and_escapes_names() -> None:
     contrast = Contrast(name="<b>&\x1b[31m", metric="J", arms={"a": 1, "b": -1}, above=0.5)
-    estimate = ContrastEstimate(
-        name=contrast.name,
-        prediction="> 0.5",
-        value=1.0,
-        error=0.1,
-        freedom=4,
-        low=0.7,
-        high=1.3,
-        by_seed=(0.9, 1.1, 1.0),
-        p_for=0.01,
-        p_against=1,
-    )
+    estimate = estimated(contrast.name, 1.0, (0.7, 1.3), (0.9, 1.1, 1.0), error=0.1, p_for=0.01)
     svg = contrast_figure([contrast], [estimate])
     assert svg.count('class="dot"') == 3 and "+0.70 to +1.30" in svg and "&lt;b&gt;&amp;␛" in svg
     assert "<b>" not in svg and "\x1b" not in svg
